@@ -1,0 +1,157 @@
+//! A typed call without I/O: what to send, and how to read what comes back.
+
+use std::marker::PhantomData;
+
+use http::{Method, Request, Response, StatusCode, header};
+use serde::Serialize;
+
+use crate::{Problem, ProblemCode, Secret};
+
+/// One request to the agent and the type of its answer.
+#[derive(Debug)]
+pub struct Call<T> {
+    method: Method,
+    path: &'static str,
+    token: Option<Secret>,
+    client_address: Option<String>,
+    body: Option<Vec<u8>>,
+    answer: PhantomData<fn() -> T>,
+}
+
+/// A body that a call can be answered with. `()` stands for an empty one.
+pub trait Answer: Sized {
+    /// Reads the body of a success.
+    fn read(body: &[u8]) -> Result<Self, serde_json::Error>;
+}
+
+macro_rules! json_answer {
+    ($($answer:ty),+) => {$(
+        impl Answer for $answer {
+            fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
+                serde_json::from_slice(body)
+            }
+        }
+    )+};
+}
+
+json_answer!(crate::Session, crate::SessionInfo, crate::HostFacts, crate::Readiness, crate::ConsoleView);
+
+impl Answer for () {
+    fn read(_body: &[u8]) -> Result<Self, serde_json::Error> {
+        Ok(())
+    }
+}
+
+impl<T: Answer> Call<T> {
+    fn new(method: Method, path: &'static str) -> Self {
+        Self { method, path, token: None, client_address: None, body: None, answer: PhantomData }
+    }
+
+    fn json(mut self, body: &impl Serialize) -> Self {
+        // Our request types hold strings only, which always serialise.
+        self.body = Some(serde_json::to_vec(body).unwrap_or_default());
+        self
+    }
+
+    /// Makes the call in a session.
+    #[must_use]
+    pub fn as_session(mut self, token: &Secret) -> Self {
+        self.token = Some(token.clone());
+        self
+    }
+
+    /// Names the client on whose behalf the call is made.
+    #[must_use]
+    pub fn for_client(mut self, address: std::net::IpAddr) -> Self {
+        self.client_address = Some(address.to_string());
+        self
+    }
+
+    /// The request to send.
+    pub fn request(&self) -> Result<Request<Vec<u8>>, http::Error> {
+        let mut request =
+            Request::builder().method(self.method.clone()).uri(self.path).header(header::HOST, "agent");
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
+        }
+        if let Some(address) = &self.client_address {
+            request = request.header(crate::CLIENT_ADDRESS_HEADER, address);
+        }
+        if self.body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        request.body(self.body.clone().unwrap_or_default())
+    }
+
+    /// Reads the answer: a success, or the problem it states.
+    pub fn read(&self, response: &Response<impl AsRef<[u8]>>) -> Result<T, Problem> {
+        let body = response.body().as_ref();
+        if response.status().is_success() || self.reads(response.status()) {
+            return T::read(body).map_err(|error| {
+                Problem::new(ProblemCode::Internal, format!("The agent's answer could not be read: {error}."))
+            });
+        }
+        Err(serde_json::from_slice(body).unwrap_or_else(|_| {
+            Problem::new(ProblemCode::Unavailable, format!("The agent answered {}.", response.status()))
+        }))
+    }
+
+    /// Readiness is an answer also when it says "not ready".
+    fn reads(&self, status: StatusCode) -> bool {
+        self.path == calls::READY_PATH && status == StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
+/// Every call the agent answers.
+pub mod calls {
+    use http::Method;
+
+    use super::Call;
+    use crate::{ChangePassword, ConsoleView, HostFacts, Readiness, Session, SessionInfo, SignIn};
+
+    /// Where readiness is asked for.
+    pub const READY_PATH: &str = "/api/v1/ready";
+    /// Where sessions are opened, looked at and ended.
+    pub const SESSION_PATH: &str = "/api/v1/session";
+    /// Where the password of the session's account is changed.
+    pub const PASSWORD_PATH: &str = "/api/v1/session/password";
+    /// Where the facts about the host are.
+    pub const HOST_PATH: &str = "/api/v1/host";
+    /// What the screen at the machine shows.
+    pub const CONSOLE_PATH: &str = "/api/v1/console";
+
+    /// What works and what does not.
+    pub fn ready() -> Call<Readiness> {
+        Call::new(Method::GET, READY_PATH)
+    }
+
+    /// Opens a session.
+    pub fn sign_in(body: &SignIn) -> Call<Session> {
+        Call::new(Method::POST, SESSION_PATH).json(body)
+    }
+
+    /// Whose session it is.
+    pub fn session() -> Call<SessionInfo> {
+        Call::new(Method::GET, SESSION_PATH)
+    }
+
+    /// Ends the session.
+    pub fn sign_out() -> Call<()> {
+        Call::new(Method::DELETE, SESSION_PATH)
+    }
+
+    /// Changes the password of the session's account.
+    pub fn change_password(body: &ChangePassword) -> Call<()> {
+        Call::new(Method::PUT, PASSWORD_PATH).json(body)
+    }
+
+    /// Facts about the host.
+    pub fn host() -> Call<HostFacts> {
+        Call::new(Method::GET, HOST_PATH)
+    }
+
+    /// What the screen at the machine shows.
+    pub fn console() -> Call<ConsoleView> {
+        Call::new(Method::GET, CONSOLE_PATH)
+    }
+}

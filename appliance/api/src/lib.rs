@@ -1,0 +1,32 @@
+//! The words that pages, command line, hosts and agent exchange.
+//!
+//! Types only: what they mean is decided by the agent, how they travel by the client.
+
+mod call;
+#[cfg(feature = "unix-client")]
+mod client;
+mod host;
+mod problem;
+mod readiness;
+mod secret;
+mod session;
+
+pub use call::{Answer, Call, calls};
+#[cfg(feature = "unix-client")]
+pub use client::{AgentClient, CallError};
+pub use host::{
+    Address, Clock, ConsoleView, Cpu, Disk, Filesystem, HostFacts, Memory, Nic, Service, Slot, SlotName,
+};
+pub use problem::{Problem, ProblemCode};
+pub use readiness::{Check, CheckState, Readiness};
+pub use secret::Secret;
+pub use session::{ChangePassword, Session, SessionInfo, SignIn};
+
+/// Where the agent answers.
+pub const AGENT_SOCKET: &str = "/run/quantix/api.sock";
+
+/// The header in which the page server names the client it speaks for.
+pub const CLIENT_ADDRESS_HEADER: &str = "x-quantix-client-address";
+
+/// The longest request body the agent reads, in bytes.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
