@@ -137,6 +137,10 @@ pub struct Filesystem {
     pub size_bytes: u64,
     /// What a writer can still use.
     pub available_bytes: u64,
+    /// False when nothing of its own is mounted there, so that what is written would be lost or refused.
+    pub mounted: bool,
+    /// True when nothing can be written, as after an error of the disk.
+    pub read_only: bool,
 }
 
 /// A service Quantix stands on.

@@ -1,1 +1,13 @@
-//! Being built.
+//! This machine: what it is made of, what runs on it, and whether that answers.
+//!
+//! `model` reads text the kernel writes, `plan` judges, `driver` reaches out. A [`Host`] joins them.
+
+mod driver;
+mod model;
+mod plan;
+
+pub use driver::{
+    host::{Host, hostname, nics},
+    kvm::KvmState,
+    run::{RunError, run},
+};

@@ -1,0 +1,30 @@
+# Each target is one line that calls a tool. `make` alone explains them.
+.DEFAULT_GOAL := help
+.PHONY: help run test soak image dev lint bench clean
+
+help: ## Explain the targets
+	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1 @\2/p' $(MAKEFILE_LIST) | column -t -s@
+
+run: ## Build Quantix-OS, start it in QEMU, and say how to sign in
+	@tools/run
+
+test: ## Everything CI proves, in under an hour: units, then the booted image
+	@tools/test
+
+soak: ## The same cases with full counts; results go into docs/results
+	@tools/soak
+
+image: ## Build out/image/quantix.raw, the file to write to a disk
+	@tools/image
+
+dev: ## The agent and the pages on this machine, without an image, at https://127.0.0.1:8443
+	@tools/dev
+
+lint: ## Formatting, clippy with warnings as errors, licences, and the shape of the house
+	@tools/lint
+
+bench: ## Boot time, sizes and memory, as a table beside a bare image
+	@tools/bench
+
+clean: ## Remove everything that was built
+	@tools/clean

@@ -1,0 +1,4 @@
+//! The kernel's and the tools' texts, read into plain values. Nothing here touches the machine.
+
+pub(crate) mod proc;
+pub(crate) mod slot;
