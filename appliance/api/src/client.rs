@@ -51,15 +51,20 @@ impl AgentClient {
 
     async fn exchange<T: Answer>(&self, call: &Call<T>) -> Result<Response<Bytes>, CallError> {
         let broken = |error: &dyn std::fmt::Display| CallError::Broken(error.to_string());
-        let request = call.request().map_err(|error| broken(&error))?.map(|body| Full::new(Bytes::from(body)));
+        let request =
+            call.request().map_err(|error| broken(&error))?.map(|body| Full::new(Bytes::from(body)));
         let stream = UnixStream::connect(&self.socket).await?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| broken(&error))?;
         let exchange = async {
             let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
             let (parts, body) = response.into_parts();
-            let body =
-                Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| broken(&error))?.to_bytes();
+            let body = Limited::new(body, MAX_ANSWER_BYTES)
+                .collect()
+                .await
+                .map_err(|error| broken(&error))?
+                .to_bytes();
             Ok(Response::from_parts(parts, body))
         };
         // The connection is driven here and dropped with the call: nothing outlives it.

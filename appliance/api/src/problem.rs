@@ -78,7 +78,13 @@ impl Problem {
 
     /// A problem with a code and a sentence.
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
-        Self { code, status: code.status().as_u16(), detail: detail.into(), field: None, retry_after_seconds: None }
+        Self {
+            code,
+            status: code.status().as_u16(),
+            detail: detail.into(),
+            field: None,
+            retry_after_seconds: None,
+        }
     }
 
     /// Names the field it is about.

@@ -7,6 +7,7 @@ mod model;
 mod plan;
 
 pub use driver::{
+    blocking::blocking,
     host::{Host, hostname, nics},
     kvm::KvmState,
     run::{RunError, run},

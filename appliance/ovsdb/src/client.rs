@@ -67,10 +67,12 @@ impl Client {
         let Value::Array(results) = result else {
             return Err(Error::NotJsonRpc("the result of a transaction is not a list".into()));
         };
-        match results.iter().find_map(|result| Some((result.get("error")?.as_str()?, result.get("details")))) {
-            Some((error, details)) => {
-                Err(Error::Refused(format!("{error} {}", details.and_then(Value::as_str).unwrap_or_default())))
-            }
+        match results.iter().find_map(|result| Some((result.get("error")?.as_str()?, result.get("details"))))
+        {
+            Some((error, details)) => Err(Error::Refused(format!(
+                "{error} {}",
+                details.and_then(Value::as_str).unwrap_or_default()
+            ))),
             None => Ok(results),
         }
     }
@@ -102,7 +104,8 @@ impl Client {
         let mut chunk = [0; 16 * 1024];
         loop {
             if let Some(message) = self.reader.next_message()? {
-                return serde_json::from_slice(&message).map_err(|error| Error::NotJsonRpc(error.to_string()));
+                return serde_json::from_slice(&message)
+                    .map_err(|error| Error::NotJsonRpc(error.to_string()));
             }
             match self.stream.read(&mut chunk).await? {
                 0 => return Err(Error::Closed),

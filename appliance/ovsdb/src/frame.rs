@@ -88,8 +88,9 @@ mod tests {
     use super::*;
 
     fn object() -> impl Strategy<Value = Value> {
-        (".*", any::<i64>(), prop::collection::vec(".*", 0..4))
-            .prop_map(|(text, number, list)| json!({ text.clone(): number, "s": text, "l": list, "o": {"}": "{"} }))
+        (".*", any::<i64>(), prop::collection::vec(".*", 0..4)).prop_map(
+            |(text, number, list)| json!({ text.clone(): number, "s": text, "l": list, "o": {"}": "{"} }),
+        )
     }
 
     proptest! {

@@ -55,7 +55,10 @@ async fn a_row_is_written_and_read_back() {
     let server = Server::start();
     let mut client = server.client("db.sock").await;
     client
-        .transact("Open_vSwitch", vec![json!({"op": "insert", "table": "Open_vSwitch", "row": {"ovs_version": "3.5"}})])
+        .transact(
+            "Open_vSwitch",
+            vec![json!({"op": "insert", "table": "Open_vSwitch", "row": {"ovs_version": "3.5"}})],
+        )
         .await
         .unwrap();
     let select = json!({"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["ovs_version"]});

@@ -43,10 +43,12 @@ pub(crate) fn nics(root: &Path) -> Vec<Nic> {
         let prefix = |bits: Option<u32>| u8::try_from(bits.unwrap_or(0)).unwrap_or(0);
         let Some(address) = interface.address else { continue };
         let found = if let Some(v4) = address.as_sockaddr_in() {
-            let mask = interface.netmask.and_then(|mask| Some(mask.as_sockaddr_in()?.ip().to_bits().count_ones()));
+            let mask =
+                interface.netmask.and_then(|mask| Some(mask.as_sockaddr_in()?.ip().to_bits().count_ones()));
             Address { ip: IpAddr::V4(v4.ip()), prefix: prefix(mask) }
         } else if let Some(v6) = address.as_sockaddr_in6() {
-            let mask = interface.netmask.and_then(|mask| Some(mask.as_sockaddr_in6()?.ip().to_bits().count_ones()));
+            let mask =
+                interface.netmask.and_then(|mask| Some(mask.as_sockaddr_in6()?.ip().to_bits().count_ones()));
             Address { ip: IpAddr::V6(v6.ip()), prefix: prefix(mask) }
         } else {
             continue;
@@ -78,14 +80,19 @@ pub(crate) fn disks(root: &Path) -> Vec<Disk> {
     let system = root_partition(root).and_then(|partition| disk_of(root, &partition));
     names(&block)
         .into_iter()
-        .filter(|name| !["loop", "dm-", "ram", "zram", "sr", "md", "nbd", "rbd", "fd"].iter().any(|kind| name.starts_with(kind)))
+        .filter(|name| {
+            !["loop", "dm-", "ram", "zram", "sr", "md", "nbd", "rbd", "fd"]
+                .iter()
+                .any(|kind| name.starts_with(kind))
+        })
         .map(|name| {
             let dir = block.join(&name);
             let some = |path: &str| text(&dir.join(path)).filter(|text| !text.is_empty());
             Disk {
                 model: some("device/model"),
                 serial: some("device/serial").or_else(|| some("serial")),
-                size_bytes: some("size").and_then(|sectors| sectors.parse::<u64>().ok()).unwrap_or(0) * SECTOR_BYTES,
+                size_bytes: some("size").and_then(|sectors| sectors.parse::<u64>().ok()).unwrap_or(0)
+                    * SECTOR_BYTES,
                 rotational: some("queue/rotational").as_deref() == Some("1"),
                 system: system.as_deref() == Some(name.as_str()),
                 name,
@@ -166,10 +173,15 @@ mod tests {
             fs::write(path, text).unwrap();
         };
         write("sys/block/vda/size", "50331648\n");
-        for (name, number, kind) in [("vda1", 1, "esp"), ("vda2", 2, "verity"), ("vda3", 3, ROOT_TYPE), ("vda5", 5, ROOT_TYPE)] {
+        for (name, number, kind) in
+            [("vda1", 1, "esp"), ("vda2", 2, "verity"), ("vda3", 3, ROOT_TYPE), ("vda5", 5, ROOT_TYPE)]
+        {
             write(&format!("sys/block/vda/{name}/partition"), &number.to_string());
             write(&format!("sys/block/vda/{name}/dev"), &format!("254:{number}"));
-            write(&format!("run/udev/data/b254:{number}"), &format!("N:{name}\nE:ID_PART_ENTRY_TYPE={kind}\n"));
+            write(
+                &format!("run/udev/data/b254:{number}"),
+                &format!("N:{name}\nE:ID_PART_ENTRY_TYPE={kind}\n"),
+            );
         }
         write("sys/block/loop0/size", "0");
         write("sys/block/dm-0/dm/name", "root\n");

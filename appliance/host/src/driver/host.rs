@@ -39,7 +39,8 @@ pub struct Host {
 impl Host {
     /// Begins to look at the machine; a first guest is tried in the background.
     pub fn open() -> Self {
-        let libvirt = Libvirt::start().inspect_err(|error| log::error!("libvirt cannot be asked: {error}")).ok();
+        let libvirt =
+            Libvirt::start().inspect_err(|error| log::error!("libvirt cannot be asked: {error}")).ok();
         Self { root: PathBuf::from("/"), libvirt, kvm: kvm::try_in_background(), read: Mutex::new(None) }
     }
 
@@ -90,7 +91,10 @@ pub fn nics() -> Vec<Nic> {
 
 /// The host's name.
 pub fn hostname() -> String {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "localhost".to_owned())
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "localhost".to_owned())
 }
 
 async fn clock_follows_server() -> bool {
@@ -101,7 +105,8 @@ async fn clock_follows_server() -> bool {
 fn machine(root: &Path) -> HostFacts {
     let read = |path: &str| hardware::text(&root.join(path)).unwrap_or_default();
     let hardware = [read("sys/class/dmi/id/sys_vendor"), read("sys/class/dmi/id/product_name")].join(" ");
-    let booted_at = proc::boot_second(&read("proc/stat")).and_then(|second| Timestamp::from_second(second).ok());
+    let booted_at =
+        proc::boot_second(&read("proc/stat")).and_then(|second| Timestamp::from_second(second).ok());
     HostFacts {
         hardware: if hardware.trim().is_empty() { "unknown".to_owned() } else { hardware.trim().to_owned() },
         machine_id: read("etc/machine-id"),

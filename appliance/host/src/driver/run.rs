@@ -83,8 +83,12 @@ mod tests {
 
     #[tokio::test]
     async fn output_and_exit_code_are_kept() {
-        let finished = run("sh", &["-c", "echo out; echo err >&2; exit 3"], Duration::from_secs(10)).await.unwrap();
-        assert_eq!((finished.code, finished.stdout.as_str(), finished.stderr.as_str()), (Some(3), "out\n", "err\n"));
+        let finished =
+            run("sh", &["-c", "echo out; echo err >&2; exit 3"], Duration::from_secs(10)).await.unwrap();
+        assert_eq!(
+            (finished.code, finished.stdout.as_str(), finished.stderr.as_str()),
+            (Some(3), "out\n", "err\n")
+        );
     }
 
     #[tokio::test]

@@ -71,7 +71,8 @@ async fn database(socket: PathBuf, name: &str, table: &str) -> Answer {
         client.transact(name, vec![select]).await
     };
     let results = asked.await.map_err(|error| sentence(&error))?;
-    let options = results.first().and_then(|result| result.pointer("/rows/0/options")?.as_array()?.get(1)?.as_array());
+    let options =
+        results.first().and_then(|result| result.pointer("/rows/0/options")?.as_array()?.get(1)?.as_array());
     let version = options.into_iter().flatten().find_map(|pair| match pair.as_array()?.as_slice() {
         [key, version] if key == "northd_internal_version" => version.as_str(),
         _ => None,
@@ -107,7 +108,8 @@ async fn call(run: &Path, name: &str, method: &str) -> Answer {
 
 /// A daemon's control socket carries its pid, which its pid file holds.
 fn control_socket(run: &Path, name: &str) -> Result<PathBuf, String> {
-    let pid = std::fs::read_to_string(run.join(format!("{name}.pid"))).map_err(|_| "it is not running".to_owned())?;
+    let pid = std::fs::read_to_string(run.join(format!("{name}.pid")))
+        .map_err(|_| "it is not running".to_owned())?;
     let pid: u32 = pid.trim().parse().map_err(|_| "its pid file is damaged".to_owned())?;
     Ok(run.join(format!("{name}.{pid}.ctl")))
 }
@@ -119,7 +121,9 @@ fn short(internal_version: &str) -> &str {
 fn sentence(error: &Error) -> String {
     match error {
         Error::Io(error) if error.kind() == std::io::ErrorKind::NotFound => "it is not running".to_owned(),
-        Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => "it is not running".to_owned(),
+        Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            "it is not running".to_owned()
+        }
         other => other.to_string(),
     }
 }

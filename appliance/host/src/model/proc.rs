@@ -14,7 +14,10 @@ pub(crate) fn cpu(cpuinfo: &str) -> Cpu {
         threads += 1;
         let socket = value(block, "physical id").unwrap_or("0");
         sockets.insert(socket);
-        cores.insert((socket, value(block, "core id").unwrap_or_else(|| value(block, "processor").unwrap_or(""))));
+        cores.insert((
+            socket,
+            value(block, "core id").unwrap_or_else(|| value(block, "processor").unwrap_or("")),
+        ));
         model = model.or_else(|| value(block, "model name"));
     }
     let count = |items: usize| u32::try_from(items).unwrap_or(u32::MAX);
@@ -103,8 +106,12 @@ mod tests {
 
     #[test]
     fn the_clock_follows_a_server_only_when_chrony_says_so() {
-        assert!(clock_follows_server("A29FC87B,162.159.200.123,4,1700000000.1,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,64.2,Normal\n"));
-        assert!(!clock_follows_server("00000000,,0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,1.0,1.0,0.0,Not synchronised\n"));
+        assert!(clock_follows_server(
+            "A29FC87B,162.159.200.123,4,1700000000.1,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,64.2,Normal\n"
+        ));
+        assert!(!clock_follows_server(
+            "00000000,,0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,1.0,1.0,0.0,Not synchronised\n"
+        ));
         assert!(!clock_follows_server(""));
     }
 

@@ -12,7 +12,9 @@ const FULL_BYTES: u64 = 64 * MIB;
 pub(crate) fn service(service: &Service) -> Check {
     match &service.error {
         None => check(&service.name, CheckState::Ok, format!("{} answers.", service.title)),
-        Some(error) => check(&service.name, CheckState::Failed, format!("{} does not answer: {error}.", service.title)),
+        Some(error) => {
+            check(&service.name, CheckState::Failed, format!("{} does not answer: {error}.", service.title))
+        }
     }
 }
 
@@ -21,13 +23,25 @@ pub(crate) fn state_storage(storage: &Filesystem) -> Check {
     let free_mib = storage.available_bytes / MIB;
     let percent = (storage.available_bytes * 100).checked_div(storage.size_bytes).unwrap_or(0);
     let (state, detail) = if !storage.mounted {
-        (CheckState::Failed, "The state partition is not mounted: nothing can be kept. Check the system disk.".to_owned())
+        (
+            CheckState::Failed,
+            "The state partition is not mounted: nothing can be kept. Check the system disk.".to_owned(),
+        )
     } else if storage.read_only {
-        (CheckState::Failed, "The state partition is read-only, as after a disk error. Check the system disk.".to_owned())
+        (
+            CheckState::Failed,
+            "The state partition is read-only, as after a disk error. Check the system disk.".to_owned(),
+        )
     } else if storage.available_bytes < FULL_BYTES {
-        (CheckState::Failed, format!("The state partition is full: {free_mib} MiB are free. Delete images or logs on it."))
+        (
+            CheckState::Failed,
+            format!("The state partition is full: {free_mib} MiB are free. Delete images or logs on it."),
+        )
     } else if percent < 10 {
-        (CheckState::Warn, format!("The state partition is almost full: {free_mib} MiB ({percent} %) are free."))
+        (
+            CheckState::Warn,
+            format!("The state partition is almost full: {free_mib} MiB ({percent} %) are free."),
+        )
     } else {
         (CheckState::Ok, format!("{percent} % of the state partition is free."))
     };
@@ -45,7 +59,10 @@ pub(crate) fn network(nics: &[Nic]) -> Check {
         let all: Vec<_> = nics.iter().collect();
         (CheckState::Failed, format!("No cable is plugged in, or the other end is off: {}.", names(&all)))
     } else if !addressed {
-        (CheckState::Failed, format!("No address was given to {}. Is there a DHCP server on this network?", names(&linked)))
+        (
+            CheckState::Failed,
+            format!("No address was given to {}. Is there a DHCP server on this network?", names(&linked)),
+        )
     } else {
         (CheckState::Ok, format!("Connected through {}.", names(&linked)))
     };
@@ -65,7 +82,9 @@ pub(crate) fn kvm(state: &KvmState) -> Check {
         ),
         KvmState::Fails(why) => (
             CheckState::Warn,
-            format!("A guest did not run with hardware virtualisation ({why}): guests would be emulated, slowly."),
+            format!(
+                "A guest did not run with hardware virtualisation ({why}): guests would be emulated, slowly."
+            ),
         ),
     };
     check("kvm", state, detail)
@@ -101,7 +120,12 @@ mod tests {
     }
 
     fn storage(available_mib: u64) -> Filesystem {
-        Filesystem { size_bytes: 1000 * MIB, available_bytes: available_mib * MIB, mounted: true, read_only: false }
+        Filesystem {
+            size_bytes: 1000 * MIB,
+            available_bytes: available_mib * MIB,
+            mounted: true,
+            read_only: false,
+        }
     }
 
     #[test]

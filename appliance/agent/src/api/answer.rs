@@ -1,0 +1,61 @@
+//! Bodies in and out: JSON that is read strictly, and problems as RFC 9457 documents.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{FromRequest, Request},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use quantix_api::{MAX_BODY_BYTES, Problem, ProblemCode};
+use serde::de::DeserializeOwned;
+
+/// An answer that is not a success.
+#[derive(Debug)]
+pub(crate) struct Failure(pub(crate) Problem);
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = (self.0.code.status(), Json(&self.0)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(Problem::CONTENT_TYPE));
+        if let Some(seconds) = self.0.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// A request's body.
+#[derive(Debug)]
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                let sentence = format!("The request is larger than {MAX_BODY_BYTES} bytes.");
+                Problem::new(ProblemCode::TooLarge, sentence)
+            } else {
+                Problem::new(ProblemCode::Malformed, "The request was cut short.")
+            }
+        })?;
+        serde_json::from_slice(&body).map(Self).map_err(|error| {
+            // serde's message may quote a value, and the value may be a password: only the place is told.
+            let place = format!("line {}, column {}", error.line(), error.column());
+            Problem::new(
+                ProblemCode::Malformed,
+                format!("The request is not what is expected here ({place})."),
+            )
+            .into()
+        })
+    }
+}

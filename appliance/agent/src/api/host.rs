@@ -1,0 +1,37 @@
+//! The host itself: whether it is ready, what it is made of, and what its own screen shows.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State, http::StatusCode};
+use quantix_api::{ConsoleView, HostFacts, Readiness};
+
+use super::{
+    Agent,
+    answer::Failure,
+    lock,
+    peer::{Root, Token},
+};
+
+/// `GET /api/v1/ready`: no session needed; it says what works and nothing a stranger could use.
+pub(crate) async fn ready(State(agent): State<Arc<Agent>>) -> (StatusCode, Json<Readiness>) {
+    let readiness = Readiness::of(agent.checks().await);
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness))
+}
+
+/// `GET /api/v1/host`
+pub(crate) async fn facts(
+    State(agent): State<Arc<Agent>>,
+    Token(token): Token,
+) -> Result<Json<HostFacts>, Failure> {
+    agent.full_session(&token)?;
+    Ok(Json((*agent.host.facts().await).clone()))
+}
+
+/// `GET /api/v1/console`
+pub(crate) async fn console(State(agent): State<Arc<Agent>>, _: Root) -> Json<ConsoleView> {
+    let checks = agent.checks().await;
+    let first_password = lock(&agent.account).account().and_then(|account| account.first_password.clone());
+    let certificate_fingerprint = lock(&agent.certificate).clone().unwrap_or_default();
+    Json(ConsoleView { certificate_fingerprint, first_password, readiness: Readiness::of(checks) })
+}

@@ -1,0 +1,245 @@
+//! The real program on a socket of its own: what a person's sign-in goes through, and what a stranger tries.
+
+use std::{
+    io::{Read, Write},
+    net::IpAddr,
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
+
+use quantix_api::{AgentClient, CallError, ChangePassword, ProblemCode, Secret, Session, SignIn, calls};
+
+const PASSWORD: &str = "correct horse battery";
+
+struct Agent {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Agent {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("state")).unwrap();
+        Self { child: spawn(&dir), dir }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.kill();
+        self.child = spawn(&self.dir);
+    }
+
+    fn state(&self, file: &str) -> PathBuf {
+        self.dir.path().join("state").join(file)
+    }
+
+    fn client(&self) -> AgentClient {
+        AgentClient::new(self.dir.path().join("run/api.sock"))
+    }
+
+    async fn first_password(&self) -> Secret {
+        self.client().call(&calls::console()).await.unwrap().first_password.unwrap()
+    }
+
+    async fn sign_in_from(&self, from: &str, password: &str) -> Result<Session, CallError> {
+        let body = SignIn { username: "admin".into(), password: Secret::new(password) };
+        let from: IpAddr = from.parse().unwrap();
+        self.client().call(&calls::sign_in(&body).for_client(from)).await
+    }
+
+    async fn sign_in(&self, password: &str) -> Result<Session, CallError> {
+        self.sign_in_from("192.0.2.10", password).await
+    }
+
+    /// Signs in with the first password and changes it to `PASSWORD`.
+    async fn settled(&self) -> Session {
+        let first = self.first_password().await;
+        let session = self.sign_in(first.expose()).await.unwrap();
+        let change = ChangePassword { current: first, new: Secret::new(PASSWORD) };
+        self.client().call(&calls::change_password(&change).as_session(&session.token)).await.unwrap();
+        session
+    }
+
+    /// Sends bytes as they are and gives the status of the answer.
+    fn raw(&self, request: &[u8]) -> String {
+        let mut stream = UnixStream::connect(self.dir.path().join("run/api.sock")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let _ = stream.write_all(request);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).split_whitespace().nth(1).unwrap_or("no answer").to_owned()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the program under test is a process")]
+fn spawn(dir: &tempfile::TempDir) -> Child {
+    let child = Command::new(env!("CARGO_BIN_EXE_quantixd"))
+        .arg("--state-dir")
+        .arg(dir.path().join("state"))
+        .arg("--run-dir")
+        .arg(dir.path().join("run"))
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while UnixStream::connect(dir.path().join("run/api.sock")).is_err() {
+        assert!(start.elapsed() < Duration::from_secs(20), "quantixd did not come up");
+        std::thread::yield_now();
+    }
+    child
+}
+
+#[track_caller]
+fn problem<T: std::fmt::Debug>(result: Result<T, CallError>) -> ProblemCode {
+    match result.unwrap_err() {
+        CallError::Problem(problem) => problem.code,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn the_first_password_must_be_changed_before_anything_else() {
+    let agent = Agent::start();
+    let first = agent.first_password().await;
+    let session = agent.sign_in(first.expose()).await.unwrap();
+    assert!(session.info.must_change_password);
+    assert_eq!(
+        problem(agent.client().call(&calls::host().as_session(&session.token)).await),
+        ProblemCode::PasswordChangeNeeded
+    );
+    let session = agent.settled().await;
+    assert!(agent.client().call(&calls::host().as_session(&session.token)).await.is_ok());
+    assert!(agent.client().call(&calls::console()).await.unwrap().first_password.is_none());
+    assert_eq!(problem(agent.sign_in(first.expose()).await), ProblemCode::WrongCredentials);
+    assert!(!agent.sign_in(PASSWORD).await.unwrap().info.must_change_password);
+}
+
+#[tokio::test]
+async fn a_session_ends_when_its_person_signs_out_or_changes_the_password_elsewhere() {
+    let agent = Agent::start();
+    let here = agent.settled().await;
+    let elsewhere = agent.sign_in(PASSWORD).await.unwrap();
+    let change = ChangePassword { current: Secret::new(PASSWORD), new: Secret::new("a better password") };
+    agent.client().call(&calls::change_password(&change).as_session(&elsewhere.token)).await.unwrap();
+    assert_eq!(
+        problem(agent.client().call(&calls::session().as_session(&here.token)).await),
+        ProblemCode::SignInNeeded
+    );
+    agent.client().call(&calls::sign_out().as_session(&elsewhere.token)).await.unwrap();
+    assert_eq!(
+        problem(agent.client().call(&calls::session().as_session(&elsewhere.token)).await),
+        ProblemCode::SignInNeeded
+    );
+}
+
+#[tokio::test]
+async fn a_new_password_needs_the_present_one_and_must_be_a_good_one() {
+    let agent = Agent::start();
+    let session = agent.settled().await;
+    for (current, new) in
+        [("not the password", "a better password"), (PASSWORD, "short"), (PASSWORD, PASSWORD)]
+    {
+        let change = ChangePassword { current: Secret::new(current), new: Secret::new(new) };
+        let result = agent.client().call(&calls::change_password(&change).as_session(&session.token)).await;
+        assert_eq!(problem(result), ProblemCode::Invalid);
+    }
+    assert!(agent.sign_in(PASSWORD).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_flood_of_wrong_passwords_is_slowed_down_and_keeps_nobody_else_out() {
+    let agent = Agent::start();
+    agent.settled().await;
+    let mut answers = Vec::new();
+    for _ in 0..8 {
+        answers.push(problem(agent.sign_in_from("198.51.100.9", "wrong").await));
+    }
+    assert_eq!(answers[0], ProblemCode::WrongCredentials);
+    assert_eq!(answers[7], ProblemCode::TooManyAttempts);
+    assert_eq!(problem(agent.sign_in_from("198.51.100.9", PASSWORD).await), ProblemCode::TooManyAttempts);
+    assert!(agent.sign_in_from("192.0.2.10", PASSWORD).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_kill_loses_neither_password_nor_certificate() {
+    let mut agent = Agent::start();
+    agent.settled().await;
+    let before = agent.client().call(&calls::console()).await.unwrap();
+    agent.restart();
+    let after = agent.client().call(&calls::console()).await.unwrap();
+    assert_eq!(before.certificate_fingerprint, after.certificate_fingerprint);
+    assert!(after.first_password.is_none());
+    assert!(agent.sign_in(PASSWORD).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_damaged_account_lets_nobody_in_and_says_so() {
+    let mut agent = Agent::start();
+    agent.settled().await;
+    agent.kill();
+    std::fs::write(agent.state("account.json"), b"{").unwrap();
+    agent.child = spawn(&agent.dir);
+    let readiness = agent.client().call(&calls::ready()).await.unwrap();
+    assert!(!readiness.ready);
+    let account = readiness.checks.iter().find(|check| check.name == "account").unwrap();
+    assert!(account.detail.contains("nobody can sign in"), "{}", account.detail);
+    assert_eq!(problem(agent.sign_in(PASSWORD).await), ProblemCode::Unavailable);
+}
+
+#[tokio::test]
+async fn what_is_not_a_request_gets_the_right_refusal_and_does_no_harm() {
+    let agent = Agent::start();
+    let post = |body: &str| {
+        let length = body.len();
+        format!(
+            "POST /api/v1/session HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+    };
+    assert_eq!(agent.raw(post("{\"username\":\"admin\"").as_bytes()), "400");
+    assert_eq!(agent.raw(post("{\"username\":1,\"password\":\"x\"}").as_bytes()), "400");
+    assert_eq!(
+        agent.raw(post("{\"username\":\"admin\",\"password\":\"x\",\"role\":\"root\"}").as_bytes()),
+        "400"
+    );
+    assert_eq!(agent.raw(post(&"x".repeat(quantix_api::MAX_BODY_BYTES + 1)).as_bytes()), "413");
+    assert_eq!(agent.raw(b"GET /etc/passwd HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), "404");
+    assert_eq!(agent.raw(b"GET /api/v1/../../x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), "404");
+    assert_eq!(agent.raw(b"PATCH /api/v1/session HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), "405");
+    assert_eq!(agent.raw(b"\x16\x03\x01\x02\x00\x01\x00\x01"), "400");
+    assert_eq!(agent.raw(b"GET /api/v1/host HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), "401");
+    assert_eq!(
+        agent.raw(
+            b"GET /api/v1/host HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer 00\r\nConnection: close\r\n\r\n"
+        ),
+        "401"
+    );
+    assert!(agent.sign_in(agent.first_password().await.expose()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_state_folder_that_cannot_be_written_is_said_and_the_agent_still_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    // A file where the folder should be: not even root can write below it.
+    std::fs::write(dir.path().join("state"), b"").unwrap();
+    let agent = Agent { child: spawn(&dir), dir };
+    let readiness = agent.client().call(&calls::ready()).await.unwrap();
+    let failed = |name| {
+        readiness
+            .checks
+            .iter()
+            .any(|check| check.name == name && check.state == quantix_api::CheckState::Failed)
+    };
+    assert!(!readiness.ready && failed("account") && failed("certificate"));
+}
