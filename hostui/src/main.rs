@@ -1,2 +1,43 @@
-//! Being built.
-fn main() {}
+//! quantix-hostui: the pages. It faces the network and holds no authority: it speaks TLS, draws pages, and asks the
+//! agent with the person's own session.
+
+use std::process::ExitCode;
+
+mod assets;
+mod health;
+mod options;
+mod origin;
+mod overview;
+mod problem;
+mod redirect;
+mod server;
+mod session;
+mod web;
+mod words;
+
+fn main() -> ExitCode {
+    quantix_service::start_log();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let options = match options::Options::from_args(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(sentence) => {
+            log::error!("{sentence}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(2)
+        .enable_all()
+        .build();
+    match runtime
+        .map_err(server::StartError::Runtime)
+        .and_then(|runtime| runtime.block_on(server::serve(options)))
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("The pages cannot be served: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -165,4 +165,6 @@ pub struct ConsoleView {
     pub first_password: Option<Secret>,
     /// What works and what does not.
     pub readiness: Readiness,
+    /// The host itself.
+    pub host: HostFacts,
 }

@@ -33,5 +33,6 @@ pub(crate) async fn console(State(agent): State<Arc<Agent>>, _: Root) -> Json<Co
     let checks = agent.checks().await;
     let first_password = lock(&agent.account).account().and_then(|account| account.first_password.clone());
     let certificate_fingerprint = lock(&agent.certificate).clone().unwrap_or_default();
-    Json(ConsoleView { certificate_fingerprint, first_password, readiness: Readiness::of(checks) })
+    let host = (*agent.host.facts().await).clone();
+    Json(ConsoleView { certificate_fingerprint, first_password, readiness: Readiness::of(checks), host })
 }

@@ -1,0 +1,80 @@
+//! The console screen's loop: ask the agent, draw what has changed, listen for a key. It is what is left to look at
+//! when everything else is down, so nothing here may end it but its terminal going away.
+
+use std::{
+    io,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use quantix_api::{AgentClient, calls};
+use ratatui::{
+    Terminal, TerminalOptions, Viewport,
+    backend::CrosstermBackend,
+    crossterm::{
+        event::{self, Event, KeyCode, KeyModifiers},
+        terminal,
+    },
+    layout::Rect,
+};
+
+use crate::view::{self, Seen};
+
+/// How long the screen may be behind.
+const REFRESH: Duration = Duration::from_secs(2);
+/// The kernel may write over the screen; this often all of it is drawn again.
+const REDRAW: Duration = Duration::from_secs(60);
+/// What a serial line that does not know its size is taken for.
+const SERIAL: Rect = Rect { x: 0, y: 0, width: 80, height: 24 };
+
+/// Runs until the terminal goes away.
+pub(crate) fn run(agent: &Path) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let agent = AgentClient::new(agent);
+    terminal::enable_raw_mode()?;
+    let size = terminal::size().unwrap_or_default();
+    let viewport = if size.0 == 0 || size.1 == 0 { Viewport::Fixed(SERIAL) } else { Viewport::Fullscreen };
+    let mut terminal =
+        Terminal::with_options(CrosstermBackend::new(io::stdout()), TerminalOptions { viewport })?;
+    terminal.clear()?;
+    terminal.hide_cursor()?;
+    let mut drawn = Instant::now();
+    loop {
+        let seen = runtime.block_on(look(&agent));
+        if drawn.elapsed() >= REDRAW {
+            terminal.clear()?;
+            drawn = Instant::now();
+        }
+        terminal.draw(|frame| view::draw(frame, &seen))?;
+        if key_asks_to_redraw(REFRESH)? {
+            terminal.clear()?;
+            drawn = Instant::now();
+        }
+    }
+}
+
+async fn look(agent: &AgentClient) -> Seen {
+    match agent.call(&calls::console()).await {
+        Ok(console) => Seen::Agent { console: Box::new(console), now: Timestamp::now() },
+        Err(error) => Seen::NoAgent {
+            why: error.to_string(),
+            hostname: quantix_host::hostname(),
+            nics: quantix_host::nics(),
+        },
+    }
+}
+
+fn key_asks_to_redraw(within: Duration) -> io::Result<bool> {
+    if !event::poll(within)? {
+        return Ok(false);
+    }
+    Ok(match event::read()? {
+        Event::Key(key) => {
+            key.code == KeyCode::F(5)
+                || (key.code == KeyCode::Char('l') && key.modifiers.contains(KeyModifiers::CONTROL))
+        }
+        Event::Resize(..) => true,
+        _ => false,
+    })
+}

@@ -1,0 +1,74 @@
+//! The command line and what systemd hands over. On a host there are no options: sockets and certificate come from
+//! the unit. `make dev` names them.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+/// How the pages are served.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// Where to listen when systemd hands no sockets over.
+    pub(crate) https: Option<SocketAddr>,
+    pub(crate) http: Option<SocketAddr>,
+    /// The certificate and its key, PEM.
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    /// The agent's socket.
+    pub(crate) agent: PathBuf,
+}
+
+impl Options {
+    /// Reads `--https`, `--http`, `--cert`, `--key` and `--agent`; the error is the sentence to show.
+    pub(crate) fn from_args(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let credentials = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_default());
+        let mut options = Self {
+            https: None,
+            http: None,
+            certificate: credentials.join("tls.cert"),
+            key: credentials.join("tls.key"),
+            agent: quantix_api::AGENT_SOCKET.into(),
+        };
+        while let Some(name) = args.next() {
+            let value = args.next().ok_or_else(|| format!("{name} needs a value."))?;
+            let address = || value.parse().map_err(|_| format!("{value} is not an address with a port."));
+            match name.as_str() {
+                "--https" => options.https = Some(address()?),
+                "--http" => options.http = Some(address()?),
+                "--cert" => options.certificate = value.into(),
+                "--key" => options.key = value.into(),
+                "--agent" => options.agent = value.into(),
+                _ => {
+                    return Err(format!(
+                        "Unknown option {name}. Known are --https, --http, --cert, --key and --agent."
+                    ));
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(args: &[&str]) -> Result<Options, String> {
+        Options::from_args(args.iter().map(ToString::to_string))
+    }
+
+    #[test]
+    fn development_names_everything() {
+        let options =
+            check(&["--https", "127.0.0.1:8443", "--cert", "/c", "--key", "/k", "--agent", "/a"]).unwrap();
+        assert_eq!(options.https, Some(([127, 0, 0, 1], 8443).into()));
+        assert_eq!((options.certificate, options.agent), ("/c".into(), "/a".into()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert_eq!(check(&["--https", "8443"]).unwrap_err(), "8443 is not an address with a port.");
+        assert_eq!(
+            check(&["--x", "1"]).unwrap_err(),
+            "Unknown option --x. Known are --https, --http, --cert, --key and --agent."
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! Pages for when something is not as it should be: what happened, and the way on.
+
+use askama::Template;
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{Html, IntoResponse, Response},
+};
+use quantix_api::{CallError, ProblemCode};
+
+/// A page that says what happened.
+#[derive(Debug, Template)]
+#[template(path = "problem/page.html")]
+pub(crate) struct Page {
+    status: u16,
+    title: &'static str,
+    what: String,
+    link: &'static str,
+    link_text: &'static str,
+}
+
+impl Page {
+    fn new(status: StatusCode, title: &'static str, what: impl Into<String>) -> Self {
+        Self {
+            status: status.as_u16(),
+            title,
+            what: what.into(),
+            link: "/overview",
+            link_text: "Go to the overview",
+        }
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "Nothing is here",
+            "The address leads nowhere. It may have been mistyped.",
+        )
+    }
+
+    pub(crate) fn wrong_method() -> Self {
+        let what = "This address cannot be used in this way.";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "This does not work here", what)
+    }
+
+    pub(crate) fn foreign_form() -> Self {
+        let what = "The form was not sent from a page of this host, so nothing was done.";
+        Self::new(StatusCode::FORBIDDEN, "Sent from elsewhere", what)
+    }
+
+    pub(crate) fn bad_form(status: StatusCode) -> Self {
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            return Self::new(
+                status,
+                "Too much at once",
+                "The form holds more than this host reads. Nothing was done.",
+            );
+        }
+        let what = "A field is missing or holds what it should not. Nothing was done.";
+        Self::new(StatusCode::BAD_REQUEST, "The form could not be read", what)
+    }
+
+    pub(crate) fn too_slow() -> Self {
+        let what = "The host took too long to answer. Try again in a moment.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "This took too long", what)
+    }
+
+    /// The agent did not do what a page needs.
+    pub(crate) fn agent(error: &CallError) -> Self {
+        let mut page = match error {
+            CallError::Problem(problem) if problem.code != ProblemCode::Internal => {
+                Self::new(problem.code.status(), "This did not work", problem.detail.clone())
+            }
+            other => {
+                log::error!("A page could not be drawn: {other}");
+                let what = format!("{other} The host's own screen says more.");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "The host does not answer", what)
+            }
+        };
+        page.link_text = "Try again";
+        page
+    }
+}
+
+impl IntoResponse for Page {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, draw(&self)).into_response()
+    }
+}
+
+/// Draws a template; one that cannot be drawn is a defect, told in plain text.
+pub(crate) fn draw(template: &impl Template) -> Response {
+    match template.render() {
+        Ok(html) => Html(html).into_response(),
+        Err(error) => {
+            log::error!("A template could not be drawn: {error}");
+            let mut response = "This page could not be drawn. That is a defect in Quantix.".into_response();
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            response
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_is_shown_as_text() {
+        let mut page = Page::not_found();
+        page.what = "<img src=x onerror=alert(1)>".to_owned();
+        let html = page.render().unwrap();
+        assert!(!html.contains("<img"), "{html}");
+    }
+}

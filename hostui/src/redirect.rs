@@ -1,0 +1,121 @@
+//! Port 80: sends a browser on to the same host's pages over TLS, and does nothing else.
+
+use std::{convert::Infallible, net::IpAddr, time::Duration};
+
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    header::{HOST, HeaderValue, LOCATION},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpStream, time::timeout};
+
+const HEADERS: Duration = Duration::from_secs(5);
+const WHOLE: Duration = Duration::from_secs(20);
+const HTTPS_PORT: u16 = 443;
+
+/// Answers what comes on one connection, for a short while.
+pub(crate) async fn connection(stream: TcpStream, https_port: u16) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        std::future::ready(Ok::<_, Infallible>(answer(host, path, https_port)))
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEADERS).keep_alive(false).max_buf_size(16 * 1024);
+    let _ = timeout(WHOLE, server.serve_connection(TokioIo::new(stream), service)).await;
+}
+
+fn answer(host: Option<&str>, path: &str, https_port: u16) -> Response<String> {
+    let location = host.and_then(host_name).and_then(|host| {
+        let port = if https_port == HTTPS_PORT { String::new() } else { format!(":{https_port}") };
+        HeaderValue::from_str(&format!("https://{host}{port}{path}")).ok()
+    });
+    let mut response = Response::new(String::new());
+    match location {
+        Some(location) => {
+            *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+            response.headers_mut().insert(LOCATION, location);
+        }
+        None => *response.status_mut() = StatusCode::BAD_REQUEST,
+    }
+    response
+}
+
+/// The name in a Host header without its port, if it is a name or an address: what goes into a Location header must
+/// not be anything else.
+fn host_name(host: &str) -> Option<&str> {
+    if let Some(rest) = host.strip_prefix('[') {
+        let (address, after) = rest.split_once(']')?;
+        let port_only = after.is_empty() || after.strip_prefix(':').is_some_and(is_port);
+        return (matches!(address.parse(), Ok(IpAddr::V6(_))) && port_only)
+            .then(|| &host[..address.len() + 2]);
+    }
+    let name = match host.split_once(':') {
+        Some((name, port)) if is_port(port) => name,
+        Some(_) => return None,
+        None => host,
+    };
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    (name.len() <= 253 && name.split('.').all(is_label)).then_some(name)
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn location(host: &str, path: &str, port: u16) -> Option<String> {
+        let response = answer(Some(host), path, port);
+        response.headers().get(LOCATION).map(|location| location.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_browser_is_sent_to_the_same_host_and_path() {
+        assert_eq!(location("qx-01.lab", "/overview?a=b", 443).unwrap(), "https://qx-01.lab/overview?a=b");
+        assert_eq!(location("192.0.2.7:80", "/", 8443).unwrap(), "https://192.0.2.7:8443/");
+        assert_eq!(location("[2001:db8::1]:80", "/", 443).unwrap(), "https://[2001:db8::1]/");
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused() {
+        for host in [
+            "",
+            "a b",
+            "evil.example/@",
+            "user@host",
+            "a..b",
+            "[::1",
+            "[x]",
+            "h:x",
+            "[::1]x",
+            "a:1:2",
+            "ä.example",
+        ] {
+            assert_eq!(location(host, "/", 443), None, "{host}");
+        }
+        assert_eq!(answer(None, "/", 443).status(), StatusCode::BAD_REQUEST);
+    }
+
+    proptest! {
+        #[test]
+        fn a_location_never_leaves_the_host_that_was_asked(host in "\\PC{0,40}", path in "/[a-z/?=&%@:.]{0,30}") {
+            if let Some(location) = location(&host, &path, 443) {
+                let rest = location.strip_prefix("https://").unwrap();
+                let name = host_name(&host).unwrap();
+                prop_assert!(rest.starts_with(name) && rest[name.len()..].starts_with('/'));
+            }
+        }
+    }
+}

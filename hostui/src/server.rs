@@ -1,0 +1,243 @@
+//! Connections: a bounded number, bounded for each address, with a time limit on every step before a request.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    net::{IpAddr, SocketAddr, TcpListener as StdListener},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+use crate::{options::Options, redirect, web};
+
+const MOST_CONNECTIONS: usize = 1024;
+const MOST_FROM_ONE_ADDRESS: usize = 256;
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const HEADERS: Duration = Duration::from_secs(15);
+const HTTP_PORT: u16 = 80;
+
+/// Why the pages cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("{0}")]
+    Runtime(io::Error),
+    #[error("no socket was handed over and none was named with --https")]
+    NoSocket,
+    #[error("the socket cannot be used: {0}")]
+    Socket(io::Error),
+    #[error("{} cannot be read: {}", .0.display(), .1)]
+    Certificate(PathBuf, String),
+}
+
+/// Serves until systemd asks for the end.
+pub(crate) async fn serve(options: Options) -> Result<(), StartError> {
+    let (https, http) = sockets(&options)?;
+    let https_port = https.local_addr().map_err(StartError::Socket)?.port();
+    let tls = TlsAcceptor::from(Arc::new(tls(&options)?));
+    let connections = Connections::default();
+    let app = web::router(&options.agent);
+    let alive = app.clone();
+    log::info!(port = https_port; "The pages answer on port {https_port}");
+    quantix_service::ready("answering");
+    let secure = accept(https, connections.clone(), |stream, address| {
+        let (tls, app) = (tls.clone(), app.clone());
+        async move { secure_connection(stream, address, tls, app).await }
+    });
+    let plain = async {
+        match http {
+            Some(http) => {
+                accept(http, connections.clone(), |stream, _| redirect::connection(stream, https_port)).await;
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let watchdog = async {
+        quantix_service::feed_watchdog(|| async {
+            let request = axum::extract::Request::builder().uri("/healthz").body(axum::body::Body::empty());
+            match request {
+                Ok(request) => {
+                    alive.clone().oneshot(request).await.is_ok_and(|answer| answer.status().is_success())
+                }
+                Err(_) => false,
+            }
+        })
+        .await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = secure => {}
+        () = plain => {}
+        () = watchdog => {}
+        () = quantix_service::asked_to_end() => {}
+    }
+    Ok(())
+}
+
+/// The sockets for pages and for the redirect: handed over by systemd, told apart by port, or opened here.
+fn sockets(options: &Options) -> Result<(TcpListener, Option<TcpListener>), StartError> {
+    let mut handed = listenfd::ListenFd::from_env();
+    let (mut https, mut http) = (None, None);
+    for index in 0..handed.len() {
+        let Some(socket) = handed.take_tcp_listener(index).map_err(StartError::Socket)? else { continue };
+        let port = socket.local_addr().map_err(StartError::Socket)?.port();
+        if port == HTTP_PORT { http = Some(socket) } else { https = Some(socket) }
+    }
+    let open = |address: SocketAddr| StdListener::bind(address).map_err(StartError::Socket);
+    if https.is_none() {
+        https = options.https.map(open).transpose()?;
+    }
+    if http.is_none() {
+        http = options.http.map(open).transpose()?;
+    }
+    let listen = |socket: StdListener| {
+        socket.set_nonblocking(true)?;
+        TcpListener::from_std(socket)
+    };
+    let https = listen(https.ok_or(StartError::NoSocket)?).map_err(StartError::Socket)?;
+    Ok((https, http.map(listen).transpose().map_err(StartError::Socket)?))
+}
+
+fn tls(options: &Options) -> Result<ServerConfig, StartError> {
+    let (certificate, key) = (options.certificate.clone(), options.key.clone());
+    let unreadable = |path: &PathBuf, error: &dyn std::fmt::Display| {
+        StartError::Certificate(path.clone(), error.to_string())
+    };
+    let chain = fs::read(&certificate).map_err(|error| unreadable(&certificate, &error))?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain)
+        .collect::<Result<_, _>>()
+        .map_err(|error| unreadable(&certificate, &error))?;
+    let private = fs::read(&key).map_err(|error| unreadable(&key, &error))?;
+    let private = PrivateKeyDer::from_pem_slice(&private).map_err(|error| unreadable(&key, &error))?;
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .map_err(|error| unreadable(&certificate, &error))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+async fn accept<F: Future<Output = ()> + Send + 'static>(
+    socket: TcpListener,
+    connections: Connections,
+    serve: impl Fn(TcpStream, SocketAddr) -> F,
+) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, address)) => {
+                // Too many already: this one is closed at once, which costs less than any answer.
+                let Some(place) = connections.place(address.ip()) else { continue };
+                let served = serve(stream, address);
+                tokio::spawn(async move {
+                    served.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely; connections that end give some back.
+                log::warn!("A connection could not be taken: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn secure_connection(stream: TcpStream, address: SocketAddr, tls: TlsAcceptor, app: axum::Router) {
+    let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(stream)).await else { return };
+    let client = web::ClientAddress(address.ip().to_canonical());
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(client);
+        app.clone().oneshot(request)
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(32 * 1024);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(64)
+        .max_header_list_size(32 * 1024)
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .keep_alive_timeout(Duration::from_secs(20));
+    // A client that breaks off is the client's business.
+    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// The places there are, over all and for each address.
+#[derive(Clone, Debug)]
+struct Connections {
+    all: Arc<Semaphore>,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(MOST_CONNECTIONS)), by_address: Arc::default() }
+    }
+}
+
+/// A place that one connection holds.
+#[derive(Debug)]
+struct Place {
+    _permit: tokio::sync::OwnedSemaphorePermit,
+    connections: Connections,
+    address: IpAddr,
+}
+
+impl Connections {
+    fn place(&self, address: IpAddr) -> Option<Place> {
+        let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = by_address.entry(address).or_default();
+        if *held >= MOST_FROM_ONE_ADDRESS {
+            return None;
+        }
+        *held += 1;
+        Some(Place { _permit: permit, connections: self.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut by_address = self.connections.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = by_address.get_mut(&self.address) {
+            *held -= 1;
+            if *held == 0 {
+                by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_address_cannot_take_every_place() {
+        let connections = Connections::default();
+        let (greedy, honest) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let held: Vec<_> =
+            (0..MOST_FROM_ONE_ADDRESS + 10).filter_map(|_| connections.place(greedy)).collect();
+        assert_eq!(held.len(), MOST_FROM_ONE_ADDRESS);
+        assert!(connections.place(honest).is_some());
+        drop(held);
+        assert!(connections.place(greedy).is_some());
+    }
+}

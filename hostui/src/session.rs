@@ -1,0 +1,257 @@
+//! Signing in, signing out, and the password. The token lives in a cookie that no script can read and no other site
+//! can send.
+
+use askama::Template;
+use axum::{
+    Form,
+    extract::{Extension, FromRequestParts, Query, State, rejection::FormRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Redirect, Response},
+};
+use quantix_api::{CallError, ChangePassword, Problem, ProblemCode, Secret, SignIn, calls};
+use serde::Deserialize;
+
+use crate::{
+    problem::{Page, draw},
+    web::{ClientAddress, Web},
+};
+
+const COOKIE: &str = "__Host-quantix";
+const COOKIE_RULES: &str = "; Path=/; Secure; HttpOnly; SameSite=Strict";
+
+/// The token the browser holds, if any.
+#[derive(Clone, Debug)]
+pub(crate) struct Visitor(Option<Secret>);
+
+impl<S: Sync> FromRequestParts<S> for Visitor {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(token(&parts.headers).map(Secret::new)))
+    }
+}
+
+impl Visitor {
+    /// The token, if there is one.
+    pub(crate) fn token(&self) -> Option<&Secret> {
+        self.0.as_ref()
+    }
+}
+
+/// The way to sign in.
+pub(crate) fn to_sign_in() -> Response {
+    Redirect::to("/sign-in").into_response()
+}
+
+/// What a page answers when the agent did not give it what it needs: the way to sign in, to a password of one's own,
+/// or a page that says what happened.
+pub(crate) fn turned_away(error: &CallError) -> Response {
+    match error {
+        CallError::Problem(Problem { code: ProblemCode::SignInNeeded, .. }) => {
+            ([(header::SET_COOKIE, ended_cookie())], Redirect::to("/sign-in?ended=1")).into_response()
+        }
+        CallError::Problem(Problem { code: ProblemCode::PasswordChangeNeeded, .. }) => {
+            Redirect::to("/password").into_response()
+        }
+        other => Page::agent(other).into_response(),
+    }
+}
+
+#[derive(Debug, Default, Template)]
+#[template(path = "session/sign-in.html")]
+struct SignInPage {
+    username: String,
+    error: Option<String>,
+    ended: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct SignInQuery {
+    ended: Option<String>,
+}
+
+/// `GET /sign-in`
+pub(crate) async fn sign_in_page(Query(query): Query<SignInQuery>) -> Response {
+    draw(&SignInPage { ended: query.ended.is_some(), ..SignInPage::default() })
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct SignInForm {
+    username: String,
+    password: Secret,
+}
+
+/// `POST /sign-in`
+pub(crate) async fn sign_in(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    form: Result<Form<SignInForm>, FormRejection>,
+) -> Response {
+    let Form(form) = match form {
+        Ok(form) => form,
+        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
+    };
+    let body = SignIn { username: form.username.trim().to_owned(), password: form.password };
+    match web.agent.call(&calls::sign_in(&body).for_client(client.0)).await {
+        Ok(session) => {
+            let next = if session.info.must_change_password { "/password" } else { "/overview" };
+            match HeaderValue::from_str(&format!("{COOKIE}={}{COOKIE_RULES}", session.token.expose())) {
+                Ok(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to(next)).into_response(),
+                Err(_) => Page::agent(&CallError::Broken("the token is not text".into())).into_response(),
+            }
+        }
+        Err(error) => {
+            let (status, wait) = refusal(&error);
+            let page = SignInPage { username: body.username, error: Some(error.to_string()), ended: false };
+            (status, wait, draw(&page)).into_response()
+        }
+    }
+}
+
+/// `POST /sign-out`
+pub(crate) async fn sign_out(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    visitor: Visitor,
+) -> Response {
+    if let Some(token) = visitor.token() {
+        // A session that has ended already is signed out of as well.
+        if let Err(error) = web.agent.call(&calls::sign_out().as_session(token).for_client(client.0)).await
+            && !matches!(&error, CallError::Problem(problem) if problem.code == ProblemCode::SignInNeeded)
+        {
+            return Page::agent(&error).into_response();
+        }
+    }
+    ([(header::SET_COOKIE, ended_cookie())], Redirect::to("/sign-in")).into_response()
+}
+
+#[derive(Debug, Default, Template)]
+#[template(path = "session/password.html")]
+struct PasswordPage {
+    username: String,
+    first: bool,
+    problem: Option<Problem>,
+}
+
+impl PasswordPage {
+    /// The sentence for a field, if the problem is about it; the one without a field stands above the form.
+    fn error(&self, field: &str) -> Option<&str> {
+        let problem = self.problem.as_ref()?;
+        (problem.field.as_deref().unwrap_or_default() == field).then_some(problem.detail.as_str())
+    }
+}
+
+/// `GET /password`
+pub(crate) async fn password_page(State(web): State<Web>, visitor: Visitor) -> Response {
+    let Some(token) = visitor.token() else { return to_sign_in() };
+    match password_form(&web, token, None).await {
+        Ok(page) => draw(&page),
+        Err(error) => turned_away(&error),
+    }
+}
+
+async fn password_form(
+    web: &Web,
+    token: &Secret,
+    problem: Option<Problem>,
+) -> Result<PasswordPage, CallError> {
+    let session = web.agent.call(&calls::session().as_session(token)).await?;
+    Ok(PasswordPage { username: session.username, first: session.must_change_password, problem })
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct PasswordForm {
+    current: Secret,
+    new: Secret,
+    again: Secret,
+}
+
+/// `POST /password`
+pub(crate) async fn change_password(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    visitor: Visitor,
+    form: Result<Form<PasswordForm>, FormRejection>,
+) -> Response {
+    let Form(form) = match form {
+        Ok(form) => form,
+        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
+    };
+    let Some(token) = visitor.token() else { return to_sign_in() };
+    let changed = if form.new == form.again {
+        let body = ChangePassword { current: form.current, new: form.new };
+        web.agent.call(&calls::change_password(&body).as_session(token).for_client(client.0)).await
+    } else {
+        Err(Problem::new(ProblemCode::Invalid, "The two new passwords differ.").in_field("again").into())
+    };
+    let error = match changed {
+        Ok(()) => return Redirect::to("/overview").into_response(),
+        Err(error) => error,
+    };
+    let CallError::Problem(problem) = &error else { return turned_away(&error) };
+    if problem.code == ProblemCode::SignInNeeded {
+        return turned_away(&error);
+    }
+    match password_form(&web, token, Some(problem.clone())).await {
+        Ok(page) => {
+            let (status, wait) = refusal(&error);
+            (status, wait, draw(&page)).into_response()
+        }
+        Err(error) => turned_away(&error),
+    }
+}
+
+/// The status of a refusal, and how long to wait where that is the reason.
+fn refusal(error: &CallError) -> (StatusCode, HeaderMap) {
+    let mut headers = HeaderMap::new();
+    let CallError::Problem(problem) = error else { return (StatusCode::SERVICE_UNAVAILABLE, headers) };
+    if let Some(seconds) = problem.retry_after_seconds {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    (problem.code.status(), headers)
+}
+
+fn ended_cookie() -> HeaderValue {
+    HeaderValue::from_static("__Host-quantix=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0")
+}
+
+/// Our cookie's value, if it looks like a token: anything else is not worth asking the agent about.
+fn token(headers: &HeaderMap) -> Option<String> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|cookies| cookies.split(';'))
+        .filter_map(|cookie| cookie.trim().split_once('='))
+        .find(|(name, _)| *name == COOKIE)
+        .map(|(_, value)| value.to_owned())
+        .filter(|value| value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(cookie: &str) -> Option<String> {
+        token(&HeaderMap::from_iter([(header::COOKIE, cookie.parse().unwrap())]))
+    }
+
+    #[test]
+    fn the_token_is_found_among_other_cookies() {
+        let token = "a1".repeat(32);
+        assert_eq!(check(&format!("theme=dark; __Host-quantix={token}; x=y")), Some(token));
+    }
+
+    #[test]
+    fn what_cannot_be_a_token_is_none() {
+        assert_eq!(check("__Host-quantix=short"), None);
+        assert_eq!(check(&format!("__Host-quantix={}", "\"".repeat(64))), None);
+        assert_eq!(check(&format!("quantix={}", "a".repeat(64))), None);
+    }
+
+    #[test]
+    fn a_name_is_shown_as_text() {
+        let page = SignInPage { username: "\"><script>alert(1)</script>".into(), error: None, ended: false };
+        assert!(!page.render().unwrap().contains("<script"));
+    }
+}

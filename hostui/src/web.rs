@@ -1,0 +1,78 @@
+//! The routes, and what every answer carries.
+
+use std::{net::IpAddr, path::Path, time::Duration};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use quantix_api::{AgentClient, MAX_BODY_BYTES};
+use tower_http::timeout::TimeoutLayer;
+
+use crate::{assets, health, origin, overview, problem::Page, session};
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// What the pages share.
+#[derive(Clone, Debug)]
+pub(crate) struct Web {
+    pub(crate) agent: AgentClient,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientAddress(pub(crate) IpAddr);
+
+/// The referrer policy is not `no-referrer`: with that, browsers send `Origin: null` with our own forms.
+/// No script, no frame, nothing from elsewhere. HSTS is left out on purpose: with the certificate a host makes for
+/// itself it would lock out everybody who has to accept that certificate by hand.
+const HEADERS: [(HeaderName, &str); 7] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'self'; font-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; \
+         frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
+];
+
+/// All pages, over the agent behind `socket`.
+pub(crate) fn router(socket: &Path) -> Router {
+    Router::new()
+        .route("/", get(async || Redirect::to("/overview")))
+        .route("/overview", get(overview::page))
+        .route("/sign-in", get(session::sign_in_page).post(session::sign_in))
+        .route("/sign-out", post(session::sign_out))
+        .route("/password", get(session::password_page).post(session::change_password))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/assets/{version}/{*name}", get(assets::asset))
+        .fallback(async || Page::not_found())
+        .method_not_allowed_fallback(async || Page::wrong_method())
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(origin::own_pages_only))
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ANSWER_WITHIN))
+        .layer(middleware::from_fn(every_answer))
+        .with_state(Web { agent: AgentClient::new(socket) })
+}
+
+async fn every_answer(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if response.status() == StatusCode::GATEWAY_TIMEOUT {
+        response = Page::too_slow().into_response();
+    }
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
