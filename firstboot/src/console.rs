@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use quantix_api::{AgentClient, calls};
 use ratatui::{
     Terminal, TerminalOptions, Viewport,
-    backend::CrosstermBackend,
+    backend::{Backend, CrosstermBackend},
     crossterm::{
         event::{self, Event, KeyCode, KeyModifiers},
         terminal,
@@ -33,25 +33,31 @@ pub(crate) fn run(agent: &Path) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let agent = AgentClient::new(agent);
     terminal::enable_raw_mode()?;
-    let size = terminal::size().unwrap_or_default();
-    let viewport = if size.0 == 0 || size.1 == 0 { Viewport::Fixed(SERIAL) } else { Viewport::Fullscreen };
-    let mut terminal =
-        Terminal::with_options(CrosstermBackend::new(io::stdout()), TerminalOptions { viewport })?;
-    terminal.clear()?;
-    terminal.hide_cursor()?;
+    let mut screen = fresh()?;
     let mut drawn = Instant::now();
     loop {
         let seen = runtime.block_on(look(&agent));
         if drawn.elapsed() >= REDRAW {
-            terminal.clear()?;
+            screen = fresh()?;
             drawn = Instant::now();
         }
-        terminal.draw(|frame| view::draw(frame, &seen))?;
+        screen.draw(|frame| view::draw(frame, &seen))?;
         if key_asks_to_redraw(REFRESH)? {
-            terminal.clear()?;
+            screen = fresh()?;
             drawn = Instant::now();
         }
     }
+}
+
+/// An empty screen that is drawn in full next. `Terminal::clear` is of no use here: it asks the terminal where the
+/// cursor is, and a serial line with nobody at the other end does not answer.
+fn fresh() -> io::Result<Terminal<CrosstermBackend<io::Stdout>>> {
+    let size = terminal::size().unwrap_or_default();
+    let viewport = if size.0 == 0 || size.1 == 0 { Viewport::Fixed(SERIAL) } else { Viewport::Fullscreen };
+    let mut backend = CrosstermBackend::new(io::stdout());
+    backend.clear()?;
+    backend.hide_cursor()?;
+    Terminal::with_options(backend, TerminalOptions { viewport })
 }
 
 async fn look(agent: &AgentClient) -> Seen {

@@ -1,14 +1,26 @@
 //! quantixd: the one program on a host that decides and acts. Everything else asks it over its socket.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 mod account;
 mod api;
 mod certificate;
 mod durable;
+mod hashing;
 mod options;
 mod sessions;
 mod throttle;
+
+use tokio::sync::oneshot;
+
+/// How long requests that were being answered have left when the service is asked to end.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+const LAST_WORK: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let options = match options::Options::from_args(std::env::args_os().skip(1)) {
@@ -28,13 +40,18 @@ fn main() -> ExitCode {
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => match runtime.block_on(serve(options)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                log::error!("The agent ends: {error}");
-                ExitCode::FAILURE
+        Ok(runtime) => {
+            let served = runtime.block_on(serve(options));
+            // Work that hangs on a dead disk does not keep the process.
+            runtime.shutdown_timeout(LAST_WORK);
+            match served {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    log::error!("The agent ends: {error}");
+                    ExitCode::FAILURE
+                }
             }
-        },
+        }
         Err(error) => {
             log::error!("The agent cannot start: {error}");
             ExitCode::FAILURE
@@ -49,15 +66,30 @@ async fn serve(options: options::Options) -> Result<(), StartError> {
     let client = quantix_api::AgentClient::new(&socket);
     log::info!(socket:% = socket.display(); "The agent answers at {}", socket.display());
     quantix_service::ready("answering");
+    let (ask_to_end, asked_to_end) = oneshot::channel::<()>();
+    let served = api::serve(listener, agent, async {
+        let _ = asked_to_end.await;
+    });
+    tokio::pin!(served);
     tokio::select! {
-        ended = api::serve(listener, agent) => ended.map_err(StartError::Serve),
+        ended = &mut served => return ended.map_err(StartError::Serve),
         () = async {
             // Ready means that the API answers, so that is what the watchdog asks.
             quantix_service::feed_watchdog(|| async { client.call(&quantix_api::calls::ready()).await.is_ok() }).await;
             std::future::pending::<()>().await;
-        } => Ok(()),
-        () = quantix_service::asked_to_end() => Ok(()),
+        } => {}
+        () = quantix_service::asked_to_end() => {}
     }
+    drop(ask_to_end);
+    match tokio::time::timeout(LAST_ANSWERS, served).await {
+        Ok(ended) => ended.map_err(StartError::Serve),
+        Err(_) => Ok(()),
+    }
+}
+
+/// A panic in a holder would have ended the process; in tests the value is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug, thiserror::Error)]

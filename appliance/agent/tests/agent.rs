@@ -1,4 +1,5 @@
 //! The real program on a socket of its own: what a person's sign-in goes through, and what a stranger tries.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test ends it")]
 
 use std::{
     io::{Read, Write},
@@ -64,6 +65,13 @@ impl Agent {
         let change = ChangePassword { current: first, new: Secret::new(PASSWORD) };
         self.client().call(&calls::change_password(&change).as_session(&session.token)).await.unwrap();
         session
+    }
+
+    /// A line of the process's memory as the kernel counts it.
+    fn memory_mib(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|text| text.starts_with(line)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
     }
 
     /// Sends bytes as they are and gives the status of the answer.
@@ -242,4 +250,57 @@ async fn a_state_folder_that_cannot_be_written_is_said_and_the_agent_still_answe
             .any(|check| check.name == name && check.state == quantix_api::CheckState::Failed)
     };
     assert!(!readiness.ready && failed("account") && failed("certificate"));
+}
+
+#[tokio::test]
+async fn no_session_opened_with_the_old_password_outlives_its_change() {
+    let agent = Agent::start();
+    let session = agent.settled().await;
+    let body = SignIn { username: "admin".into(), password: Secret::new(PASSWORD) };
+    let mut intruders = tokio::task::JoinSet::new();
+    for number in 0..6_u8 {
+        let (client, call) =
+            (agent.client(), calls::sign_in(&body).for_client([198, 51, 100, number].into()));
+        intruders.spawn(async move {
+            let mut opened = Vec::new();
+            for _ in 0..6 {
+                opened.extend(client.call(&call).await.ok());
+            }
+            opened
+        });
+    }
+    let change = ChangePassword { current: Secret::new(PASSWORD), new: Secret::new("a better password") };
+    let change = calls::change_password(&change).as_session(&session.token);
+    // The intruders may fill the line; the person tries again, as the answer says.
+    while let Err(error) = agent.client().call(&change).await {
+        assert!(
+            matches!(&error, CallError::Problem(problem) if problem.code == ProblemCode::Unavailable),
+            "{error}"
+        );
+    }
+    for opened in intruders.join_all().await.into_iter().flatten() {
+        let session = agent.client().call(&calls::session().as_session(&opened.token)).await;
+        assert_eq!(problem(session), ProblemCode::SignInNeeded);
+    }
+}
+
+#[tokio::test]
+async fn callers_that_hang_up_cost_little_memory_and_it_is_given_back() {
+    let agent = Agent::start();
+    let body = r#"{"username":"admin","password":"wrong"}"#;
+    for number in 0..200 {
+        let mut stream = UnixStream::connect(agent.dir.path().join("run/api.sock")).unwrap();
+        let address = format!("X-Quantix-Client-Address: 198.51.100.{number}");
+        let length = body.len();
+        let head =
+            format!("POST /api/v1/session HTTP/1.1\r\nHost: a\r\n{address}\r\nContent-Length: {length}");
+        stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    // The line is full of those who left; once it has emptied an honest person gets in.
+    let first = agent.first_password().await;
+    while agent.sign_in(first.expose()).await.is_err() {}
+    let (now, most) = (agent.memory_mib("VmRSS"), agent.memory_mib("VmHWM"));
+    assert!(now < 40, "{now} MiB are held");
+    assert!(most < 80, "{most} MiB were held at most");
 }

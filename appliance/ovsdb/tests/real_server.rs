@@ -1,4 +1,5 @@
 //! Against the real ovsdb-server, with a database of its own in a directory of its own.
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
 
 use std::{
     path::Path,

@@ -4,13 +4,14 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Mutex,
 };
 
 use quantix_api::{Check, CheckState, Secret};
 use serde::{Deserialize, Serialize};
 
 use super::password;
-use crate::durable;
+use crate::{durable, lock};
 
 /// What is kept of the account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,10 +41,13 @@ pub(crate) enum SaveError {
 #[derive(Debug)]
 pub(crate) struct AccountFile {
     path: PathBuf,
-    state: State,
+    /// Held for a moment only, never over a write: readiness asks here while the disk may hang.
+    state: Mutex<State>,
+    /// Held over a write.
+    writing: Mutex<()>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     Kept(Account),
     /// Made at this start; the disk did not take it yet.
@@ -58,8 +62,13 @@ impl AccountFile {
     pub(crate) fn open(path: &Path) -> Self {
         let state = match fs::read(path) {
             Ok(text) => match serde_json::from_slice::<Account>(&text) {
-                Ok(account) if account.version == VERSION => State::Kept(account),
-                Ok(account) => State::Damaged(format!("it has the unknown version {}", account.version)),
+                Ok(account) if account.version != VERSION => {
+                    State::Damaged(format!("it has the unknown version {}", account.version))
+                }
+                Ok(account) if !password::is_hash(&account.password_hash) => {
+                    State::Damaged("it holds no password".to_owned())
+                }
+                Ok(account) => State::Kept(account),
                 Err(error) => State::Damaged(error.to_string()),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => match Account::first() {
@@ -71,43 +80,45 @@ impl AccountFile {
         if let State::Damaged(why) = &state {
             log::error!(path:% = path.display(); "The account at {} cannot be used: {why}", path.display());
         }
-        let mut file = Self { path: path.to_owned(), state };
+        let file = Self { path: path.to_owned(), state: Mutex::new(state), writing: Mutex::default() };
         file.keep();
         file
     }
 
     /// The account, if there is one to sign in to.
-    pub(crate) fn account(&self) -> Option<&Account> {
-        match &self.state {
-            State::Kept(account) | State::Unwritten(account, _) => Some(account),
+    pub(crate) fn account(&self) -> Option<Account> {
+        match &*lock(&self.state) {
+            State::Kept(account) | State::Unwritten(account, _) => Some(account.clone()),
             State::Damaged(_) => None,
         }
     }
 
-    /// Writes an account that the disk has not taken yet.
-    pub(crate) fn keep(&mut self) {
-        let State::Unwritten(account, _) = &self.state else { return };
-        let account = account.clone();
-        self.state = match self.write(&account) {
+    /// Writes an account that the disk has not taken yet; blocking.
+    pub(crate) fn keep(&self) {
+        let _writing = lock(&self.writing);
+        let State::Unwritten(account, _) = lock(&self.state).clone() else { return };
+        let kept = match self.write(&account) {
             Ok(()) => State::Kept(account),
             Err(error) => State::Unwritten(account, error.to_string()),
         };
+        *lock(&self.state) = kept;
     }
 
-    /// Replaces the password; on an error the old one stays.
-    pub(crate) fn change_password(&mut self, password_hash: String) -> Result<(), SaveError> {
-        if matches!(self.state, State::Damaged(_)) {
+    /// Replaces the password; on an error the old one stays. Blocking.
+    pub(crate) fn change_password(&self, password_hash: String) -> Result<(), SaveError> {
+        let _writing = lock(&self.writing);
+        if matches!(*lock(&self.state), State::Damaged(_)) {
             return Err(SaveError::Damaged);
         }
         let account = Account { version: VERSION, password_hash, first_password: None };
         self.write(&account)?;
-        self.state = State::Kept(account);
+        *lock(&self.state) = State::Kept(account);
         Ok(())
     }
 
     /// Whether people can sign in, and whether they still can after a reboot.
     pub(crate) fn check(&self) -> Check {
-        let (state, detail) = match &self.state {
+        let (state, detail) = match &*lock(&self.state) {
             State::Kept(_) => (CheckState::Ok, "The administrator's account is kept.".to_owned()),
             State::Unwritten(_, why) => (
                 CheckState::Failed,
@@ -168,7 +179,7 @@ mod tests {
     fn a_changed_password_takes_the_first_one_off_the_disk() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("account.json");
-        let mut file = AccountFile::open(&path);
+        let file = AccountFile::open(&path);
         let first = first_password(&file);
         file.change_password(hash("another password").unwrap()).unwrap();
         assert!(!fs::read_to_string(&path).unwrap().contains(&first));
@@ -179,8 +190,10 @@ mod tests {
     fn a_damaged_file_lets_nobody_in_and_is_left_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("account.json");
+        fs::write(&path, "{\"version\":1,\"password_hash\":\"\",\"first_password\":null}").unwrap();
+        assert!(AccountFile::open(&path).account().is_none());
         fs::write(&path, "{\"version\":1,\"passwo").unwrap();
-        let mut file = AccountFile::open(&path);
+        let file = AccountFile::open(&path);
         assert!(file.account().is_none());
         assert_eq!(file.check().state, CheckState::Failed);
         assert!(file.change_password("x".into()).is_err());
@@ -191,7 +204,7 @@ mod tests {
     fn an_account_the_disk_does_not_take_is_said_and_kept_later() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("later/account.json");
-        let mut file = AccountFile::open(&path);
+        let file = AccountFile::open(&path);
         let first = first_password(&file);
         assert_eq!(file.check().state, CheckState::Failed);
         fs::create_dir(dir.path().join("later")).unwrap();

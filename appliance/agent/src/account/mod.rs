@@ -3,7 +3,7 @@
 mod file;
 mod password;
 
-pub(crate) use file::{Account, AccountFile, SaveError, hash};
+pub(crate) use file::{AccountFile, SaveError, hash};
 pub(crate) use password::{check_new, verify};
 
 /// The account's name.

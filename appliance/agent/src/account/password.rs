@@ -1,8 +1,8 @@
 //! Passwords: how they are hashed, what a new one must be, and the random one a host begins with.
 
 use argon2::{
-    Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version,
-    password_hash::SaltString,
+    ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, PasswordHash, Version,
+    password_hash::{Error, Output, ParamsString, SaltString},
 };
 use quantix_api::{Problem, ProblemCode};
 use rand::{TryRngCore, rngs::OsRng};
@@ -15,24 +15,61 @@ const LEGIBLE: &[u8; 31] = b"abcdefghjkmnpqrstuvwxyz23456789";
 const GROUPS: usize = 4;
 const GROUP: usize = 5;
 
+/// The C library gives a block back to the kernel when it is freed only if the block is beyond what it ever keeps for
+/// reuse, 32 MiB; 19 MiB would stay with the process, once for each thread that ever hashed. So more is asked for
+/// than is touched, and what is not touched takes no memory.
+const RESERVED_BLOCKS: usize = 40 * 1024 * 1024 / Block::SIZE;
+
 /// argon2id with 19 MiB and two passes: a guess costs as much as a sign-in.
-fn hasher() -> Argon2<'static> {
+fn parameters() -> Params {
     // These parameters are within the bounds of the algorithm.
-    let params = Params::new(19 * 1024, 2, 1, None).unwrap_or_default();
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+    Params::new(19 * 1024, 2, 1, None).unwrap_or_default()
+}
+
+fn digest(password: &str, salt: &[u8], params: Params) -> Result<Output, Error> {
+    let mut memory = Vec::with_capacity(params.block_count().max(RESERVED_BLOCKS));
+    memory.resize(params.block_count(), Block::default());
+    let length = params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);
+    let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    Output::init_with(length, |out| {
+        Ok(hasher.hash_password_into_with_memory(password.as_bytes(), salt, out, memory.as_mut_slice())?)
+    })
 }
 
 /// The hash to keep.
-pub(crate) fn hash(password: &str) -> Result<String, argon2::password_hash::Error> {
+pub(crate) fn hash(password: &str) -> Result<String, Error> {
     let mut salt = [0; 16];
-    OsRng.try_fill_bytes(&mut salt).map_err(|_| argon2::password_hash::Error::Crypto)?;
+    OsRng.try_fill_bytes(&mut salt).map_err(|_| Error::Crypto)?;
+    let output = digest(password, &salt, parameters())?;
     let salt = SaltString::encode_b64(&salt)?;
-    Ok(hasher().hash_password(password.as_bytes(), &salt)?.to_string())
+    let kept = PasswordHash {
+        algorithm: ARGON2ID_IDENT,
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(&parameters())?,
+        salt: Some(salt.as_salt()),
+        hash: Some(output),
+    };
+    Ok(kept.to_string())
 }
 
 /// Whether the password is the one that was hashed; takes the same time whether or not it is.
 pub(crate) fn verify(password: &str, hash: &str) -> bool {
-    PasswordHash::new(hash).is_ok_and(|hash| hasher().verify_password(password.as_bytes(), &hash).is_ok())
+    let matches = || -> Result<bool, Error> {
+        let kept = PasswordHash::new(hash)?;
+        let (Some(salt), Some(expected), true) = (kept.salt, kept.hash, kept.algorithm == ARGON2ID_IDENT)
+        else {
+            return Ok(false);
+        };
+        let mut bytes = [0; 64];
+        // Outputs are compared in constant time.
+        Ok(digest(password, salt.decode_b64(&mut bytes)?, Params::try_from(&kept)?)? == expected)
+    };
+    matches().unwrap_or(false)
+}
+
+/// Whether a text is a hash that a password can be compared with.
+pub(crate) fn is_hash(text: &str) -> bool {
+    PasswordHash::new(text).is_ok_and(|hash| hash.algorithm == ARGON2ID_IDENT && hash.hash.is_some())
 }
 
 /// What a new password must be.
@@ -110,6 +147,14 @@ mod tests {
             one.split('-').all(|group| group.len() == 5 && group.bytes().all(|byte| LEGIBLE.contains(&byte)))
         );
         assert!(check_new("", &one).is_ok());
+    }
+
+    #[test]
+    fn a_hash_made_by_another_argon2_is_understood() {
+        // From the reference implementation: echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1 -l 24
+        let kept = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+        assert!(verify("password", kept));
+        assert!(!verify("Password", kept));
     }
 
     proptest! {

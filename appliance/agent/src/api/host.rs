@@ -8,9 +8,9 @@ use quantix_api::{ConsoleView, HostFacts, Readiness};
 use super::{
     Agent,
     answer::Failure,
-    lock,
     peer::{Root, Token},
 };
+use crate::lock;
 
 /// `GET /api/v1/ready`: no session needed; it says what works and nothing a stranger could use.
 pub(crate) async fn ready(State(agent): State<Arc<Agent>>) -> (StatusCode, Json<Readiness>) {
@@ -31,7 +31,7 @@ pub(crate) async fn facts(
 /// `GET /api/v1/console`
 pub(crate) async fn console(State(agent): State<Arc<Agent>>, _: Root) -> Json<ConsoleView> {
     let checks = agent.checks().await;
-    let first_password = lock(&agent.account).account().and_then(|account| account.first_password.clone());
+    let first_password = agent.account.account().and_then(|account| account.first_password);
     let certificate_fingerprint = lock(&agent.certificate).clone().unwrap_or_default();
     let host = (*agent.host.facts().await).clone();
     Json(ConsoleView { certificate_fingerprint, first_password, readiness: Readiness::of(checks), host })

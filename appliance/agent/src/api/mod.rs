@@ -9,7 +9,7 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -19,10 +19,12 @@ use axum::{
     routing::{get, put},
 };
 use quantix_api::{Check, CheckState, MAX_BODY_BYTES, Problem, ProblemCode, calls};
-use quantix_host::Host;
-use tokio::{net::UnixListener, sync::Semaphore};
+use quantix_host::{Host, blocking};
+use tokio::net::UnixListener;
 
-use crate::{account::AccountFile, certificate, sessions::Sessions, throttle::Throttle};
+use crate::{
+    account::AccountFile, certificate, hashing::Hashing, lock, sessions::Sessions, throttle::Throttle,
+};
 
 /// The account the page server runs as; its group may open the socket.
 const PAGES: &str = "quantix-hostui";
@@ -33,11 +35,10 @@ const RETRY: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Agent {
     host: Host,
-    account: Mutex<AccountFile>,
+    account: AccountFile,
     sessions: Mutex<Sessions>,
     throttle: Mutex<Throttle>,
-    /// One hash at a time: each holds 19 MiB.
-    hashing: Semaphore,
+    hashing: Hashing,
     tls_dir: PathBuf,
     certificate: Mutex<Result<String, String>>,
 }
@@ -47,11 +48,11 @@ impl Agent {
     pub(crate) fn open(state_dir: &Path) -> Arc<Self> {
         let tls_dir = state_dir.join("tls");
         Arc::new(Self {
-            host: Host::open(),
-            account: Mutex::new(AccountFile::open(&state_dir.join("account.json"))),
+            host: Host::open(state_dir),
+            account: AccountFile::open(&state_dir.join("account.json")),
             sessions: Mutex::default(),
             throttle: Mutex::default(),
-            hashing: Semaphore::new(1),
+            hashing: Hashing::new(),
             certificate: Mutex::new(ensure_certificate(&tls_dir)),
             tls_dir,
         })
@@ -59,7 +60,7 @@ impl Agent {
 
     /// What works: the host's parts, and what the agent keeps.
     async fn checks(&self) -> Vec<Check> {
-        let mut checks = vec![lock(&self.account).check(), self.certificate_check()];
+        let mut checks = vec![self.account.check(), self.certificate_check()];
         checks.extend(self.host.checks().await);
         checks
     }
@@ -73,15 +74,20 @@ impl Agent {
     }
 
     /// Keeps trying to write what the disk did not take at the start.
-    async fn keep_trying(&self) {
+    async fn keep_trying(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(RETRY);
         loop {
             ticks.tick().await;
-            lock(&self.account).keep();
-            if lock(&self.certificate).is_err() {
-                let made = ensure_certificate(&self.tls_dir);
-                *lock(&self.certificate) = made;
-            }
+            let agent = Arc::clone(&self);
+            blocking(move || agent.keep()).await;
+        }
+    }
+
+    fn keep(&self) {
+        self.account.keep();
+        if lock(&self.certificate).is_err() {
+            let made = ensure_certificate(&self.tls_dir);
+            *lock(&self.certificate) = made;
         }
     }
 }
@@ -90,11 +96,6 @@ fn ensure_certificate(dir: &Path) -> Result<String, String> {
     certificate::ensure(dir, &quantix_host::hostname())
         .map_err(|error| error.to_string())
         .inspect_err(|error| log::error!("The pages have no certificate: {error}"))
-}
-
-/// A panic in a holder would have ended the process; in tests the value is still whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Opens the socket for root and the page server, and nobody else.
@@ -108,21 +109,23 @@ pub(crate) fn listen(socket: &Path) -> io::Result<UnixListener> {
     }
     let listener = UnixListener::bind(socket)?;
     let mode = match nix::unistd::Group::from_name(PAGES).ok().flatten() {
-        Some(group) => {
-            nix::unistd::chown(socket, None, Some(group.gid))?;
-            0o660
-        }
-        None => 0o600,
+        Some(group) if nix::unistd::chown(socket, None, Some(group.gid)).is_ok() => 0o660,
+        // Not on an image, or not root: the socket is for whoever started the agent.
+        _ => 0o600,
     };
     fs::set_permissions(socket, fs::Permissions::from_mode(mode))?;
     Ok(listener)
 }
 
-/// Answers until the process ends.
-pub(crate) async fn serve(listener: UnixListener, agent: Arc<Agent>) -> io::Result<()> {
+/// Answers until `end`; what was asked before is still answered.
+pub(crate) async fn serve(
+    listener: UnixListener,
+    agent: Arc<Agent>,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
     let router = router(Arc::clone(&agent)).into_make_service_with_connect_info::<peer::Peer>();
     tokio::select! {
-        served = async { axum::serve(listener, router).await } => served,
+        served = axum::serve(listener, router).with_graceful_shutdown(end) => served,
         () = agent.keep_trying() => Ok(()),
     }
 }

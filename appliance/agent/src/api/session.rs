@@ -1,30 +1,26 @@
 //! Signing in and out, and changing the password.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use axum::{Json, extract::State, http::StatusCode};
-use quantix_api::{ChangePassword, Problem, ProblemCode, Session, SessionInfo, SignIn};
-use quantix_host::blocking;
+use quantix_api::{ChangePassword, Problem, ProblemCode, Secret, Session, SessionInfo, SignIn};
 
 use super::{
     Agent,
     answer::{Body, Failure},
-    lock,
     peer::{Client, Token, sign_in_needed},
 };
-use crate::account::{self, ADMIN, SaveError};
-
-/// How long a sign-in waits for the hashes before it; beyond that it is told to come back.
-const HASHING_WAIT: Duration = Duration::from_secs(10);
+use crate::{
+    account::{self, ADMIN, SaveError},
+    hashing::NoTurn,
+    lock,
+};
 
 impl Agent {
     fn session(&self, token: &str) -> Result<SessionInfo, Problem> {
         let username = lock(&self.sessions).username(token, Instant::now()).ok_or_else(sign_in_needed)?;
         let must_change_password =
-            lock(&self.account).account().is_none_or(account::Account::must_change_password);
+            self.account.account().is_none_or(|account| account.must_change_password());
         Ok(SessionInfo { username, must_change_password })
     }
 
@@ -40,53 +36,50 @@ impl Agent {
         Ok(session)
     }
 
-    /// Hashes on another thread, one at a time.
-    async fn hashing<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
+    /// Checks a password, slowed down for whoever guesses, and when it is right goes on with `then`. Both are one
+    /// piece of work, and work is done one at a time: nobody signs in with a password while it is being replaced.
+    async fn prove<T: Send + 'static>(
+        self: &Arc<Self>,
+        username: &str,
+        password: Secret,
+        client: Client,
+        then: impl FnOnce(&Self) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let busy = || {
-            Problem::new(ProblemCode::Unavailable, "Many people are signing in. Try again in a few seconds.")
-                .retry_after(5)
-        };
-        let permit = tokio::time::timeout(HASHING_WAIT, self.hashing.acquire()).await;
-        let _permit = permit.map_err(|_| busy())?.map_err(|_| busy())?;
-        blocking(work)
-            .await
-            .ok_or_else(|| Problem::new(ProblemCode::Internal, "The password could not be checked."))
-    }
-
-    /// Checks a password, slowed down for whoever guesses.
-    async fn prove(&self, username: &str, password: String, client: Client) -> Result<(), Problem> {
         let source = client.source();
-        let account = lock(&self.account).account().map(|account| account.password_hash.clone());
-        let Some(hash) = account else {
-            return Err(Problem::new(ProblemCode::Unavailable, lock(&self.account).check().detail));
-        };
-        // Counted before the hash and taken back after it, so that many at once from one source count each.
-        {
-            let mut throttle = lock(&self.throttle);
-            let wait = throttle.wait(source, Instant::now());
-            if !wait.is_zero() {
-                let seconds = wait.as_secs() + 1;
+        let wait = lock(&self.throttle).wait(source, Instant::now());
+        if !wait.is_zero() {
+            let seconds = wait.as_secs() + 1;
+            let sentence =
+                format!("Too many wrong passwords from your address. Try again in {seconds} seconds.");
+            return Err(Problem::new(ProblemCode::TooManyAttempts, sentence).retry_after(seconds));
+        }
+        let place = self.hashing.place(source).ok_or_else(busy)?;
+        // Counted before the hash and taken back after it: who hangs up has tried as well.
+        lock(&self.throttle).failed(source, Instant::now());
+        let (agent, known) = (Arc::clone(self), username == ADMIN);
+        let work = move || {
+            let Some(account) = agent.account.account() else {
+                return Err(Problem::new(ProblemCode::Unavailable, agent.account.check().detail));
+            };
+            // A name that does not exist takes as long as one that does.
+            if !account::verify(password.expose(), &account.password_hash) || !known {
+                // What a stranger typed as a name may be a password: it is not logged.
+                log::warn!(client:% = client; "Sign-in refused for {client}");
                 return Err(Problem::new(
-                    ProblemCode::TooManyAttempts,
-                    format!("Too many wrong passwords from your address. Try again in {seconds} seconds."),
-                )
-                .retry_after(seconds));
+                    ProblemCode::WrongCredentials,
+                    "The name or the password is wrong.",
+                ));
             }
-            throttle.failed(source, Instant::now());
-        }
-        // A name that does not exist takes as long as one that does.
-        let right = self.hashing(move || account::verify(&password, &hash)).await?;
-        if !right || username != ADMIN {
-            // What a stranger typed as a name may be a password: it is not logged.
-            log::warn!(client:% = client; "Sign-in refused for {client}");
-            return Err(Problem::new(ProblemCode::WrongCredentials, "The name or the password is wrong."));
-        }
-        lock(&self.throttle).succeeded(source);
-        Ok(())
+            lock(&agent.throttle).succeeded(source);
+            then(&agent)
+        };
+        self.hashing.run(place, work).await.unwrap_or_else(|NoTurn| Err(busy()))
     }
+}
+
+fn busy() -> Problem {
+    Problem::new(ProblemCode::Unavailable, "Many people are signing in. Try again in a few seconds.")
+        .retry_after(2)
 }
 
 /// `POST /api/v1/session`
@@ -95,13 +88,16 @@ pub(crate) async fn open(
     client: Client,
     Body(body): Body<SignIn>,
 ) -> Result<(StatusCode, Json<Session>), Failure> {
-    agent.prove(&body.username, body.password.expose().to_owned(), client).await?;
-    let token = lock(&agent.sessions).open(ADMIN, Instant::now()).ok_or_else(|| {
-        Problem::new(ProblemCode::Unavailable, "The system has no randomness to give. Try again.")
-    })?;
-    log::info!(user = ADMIN, client:% = client; "{ADMIN} signed in from {client}");
-    let info = agent.session(token.expose())?;
-    Ok((StatusCode::CREATED, Json(Session { token, info })))
+    let signed_in = move |agent: &Agent| {
+        let token = lock(&agent.sessions).open(ADMIN, Instant::now()).ok_or_else(|| {
+            Problem::new(ProblemCode::Unavailable, "The system has no randomness to give. Try again.")
+        })?;
+        log::info!(user = ADMIN, client:% = client; "{ADMIN} signed in from {client}");
+        let info = agent.session(token.expose())?;
+        Ok(Session { token, info })
+    };
+    let session = agent.prove(&body.username, body.password, client, signed_in).await?;
+    Ok((StatusCode::CREATED, Json(session)))
 }
 
 /// `GET /api/v1/session`
@@ -133,19 +129,22 @@ pub(crate) async fn change_password(
 ) -> Result<StatusCode, Failure> {
     let username = agent.session(&token)?.username;
     account::check_new(body.current.expose(), body.new.expose())?;
-    agent.prove(&username, body.current.expose().to_owned(), client).await.map_err(
-        |problem| match problem.code {
-            ProblemCode::WrongCredentials => {
-                Problem::new(ProblemCode::Invalid, "This is not the present password.").in_field("current")
-            }
-            _ => problem,
-        },
-    )?;
-    let new = body.new.expose().to_owned();
-    let hash = agent.hashing(move || account::hash(&new)).await?.map_err(|error| not_saved(&error))?;
-    lock(&agent.account).change_password(hash).map_err(|error| not_saved(&error))?;
-    lock(&agent.sessions).close_others(&username, &token);
-    log::info!(user:% = username, client:% = client; "{username} changed the password from {client}");
+    let new = body.new;
+    let change = move |agent: &Agent| {
+        // The session may have ended while this waited for its turn.
+        let username = agent.session(&token)?.username;
+        let hash = account::hash(new.expose()).map_err(|error| not_saved(&error))?;
+        agent.account.change_password(hash).map_err(|error| not_saved(&error))?;
+        lock(&agent.sessions).close_others(&username, &token);
+        log::info!(user:% = username, client:% = client; "{username} changed the password from {client}");
+        Ok(())
+    };
+    agent.prove(&username, body.current, client, change).await.map_err(|problem| match problem.code {
+        ProblemCode::WrongCredentials => {
+            Problem::new(ProblemCode::Invalid, "This is not the present password.").in_field("current")
+        }
+        _ => problem,
+    })?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::IpAddr,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -143,19 +144,25 @@ fn partition_type(root: &Path, partition: &Path) -> Option<String> {
     udev_property(&record, "ID_PART_ENTRY_TYPE").map(str::to_owned)
 }
 
-/// Space and condition of the file system at `path`.
-pub(crate) fn filesystem(path: &Path) -> Filesystem {
-    let device = |path: &Path| std::os::unix::fs::MetadataExt::dev(&fs::metadata(path).ok()?).into();
-    let mounted = device(path) != path.parent().and_then(device);
-    match statvfs::statvfs(path) {
+/// Space and condition of the file system that holds `folder`. It must be a folder the caller may write: in the
+/// agent's sandbox every other path looks read-only, whatever the disk is like.
+pub(crate) fn filesystem(root: &Path, folder: &Path) -> Filesystem {
+    let device = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.dev());
+    let mounted = device(folder).is_some_and(|device_of_folder| device(root) != Some(device_of_folder));
+    match statvfs::statvfs(folder) {
         Ok(found) => Filesystem {
             size_bytes: found.blocks() * found.fragment_size(),
             available_bytes: found.blocks_available() * found.fragment_size(),
             mounted,
             read_only: found.flags().contains(statvfs::FsFlags::ST_RDONLY),
         },
-        Err(_) => Filesystem { size_bytes: 0, available_bytes: 0, mounted, read_only: true },
+        Err(_) => Filesystem { mounted, ..unanswered_filesystem() },
     }
+}
+
+/// A disk that does not answer takes no writes either.
+pub(crate) fn unanswered_filesystem() -> Filesystem {
+    Filesystem { size_bytes: 0, available_bytes: 0, mounted: true, read_only: true }
 }
 
 #[cfg(test)]
@@ -218,11 +225,13 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_on_its_parents_file_system_is_not_mounted() {
+    fn a_folder_on_the_roots_file_system_is_not_mounted() {
         let dir = tempfile::tempdir().unwrap();
         let inner = dir.path().join("var");
         fs::create_dir(&inner).unwrap();
-        assert!(!filesystem(&inner).mounted);
-        assert!(filesystem(&inner).size_bytes > 0);
+        assert!(!filesystem(dir.path(), &inner).mounted);
+        assert!(filesystem(dir.path(), &inner).size_bytes > 0);
+        // Anywhere below the mount counts, not only the mount point: state lives in a folder of its partition.
+        assert!(filesystem(Path::new("/proc"), &inner).mounted);
     }
 }

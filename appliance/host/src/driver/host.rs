@@ -9,7 +9,11 @@ use std::{
 
 use jiff::Timestamp;
 use quantix_api::{Check, Clock, HostFacts, Nic};
-use tokio::sync::{Mutex, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 
 use super::{
     blocking::blocking,
@@ -27,34 +31,40 @@ use crate::{
 const FRESH: Duration = Duration::from_secs(2);
 const CHRONYC_LIMIT: Duration = Duration::from_secs(3);
 
+/// How long a disk or a kernel file may keep us waiting.
+const MACHINE_LIMIT: Duration = Duration::from_secs(4);
+/// Callers that wait to be told; more of them wait to be let in.
+const QUEUE: usize = 16;
+
 /// This machine.
 #[derive(Debug)]
 pub struct Host {
-    root: PathBuf,
-    libvirt: Option<Libvirt>,
     kvm: watch::Receiver<KvmState>,
-    read: Mutex<Option<(Instant, Arc<HostFacts>)>>,
+    questions: mpsc::Sender<oneshot::Sender<Arc<HostFacts>>>,
 }
 
 impl Host {
-    /// Begins to look at the machine; a first guest is tried in the background.
-    pub fn open() -> Self {
+    /// Begins to look at the machine, whose state is kept in `state_dir`; a first guest is tried in the background.
+    pub fn open(state_dir: &Path) -> Self {
         let libvirt =
             Libvirt::start().inspect_err(|error| log::error!("libvirt cannot be asked: {error}")).ok();
-        Self { root: PathBuf::from("/"), libvirt, kvm: kvm::try_in_background(), read: Mutex::new(None) }
+        let (questions, asked) = mpsc::channel(QUEUE);
+        let sources =
+            Sources { root: PathBuf::from("/"), state_dir: state_dir.to_owned(), libvirt, machine: None };
+        // Ends with the last sender, which is in the value returned here.
+        tokio::spawn(answer(asked, sources));
+        Self { kvm: kvm::try_in_background(), questions }
     }
 
     /// The facts, at most two seconds old.
     pub async fn facts(&self) -> Arc<HostFacts> {
-        let mut read = self.read.lock().await;
-        if let Some((when, facts)) = read.as_ref()
-            && when.elapsed() < FRESH
+        let (sender, answered) = oneshot::channel();
+        if self.questions.send(sender).await.is_ok()
+            && let Ok(facts) = answered.await
         {
-            return Arc::clone(facts);
+            return facts;
         }
-        let facts = Arc::new(self.gather().await);
-        *read = Some((Instant::now(), Arc::clone(&facts)));
-        facts
+        Arc::new(machine_unread())
     }
 
     /// What works on this machine and what does not.
@@ -65,15 +75,51 @@ impl Host {
         checks.extend(facts.services.iter().map(checks::service));
         checks
     }
+}
 
-    async fn gather(&self) -> HostFacts {
-        let root = self.root.clone();
+/// Reads for whoever asks, one reading at a time. A reading belongs to this task and not to a caller: one that gives
+/// up while a daemon hangs must not make the next begin from the start, or nobody would ever be answered.
+async fn answer(mut asked: mpsc::Receiver<oneshot::Sender<Arc<HostFacts>>>, mut sources: Sources) {
+    let mut read: Option<(Instant, Arc<HostFacts>)> = None;
+    while let Some(question) = asked.recv().await {
+        let fresh =
+            read.as_ref().filter(|(when, _)| when.elapsed() < FRESH).map(|(_, facts)| Arc::clone(facts));
+        let facts = match fresh {
+            Some(facts) => facts,
+            None => {
+                let facts = Arc::new(sources.gather().await);
+                read = Some((Instant::now(), Arc::clone(&facts)));
+                facts
+            }
+        };
+        // Who gave up does not need to be told.
+        let _ = question.send(facts);
+    }
+}
+
+/// What facts are read from.
+struct Sources {
+    root: PathBuf,
+    state_dir: PathBuf,
+    libvirt: Option<Libvirt>,
+    /// A reading that has not ended. Another one would only hang beside it.
+    machine: Option<JoinHandle<Option<HostFacts>>>,
+}
+
+impl Sources {
+    async fn gather(&mut self) -> HostFacts {
+        let (root, state_dir) = (self.root.clone(), self.state_dir.clone());
+        let reading =
+            self.machine.get_or_insert_with(|| tokio::spawn(blocking(move || machine(&root, &state_dir))));
         let (machine, services, synchronised) = tokio::join!(
-            blocking(move || machine(&root)),
+            timeout(MACHINE_LIMIT, reading),
             services(&self.root, self.libvirt.as_ref()),
             clock_follows_server()
         );
-        let mut facts = machine.unwrap_or_else(|| machine_unread(&self.root));
+        if machine.is_ok() {
+            self.machine = None;
+        }
+        let mut facts = machine.ok().and_then(Result::ok).flatten().unwrap_or_else(machine_unread);
         facts.services = services;
         facts.clock.synchronised = synchronised;
         facts
@@ -102,7 +148,7 @@ async fn clock_follows_server() -> bool {
     tracking.is_ok_and(|finished| finished.code == Some(0) && proc::clock_follows_server(&finished.stdout))
 }
 
-fn machine(root: &Path) -> HostFacts {
+fn machine(root: &Path, state_dir: &Path) -> HostFacts {
     let read = |path: &str| hardware::text(&root.join(path)).unwrap_or_default();
     let hardware = [read("sys/class/dmi/id/sys_vendor"), read("sys/class/dmi/id/product_name")].join(" ");
     let booted_at =
@@ -119,13 +165,13 @@ fn machine(root: &Path) -> HostFacts {
         memory: proc::memory(&read("proc/meminfo")),
         nics: nics(),
         disks: hardware::disks(root),
-        state_storage: hardware::filesystem(&root.join("var")),
-        ..machine_unread(root)
+        state_storage: hardware::filesystem(root, state_dir),
+        ..machine_unread()
     }
 }
 
-/// What is left when even reading `/proc` failed.
-fn machine_unread(root: &Path) -> HostFacts {
+/// What is left when even reading `/proc` failed, or has not ended.
+fn machine_unread() -> HostFacts {
     HostFacts {
         hostname: hostname(),
         machine_id: String::new(),
@@ -139,7 +185,7 @@ fn machine_unread(root: &Path) -> HostFacts {
         memory: proc::memory(""),
         nics: Vec::new(),
         disks: Vec::new(),
-        state_storage: hardware::filesystem(&root.join("var")),
+        state_storage: hardware::unanswered_filesystem(),
         services: Vec::new(),
     }
 }
@@ -150,7 +196,7 @@ mod tests {
 
     #[tokio::test]
     async fn facts_of_the_machine_the_tests_run_on_are_plausible() {
-        let facts = Host::open().facts().await;
+        let facts = Host::open(Path::new("/var")).facts().await;
         assert!(facts.cpu.threads >= 1);
         assert!(facts.memory.total_bytes > 256 << 20);
         assert!(facts.memory.available_bytes <= facts.memory.total_bytes);
@@ -160,8 +206,16 @@ mod tests {
 
     #[tokio::test]
     async fn many_callers_at_once_are_served_by_one_reading() {
-        let host = Host::open();
+        let host = Host::open(Path::new("/var"));
         let (first, second) = tokio::join!(host.facts(), host.facts());
         assert!(Arc::ptr_eq(&first, &second));
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_gives_up_does_not_undo_the_reading() {
+        let host = Host::open(Path::new("/var"));
+        let _ = timeout(Duration::ZERO, host.facts()).await;
+        let first = host.facts().await;
+        assert!(Arc::ptr_eq(&first, &host.facts().await));
     }
 }

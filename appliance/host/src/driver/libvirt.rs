@@ -6,7 +6,7 @@ use tokio::{sync::oneshot, time::timeout};
 use virt::connect::Connect;
 
 const URI: &str = "qemu:///system";
-const LIMIT: Duration = Duration::from_secs(8);
+const LIMIT: Duration = Duration::from_secs(4);
 /// A thread that hangs leaves its callers waiting; more than a few are turned away at once.
 const QUEUE: usize = 4;
 

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::libvirt::Libvirt;
 
-const LIMIT: Duration = Duration::from_secs(5);
+/// For one service, however many questions it is asked.
+const LIMIT: Duration = Duration::from_secs(4);
 
 type Answer = Result<String, String>;
 
@@ -27,11 +28,11 @@ pub(crate) async fn services(root: &Path, libvirt: Option<&Libvirt>) -> Vec<Serv
     };
     let (libvirt, switch, northbound, southbound, northd, controller) = tokio::join!(
         libvirt,
-        switch(&ovs),
-        database(ovn.join("ovnnb_db.sock"), "OVN_Northbound", "NB_Global"),
-        database(ovn.join("ovnsb_db.sock"), "OVN_Southbound", "SB_Global"),
-        daemon(&ovn, "ovn-northd"),
-        controller(&ovn),
+        within_limit(switch(&ovs)),
+        within_limit(database(ovn.join("ovnnb_db.sock"), "OVN_Northbound", "NB_Global")),
+        within_limit(database(ovn.join("ovnsb_db.sock"), "OVN_Southbound", "SB_Global")),
+        within_limit(daemon(&ovn, "ovn-northd")),
+        within_limit(controller(&ovn)),
     );
     vec![
         service("libvirt", "libvirt", libvirt),
@@ -41,6 +42,11 @@ pub(crate) async fn services(root: &Path, libvirt: Option<&Libvirt>) -> Vec<Serv
         service("ovn-northd", "OVN northd", northd),
         service("ovn-controller", "OVN controller", controller),
     ]
+}
+
+async fn within_limit(probe: impl Future<Output = Answer>) -> Answer {
+    let hangs = |_| Err(format!("no answer within {} seconds", LIMIT.as_secs()));
+    tokio::time::timeout(LIMIT, probe).await.unwrap_or_else(hangs)
 }
 
 fn service(name: &str, title: &str, answer: Answer) -> Service {
@@ -139,6 +145,30 @@ mod tests {
         assert_eq!(services.len(), 6);
         assert!(services.iter().all(|service| service.version.is_none() && service.error.is_some()));
         assert_eq!(services[1].error.as_deref(), Some("it is not running"));
+    }
+
+    #[tokio::test]
+    async fn daemons_that_take_a_call_and_say_nothing_are_given_up_together() {
+        let root = tempfile::tempdir().unwrap();
+        let mut silent = Vec::new();
+        for path in [
+            "run/openvswitch/db.sock",
+            "run/ovn/ovnnb_db.sock",
+            "run/ovn/ovnsb_db.sock",
+            "run/ovn/ovn-northd.9.ctl",
+        ] {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            silent.push(tokio::net::UnixListener::bind(path).unwrap());
+        }
+        std::fs::write(root.path().join("run/ovn/ovn-northd.pid"), "9\n").unwrap();
+        let start = tokio::time::Instant::now();
+        let services = services(root.path(), None).await;
+        assert!(start.elapsed() <= LIMIT * 2, "{:?}", start.elapsed());
+        for name in ["open-vswitch", "ovn-northbound", "ovn-southbound", "ovn-northd"] {
+            let service = services.iter().find(|service| service.name == name).unwrap();
+            assert_eq!(service.error.as_deref(), Some("no answer within 4 seconds"), "{name}");
+        }
     }
 
     #[test]
