@@ -9,7 +9,7 @@ use ratatui::{
     layout::{Constraint, Layout},
     style::{Color, Modifier, Style, Stylize},
     text::{Line, Span},
-    widgets::{Block, Borders, Paragraph, Wrap},
+    widgets::{Paragraph, Wrap},
 };
 
 /// What there is to show.
@@ -50,10 +50,8 @@ pub(crate) fn draw(frame: &mut Frame<'_>, seen: &Seen) {
     .areas(frame.area());
     frame.render_widget(title_line(seen, title.width), title);
     frame.render_widget(Paragraph::new(facts_lines(seen)), facts);
-    let (heading, lines) = health_lines(seen);
-    let block =
-        Block::new().borders(Borders::TOP).border_style(Color::DarkGray).title(Span::from(heading).bold());
-    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(block), health);
+    // No rules and frames: not every console has their characters.
+    frame.render_widget(Paragraph::new(health_lines(seen)).wrap(Wrap { trim: false }), health);
     frame.render_widget(footer_line(seen), footer);
 }
 
@@ -106,11 +104,11 @@ fn facts_lines(seen: &Seen) -> Vec<Line<'static>> {
                 lines.extend(labelled("Sign in as", vec!["admin".bold()]));
                 lines.extend(labelled(
                     "First password",
-                    vec![Span::from(password.expose().to_owned()).bold().yellow()],
+                    vec![Span::from(password.expose().to_owned()).bold().light_yellow()],
                 ));
                 lines.extend(labelled(
                     "",
-                    vec!["It is asked for once and replaced by one of your own.".dark_gray()],
+                    vec!["It is asked for once and replaced by one of your own.".gray()],
                 ));
             }
             None => lines.extend(labelled("Sign in", vec!["with the password you chose".into()])),
@@ -125,7 +123,7 @@ fn labelled(label: &str, values: Vec<Span<'static>>) -> Vec<Line<'static>> {
     values
         .into_iter()
         .zip(labels)
-        .map(|(value, label)| Line::from(vec![Span::from(format!("  {label:<LABEL$}  ")).dark_gray(), value]))
+        .map(|(value, label)| Line::from(vec![Span::from(format!("  {label:<LABEL$}  ")).gray(), value]))
         .collect()
 }
 
@@ -144,11 +142,11 @@ fn addresses(nics: &[Nic]) -> Vec<Span<'static>> {
     if reachable.is_empty() { vec!["no address yet".yellow()] } else { reachable }
 }
 
-/// The heading over what works and what does not, and its sentences: the worst first.
-fn health_lines(seen: &Seen) -> (String, Vec<Line<'static>>) {
-    match seen {
+/// What works and what does not, in sentences under a heading: the worst first.
+fn health_lines(seen: &Seen) -> Vec<Line<'static>> {
+    let (heading, mut sentences) = match seen {
         Seen::NoAgent { why, .. } => (
-            " Not working ".to_owned(),
+            "Not working",
             vec![
                 sentence(CheckState::Failed, why),
                 sentence(
@@ -162,20 +160,21 @@ fn health_lines(seen: &Seen) -> (String, Vec<Line<'static>>) {
                 console.readiness.checks.iter().filter(|check| check.state != CheckState::Ok).collect();
             checks.sort_by_key(|check| std::cmp::Reverse(check.state));
             if checks.is_empty() {
-                (" Health ".to_owned(), vec![sentence(CheckState::Ok, "Everything works.")])
+                ("Health", vec![sentence(CheckState::Ok, "Everything works.")])
             } else {
-                let lines = checks.iter().map(|check| sentence(check.state, &check.detail)).collect();
-                (" Needs attention ".to_owned(), lines)
+                ("Needs attention", checks.iter().map(|check| sentence(check.state, &check.detail)).collect())
             }
         }
-    }
+    };
+    sentences.insert(0, Line::from(format!("  {heading}")).bold());
+    sentences
 }
 
 fn sentence(state: CheckState, text: &str) -> Line<'static> {
     let mark = match state {
-        CheckState::Ok => Span::from(" + ").green(),
-        CheckState::Warn => Span::from(" ! ").yellow(),
-        CheckState::Failed => Span::from(" x ").red(),
+        CheckState::Ok => Span::from("  + ").green(),
+        CheckState::Warn => Span::from("  ! ").yellow(),
+        CheckState::Failed => Span::from("  x ").red(),
     };
     Line::from(vec![mark.bold(), Span::from(text.to_owned())])
 }
@@ -200,7 +199,7 @@ fn footer_line(seen: &Seen) -> Line<'static> {
         }
         Seen::NoAgent { .. } => String::new(),
     };
-    Line::styled(text, Style::new().fg(Color::DarkGray))
+    Line::styled(text, Style::new().fg(Color::Gray))
 }
 
 #[cfg(test)]
