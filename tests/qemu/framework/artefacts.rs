@@ -39,7 +39,9 @@ impl Folder {
         let thread = std::thread::current();
         let case = thread.name().unwrap_or("machine").replace("::", "-");
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = project::out("test-runs").join(format!("{case}-{}-{number}", std::process::id()));
+        let runs = project::out("test-runs");
+        remove_disks_of_the_dead(&runs);
+        let path = runs.join(format!("{case}-{}-{number}", std::process::id()));
         fs::create_dir_all(&path).or_fail("Making the folder of the machine");
         let kept = if std::env::var_os("QUANTIX_KEEP").is_some() { Kept::Artefacts } else { Kept::Not };
         Self { path, sockets: sockets(), kept }
@@ -73,6 +75,17 @@ impl Folder {
                 note(format!("Artefacts: {}", self.path.display()));
             }
             Kept::Everything => {}
+        }
+    }
+}
+
+/// A test process that was killed could not remove its machines' disks.
+fn remove_disks_of_the_dead(runs: &Path) {
+    for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.rsplit('-').nth(1).filter(|process| process.parse::<u32>().is_ok());
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            let _ = fs::remove_file(entry.path().join("disk.qcow2"));
         }
     }
 }

@@ -15,7 +15,8 @@ use crate::{
     certificate::{Fingerprint, Pinned},
 };
 
-const BOUND: Duration = Duration::from_secs(30);
+/// How long an answer of a machine that has booted may take.
+pub(crate) const BOUND: Duration = Duration::from_secs(30);
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Two-way bytes, from wherever the client sits.
@@ -71,12 +72,12 @@ impl std::fmt::Debug for Browser {
 impl Browser {
     /// A browser on this machine that reaches the appliance through a forwarded port. It accepts the certificate
     /// with the fingerprint, or, without one, remembers which it saw.
-    pub fn through_port(port: u16, fingerprint: Option<Fingerprint>) -> Self {
+    pub fn through_port(port: u16, fingerprint: Option<Fingerprint>, patience: Duration) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let connect: Connect = Arc::new(move || {
-            let stream = TcpStream::connect_timeout(&address, BOUND)?;
-            stream.set_read_timeout(Some(BOUND))?;
-            stream.set_write_timeout(Some(BOUND))?;
+            let stream = TcpStream::connect_timeout(&address, patience)?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
             Ok(Box::new(stream) as Box<dyn Stream>)
         });
         Self::over(connect, &format!("127.0.0.1:{port}"), fingerprint)

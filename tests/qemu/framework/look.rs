@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use quantix_api::Readiness;
 
-use crate::{Browser, Console, Fingerprint, Machine, OrFail, Output, fail, poll_until, wait_until};
+use crate::{Browser, Console, Fingerprint, Machine, OrFail, Output, fail, https, poll_until, wait_until};
 
 const COMMAND_BOUND: Duration = Duration::from_secs(60);
+/// The user network takes a connection before the machine can; one that was opened too early hangs.
+const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Machine {
     /// Runs a command as root in the machine.
@@ -60,12 +62,12 @@ impl Machine {
             wait_until("the certificate's fingerprint on the console", Duration::from_secs(60), || {
                 Fingerprint::find(&self.console_screen())
             });
-        Browser::through_port(self.wires.https, Some(shown))
+        Browser::through_port(self.wires.https, Some(shown), https::BOUND)
     }
 
-    /// A browser that trusts whatever it sees, for when the console has nothing to show yet.
+    /// A browser that trusts whatever it sees and gives up soon: for asking again and again until a machine answers.
     pub fn trusting_browser(&self) -> Browser {
-        Browser::through_port(self.wires.https, None)
+        Browser::through_port(self.wires.https, None, PROBE_PATIENCE)
     }
 
     /// The port of 127.0.0.1 that leads to the machine's port 80.
@@ -80,7 +82,8 @@ impl Machine {
 
     /// Asks the machine what works; `None` when it does not answer.
     pub fn readiness(&self) -> Option<Readiness> {
-        let answer = self.trusting_browser().request("GET", "/readyz", &[], b"").ok()?;
+        let mut browser = Browser::through_port(self.wires.https, None, https::BOUND);
+        let answer = browser.request("GET", "/readyz", &[], b"").ok()?;
         serde_json::from_slice(&answer.body).ok()
     }
 
@@ -92,6 +95,7 @@ impl Machine {
             if !self.is_on() {
                 fail("QEMU ended while the machine was booting.");
             }
+            self.trusting_browser().request("GET", "/healthz", &[], b"").ok()?;
             last = self.readiness().or(last.take());
             last.clone().filter(|readiness| readiness.ready)
         });
