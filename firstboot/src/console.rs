@@ -18,6 +18,7 @@ use ratatui::{
     },
     layout::Rect,
 };
+use tokio::time::timeout;
 
 use crate::view::{self, Seen};
 
@@ -25,6 +26,9 @@ use crate::view::{self, Seen};
 const REFRESH: Duration = Duration::from_secs(2);
 /// The kernel may write over the screen; this often all of it is drawn again.
 const REDRAW: Duration = Duration::from_secs(60);
+/// The agent asks its daemons for five seconds at most. One that takes longer hangs, and a screen that waited for it
+/// would show not even an address.
+const PATIENCE: Duration = Duration::from_secs(7);
 /// What a serial line that does not know its size is taken for.
 const SERIAL: Rect = Rect { x: 0, y: 0, width: 80, height: 24 };
 
@@ -61,14 +65,13 @@ fn fresh() -> io::Result<Terminal<CrosstermBackend<io::Stdout>>> {
 }
 
 async fn look(agent: &AgentClient) -> Seen {
-    match agent.call(&calls::console()).await {
-        Ok(console) => Seen::Agent { console: Box::new(console), now: Timestamp::now() },
-        Err(error) => Seen::NoAgent {
-            why: error.to_string(),
-            hostname: quantix_host::hostname(),
-            nics: quantix_host::nics(),
-        },
-    }
+    let asked = timeout(PATIENCE, agent.call(&calls::console())).await;
+    let why = match asked {
+        Ok(Ok(console)) => return Seen::Agent { console: Box::new(console), now: Timestamp::now() },
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("The agent on this host did not answer within {} seconds.", PATIENCE.as_secs()),
+    };
+    Seen::NoAgent { why, hostname: quantix_host::hostname(), nics: quantix_host::nics() }
 }
 
 fn key_asks_to_redraw(within: Duration) -> io::Result<bool> {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod assets;
 mod health;
+mod idle;
 mod options;
 mod origin;
 mod overview;

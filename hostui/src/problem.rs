@@ -2,10 +2,11 @@
 
 use askama::Template;
 use axum::{
+    Json,
     http::{HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
-use quantix_api::{CallError, ProblemCode};
+use quantix_api::{CallError, Problem, ProblemCode};
 
 /// A page that says what happened.
 #[derive(Debug, Template)]
@@ -84,8 +85,32 @@ impl Page {
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, draw(&self)).into_response()
+        let mut response = (status, draw(&self)).into_response();
+        // For the last layer, which knows whether a program asked.
+        response.extensions_mut().insert(What(self.what));
+        response
     }
+}
+
+/// What happened, in a sentence, beside the page that shows it.
+#[derive(Clone, Debug)]
+struct What(String);
+
+/// The same answer as a problem document, for a program that reads JSON and no pages.
+pub(crate) fn for_a_program(page: &Response) -> Option<Response> {
+    let What(what) = page.extensions().get()?;
+    let code = match page.status() {
+        StatusCode::BAD_REQUEST => ProblemCode::Malformed,
+        StatusCode::FORBIDDEN => ProblemCode::Forbidden,
+        StatusCode::NOT_FOUND => ProblemCode::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED => ProblemCode::MethodNotAllowed,
+        StatusCode::PAYLOAD_TOO_LARGE => ProblemCode::TooLarge,
+        StatusCode::SERVICE_UNAVAILABLE => ProblemCode::Unavailable,
+        _ => ProblemCode::Internal,
+    };
+    let mut problem = Problem::new(code, what);
+    problem.status = page.status().as_u16();
+    Some((page.status(), [(header::CONTENT_TYPE, Problem::CONTENT_TYPE)], Json(problem)).into_response())
 }
 
 /// Draws a template; one that cannot be drawn is a defect, told in plain text.

@@ -26,12 +26,15 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-use crate::{options::Options, redirect, web};
+use crate::{idle::Idle, options::Options, redirect, web};
 
 const MOST_CONNECTIONS: usize = 1024;
 const MOST_FROM_ONE_ADDRESS: usize = 256;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADERS: Duration = Duration::from_secs(15);
+/// A browser opens a connection anew without anybody noticing.
+const MOST_IDLE: Duration = Duration::from_secs(60);
+const GOODBYE: Duration = Duration::from_secs(5);
 const HTTP_PORT: u16 = 80;
 
 /// Why the pages cannot be served.
@@ -162,9 +165,19 @@ async fn accept<F: Future<Output = ()> + Send + 'static>(
 async fn secure_connection(stream: TcpStream, address: SocketAddr, tls: TlsAcceptor, app: axum::Router) {
     let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(stream)).await else { return };
     let client = web::ClientAddress(address.ip().to_canonical());
-    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(client);
-        app.clone().oneshot(request)
+    let idle = Idle::new();
+    let service = service_fn({
+        let idle = idle.clone();
+        move |mut request: hyper::Request<hyper::body::Incoming>| {
+            let busy = idle.busy();
+            request.extensions_mut().insert(client);
+            let answer = app.clone().oneshot(request);
+            async move {
+                let answer = answer.await;
+                drop(busy);
+                answer
+            }
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(32 * 1024);
@@ -175,8 +188,15 @@ async fn secure_connection(stream: TcpStream, address: SocketAddr, tls: TlsAccep
         .max_header_list_size(32 * 1024)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
-    // A client that breaks off is the client's business.
-    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        // A client that breaks off is the client's business.
+        _ = connection.as_mut() => return,
+        () = idle.lasts(MOST_IDLE) => connection.as_mut().graceful_shutdown(),
+    }
+    // Whoever does not read the goodbye, or the answer before it, is cut off.
+    let _ = timeout(GOODBYE, connection).await;
 }
 
 /// The places there are, over all and for each address.

@@ -4,7 +4,7 @@
 use askama::Template;
 use axum::{
     Form,
-    extract::{Extension, FromRequestParts, Query, State, rejection::FormRejection},
+    extract::{Extension, FromRequestParts, RawQuery, State, rejection::FormRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
@@ -65,14 +65,10 @@ struct SignInPage {
     ended: bool,
 }
 
-#[derive(Debug, Deserialize)]
-pub(crate) struct SignInQuery {
-    ended: Option<String>,
-}
-
 /// `GET /sign-in`
-pub(crate) async fn sign_in_page(Query(query): Query<SignInQuery>) -> Response {
-    draw(&SignInPage { ended: query.ended.is_some(), ..SignInPage::default() })
+pub(crate) async fn sign_in_page(RawQuery(query): RawQuery) -> Response {
+    // Whatever else an address brings along, it leads to the page.
+    draw(&SignInPage { ended: query.as_deref() == Some("ended=1"), ..SignInPage::default() })
 }
 
 #[derive(Debug, Deserialize)]

@@ -13,7 +13,11 @@ use axum::{
 use quantix_api::{AgentClient, MAX_BODY_BYTES};
 use tower_http::timeout::TimeoutLayer;
 
-use crate::{assets, health, origin, overview, problem::Page, session};
+use crate::{
+    assets, health, origin, overview,
+    problem::{self, Page},
+    session,
+};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
@@ -65,9 +69,15 @@ pub(crate) fn router(socket: &Path) -> Router {
 }
 
 async fn every_answer(request: Request, next: Next) -> Response {
+    let accept =
+        request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let program_asks = accept.contains("json") && !accept.contains("text/html");
     let mut response = next.run(request).await;
     if response.status() == StatusCode::GATEWAY_TIMEOUT {
         response = Page::too_slow().into_response();
+    }
+    if program_asks && let Some(problem) = problem::for_a_program(&response) {
+        response = problem;
     }
     let headers = response.headers_mut();
     for (name, value) in HEADERS {

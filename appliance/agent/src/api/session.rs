@@ -49,8 +49,9 @@ impl Agent {
         let wait = lock(&self.throttle).wait(source, Instant::now());
         if !wait.is_zero() {
             let seconds = wait.as_secs() + 1;
+            let unit = if seconds == 1 { "second" } else { "seconds" };
             let sentence =
-                format!("Too many wrong passwords from your address. Try again in {seconds} seconds.");
+                format!("Too many wrong passwords from your address. Try again in {seconds} {unit}.");
             return Err(Problem::new(ProblemCode::TooManyAttempts, sentence).retry_after(seconds));
         }
         let place = self.hashing.place(source).ok_or_else(busy)?;

@@ -1,0 +1,163 @@
+//! A page server with an agent of its own, and a client that trusts its certificate.
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, Method, Request, StatusCode, header},
+};
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// A password the agent accepts.
+pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// Both programs and the folder they keep their state in.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    agent: Child,
+    server: Child,
+    port: u16,
+    dir: tempfile::TempDir,
+}
+
+/// What a page answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) location: String,
+    /// The cookie as it is sent back, and the rules it came with.
+    pub(crate) cookie: String,
+    pub(crate) cookie_rules: String,
+    pub(crate) body: String,
+}
+
+impl Pages {
+    pub(crate) async fn start() -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let (state, run) = (dir.path().join("state"), dir.path().join("run"));
+        let (cert, key) = (state.join("tls/cert.pem"), state.join("tls/key.pem"));
+        let server = Path::new(env!("CARGO_BIN_EXE_quantix-hostui"));
+        let quantixd = server.with_file_name("quantixd");
+        assert!(quantixd.exists(), "build the agent first: cargo build -p quantixd");
+        let agent = spawn(&quantixd, &[("--state-dir", &state), ("--run-dir", &run)]);
+        let start = Instant::now();
+        // The agent makes these one after the other, and each appears whole.
+        while ![&cert, &run.join("api.sock"), &state.join("account.json")].iter().all(|path| path.exists()) {
+            assert!(start.elapsed() < Duration::from_secs(20), "quantixd did not come up");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let anywhere = PathBuf::from("127.0.0.1:0");
+        let agent_socket = run.join("api.sock");
+        let mut server = spawn(
+            server,
+            &[("--https", &anywhere), ("--agent", &agent_socket), ("--cert", &cert), ("--key", &key)],
+        );
+        let said = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let port = said.filter_map(|line| line.rsplit_once("on port ")?.1.parse().ok()).next().unwrap();
+        Self { agent, server, port, dir }
+    }
+
+    pub(crate) fn first_password(&self) -> String {
+        let account = std::fs::read(self.dir.path().join("state/account.json")).unwrap();
+        let account: serde_json::Value = serde_json::from_slice(&account).unwrap();
+        account["first_password"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn kill_agent(&mut self) {
+        self.agent.kill().unwrap();
+        self.agent.wait().unwrap();
+    }
+
+    pub(crate) async fn get(&self, path: &str, cookie: &str) -> Answer {
+        let request = Request::builder().uri(path).header(header::HOST, "localhost");
+        self.send(request.header(header::COOKIE, cookie).body(Body::empty()).unwrap()).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, cookie: &str, form: &str) -> Answer {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .header(header::ORIGIN, "https://localhost")
+            .header(header::COOKIE, cookie)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(header::CONTENT_LENGTH, form.len());
+        self.send(request.body(Body::from(form.to_owned())).unwrap()).await
+    }
+
+    pub(crate) async fn sign_in(&self, username: &str, password: &str) -> Answer {
+        self.post("/sign-in", "", &format!("username={username}&password={password}")).await
+    }
+
+    pub(crate) async fn change_password(
+        &self,
+        cookie: &str,
+        current: &str,
+        new: &str,
+        again: &str,
+    ) -> Answer {
+        let (new, again) = (new.replace(' ', "+"), again.replace(' ', "+"));
+        self.post("/password", cookie, &format!("current={current}&new={new}&again={again}")).await
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let pem = std::fs::read(self.dir.path().join("state/tls/cert.pem")).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        driver.abort();
+        let text =
+            |name: HeaderName| parts.headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        let cookie_rules = text(header::SET_COOKIE);
+        Answer {
+            status: parts.status,
+            location: text(header::LOCATION),
+            cookie: cookie_rules.split(';').next().unwrap_or_default().to_owned(),
+            cookie_rules,
+            body: String::from_utf8_lossy(&body).into_owned(),
+            headers: parts.headers,
+        }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        for child in [&mut self.server, &mut self.agent] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the programs under test are processes")]
+fn spawn(program: &Path, args: &[(&str, &PathBuf)]) -> Child {
+    let mut command = Command::new(program);
+    for (name, value) in args {
+        command.arg(name).arg(value);
+    }
+    command.env_remove("NOTIFY_SOCKET").env_remove("LISTEN_FDS").stderr(Stdio::piped()).spawn().unwrap()
+}
