@@ -122,11 +122,12 @@ fn plain(bytes: &[u8]) -> String {
     let mut rest = bytes.iter();
     while let Some(byte) = rest.next() {
         match byte {
-            0x1b => {
-                if rest.next() == Some(&b'[') {
-                    rest.find(|byte| (0x40..=0x7e).contains(*byte));
-                }
-            }
+            0x1b => match rest.next() {
+                Some(b'[') => drop(rest.find(|byte| (0x40..=0x7e).contains(*byte))),
+                // A command to the terminal ends with a bell or with ESC and a backslash.
+                Some(b']' | b'P') => drop(rest.find(|byte| matches!(byte, 0x07 | b'\\'))),
+                _ => {}
+            },
             b'\r' => {}
             _ => text.push(*byte),
         }
@@ -154,6 +155,7 @@ mod tests {
 
     #[test]
     fn a_log_has_no_escape_sequences() {
+        assert_eq!(plain(b"\x1b]104\x1b\\a\x1b]0;title\x07b\x1b[?7hc"), "abc");
         assert_eq!(plain(b"[\x1b[0;32m  OK  \x1b[0m] Started\r\n"), "[  OK  ] Started\n");
     }
 }
