@@ -99,13 +99,7 @@ impl Builder {
     /// Switches on a machine with a fresh disk that the image was written to.
     #[track_caller]
     pub fn start(self) -> Machine {
-        self.start_image(&project::image())
-    }
-
-    /// The same with an image of one's own.
-    #[track_caller]
-    pub fn start_image(self, image: &Path) -> Machine {
-        let mut machine = self.unplugged_image(image);
+        let mut machine = self.unplugged();
         machine.power_on();
         machine
     }
@@ -116,8 +110,9 @@ impl Builder {
         self.unplugged_image(&project::image())
     }
 
+    /// The same with an image of one's own.
     #[track_caller]
-    fn unplugged_image(self, image: &Path) -> Machine {
+    pub fn unplugged_image(self, image: &Path) -> Machine {
         let gib = self.options.disk_gib;
         let machine = self.assemble();
         disk::overlay(&machine.files.disk, image, "raw", Some(gib));

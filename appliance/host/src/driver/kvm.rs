@@ -9,6 +9,10 @@ use tokio::sync::watch;
 use super::run::{RunError, run};
 
 const QEMU: &str = "qemu-system-x86_64";
+const DEVICE: &str = "/dev/kvm";
+/// Before each try.
+const PAUSES: [Duration; 4] =
+    [Duration::from_secs(5), Duration::from_secs(5), Duration::from_secs(20), Duration::from_secs(60)];
 const LIMIT: Duration = Duration::from_secs(30);
 /// The guest writes this to the exit port; QEMU's exit code is then twice that plus one.
 const ANSWER: u8 = 0x2a;
@@ -30,13 +34,21 @@ pub enum KvmState {
     Fails(String),
 }
 
-/// Tries once, in the background; the state is read from the receiver.
+/// Tries in the background until a guest has run; the state is read from the receiver. An agent is there early in the
+/// boot, when the pages are waited for more than this, and the kernel may not have loaded what KVM needs.
 pub(crate) fn try_in_background() -> watch::Receiver<KvmState> {
     let (sender, receiver) = watch::channel(KvmState::Trying);
     tokio::spawn(async move {
-        let state = if Path::new("/dev/kvm").exists() { try_guest("kvm").await } else { KvmState::NoDevice };
-        log::info!(state:? = state; "KVM was tried with a guest: {state:?}");
-        sender.send_replace(state);
+        for pause in PAUSES {
+            tokio::time::sleep(pause).await;
+            let state = if Path::new(DEVICE).exists() { try_guest("kvm").await } else { KvmState::NoDevice };
+            log::info!(state:? = state; "KVM was tried with a guest: {state:?}");
+            let works = state == KvmState::Works;
+            sender.send_replace(state);
+            if works {
+                break;
+            }
+        }
     });
     receiver
 }
