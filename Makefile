@@ -20,7 +20,7 @@ image: ## Build out/image/quantix.raw, the file to write to a disk
 dev: ## The agent and the pages on this machine, without an image, at https://127.0.0.1:8443
 	@tools/dev
 
-lint: ## Formatting, clippy with warnings as errors, licences, and the shape of the house
+lint: ## Formatting, clippy with warnings as errors, licences and advisories
 	@tools/lint
 
 bench: ## Boot time, sizes and memory, as a table beside a bare image

@@ -9,6 +9,5 @@ mod plan;
 pub use driver::{
     blocking::blocking,
     host::{Host, hostname, nics},
-    kvm::KvmState,
     run::{RunError, run},
 };

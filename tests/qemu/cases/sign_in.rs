@@ -1,6 +1,11 @@
 //! Signing in, rightly and wrongly.
 
-use quantix_qemu::{SavedMachine, pages};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use quantix_qemu::{SavedMachine, note, pages, wait_until};
 
 use crate::{count, services::restarts};
 
@@ -66,12 +71,49 @@ fn a_flood_of_wrong_passwords_is_slowed_down_and_the_right_one_still_works_later
     assert_eq!(browser.get("/sign-in").status, 200);
     assert_eq!(browser.get("/healthz").status, 200);
     if wait <= 120 {
-        quantix_qemu::wait_until("the wait to be over", std::time::Duration::from_secs(wait + 60), || {
+        wait_until("the wait to be over", Duration::from_secs(wait + 60), || {
             (pages::sign_in(&mut browser, &saved.about.first_password).status == 303).then_some(())
         });
     }
     assert_eq!(restarts(&mut machine), before);
     assert!(machine.readiness().unwrap().ready);
+}
+
+#[test]
+fn a_flood_from_one_address_does_not_keep_another_from_signing_in() {
+    let saved = SavedMachine::fresh();
+    let mut machine = saved.restore();
+    let elsewhere = machine.add_card();
+    wait_until("the added card to have an address", Duration::from_secs(60), || {
+        (machine.run("ip -4 -oneline address show scope global").text.lines().count() == 2).then_some(())
+    });
+    let mut honest = machine.https_through(elsewhere);
+
+    let over = AtomicBool::new(false);
+    let mut flooders: Vec<_> = (0..2).map(|_| machine.https()).collect();
+    std::thread::scope(|scope| {
+        let floods: Vec<_> = flooders
+            .iter_mut()
+            .map(|browser| {
+                scope.spawn(|| {
+                    let mut slowed = 0_u32;
+                    while !over.load(Ordering::Relaxed) {
+                        slowed += u32::from(pages::sign_in(browser, "wrong").status == 429);
+                    }
+                    slowed
+                })
+            })
+            .collect();
+        let mut flooded = machine.https();
+        wait_until("the flood to be slowed down", Duration::from_secs(60), || {
+            (pages::sign_in(&mut flooded, "wrong").status == 429).then_some(())
+        });
+        let signed_in = pages::sign_in(&mut honest, &saved.about.first_password).status;
+        over.store(true, Ordering::Relaxed);
+        let slowed: u32 = floods.into_iter().map(|flood| flood.join().unwrap()).sum();
+        assert_eq!(signed_in, 303);
+        note(format!("{slowed} wrong passwords were slowed down meanwhile."));
+    });
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
 /// Opens a connection to the machine's port 443.
-pub type Connect = Arc<dyn Fn() -> std::io::Result<Box<dyn Stream>>>;
+pub type Connect = Arc<dyn Fn() -> std::io::Result<Box<dyn Stream>> + Send + Sync>;
 
 /// An answer.
 #[derive(Clone, Debug)]

@@ -58,11 +58,18 @@ impl Machine {
     /// A browser that trusts the certificate the console shows.
     #[track_caller]
     pub fn https(&mut self) -> Browser {
+        let port = self.wires.https;
+        self.https_through(port)
+    }
+
+    /// The same through a port of 127.0.0.1 that leads to the machine.
+    #[track_caller]
+    pub fn https_through(&mut self, port: u16) -> Browser {
         let shown =
             wait_until("the certificate's fingerprint on the console", Duration::from_secs(60), || {
                 Fingerprint::find(&self.console_screen())
             });
-        Browser::through_port(self.wires.https, Some(shown), https::BOUND)
+        Browser::through_port(port, Some(shown), https::BOUND)
     }
 
     /// A browser that trusts whatever it sees and gives up soon: for asking again and again until a machine answers.

@@ -10,9 +10,10 @@ use serde_json::json;
 
 use crate::{
     Builder, Console, OrFail, Segment, artefacts,
+    builder::free_port,
     disk::DiskFiles,
     fail, note,
-    options::{Options, Wires, command_line},
+    options::{Options, SPARE_SLOT, Wires, command_line},
     poll_until,
     qmp::Qmp,
     shell::Shell,
@@ -154,6 +155,22 @@ impl Machine {
     #[track_caller]
     pub fn set_link(&mut self, up: bool) {
         self.on().qmp.tell("set_link", json!({ "name": "nic0", "up": up }));
+    }
+
+    /// Adds a network card to the running machine and returns the port of 127.0.0.1 that leads to its 443 through it.
+    /// Whoever comes that way has another address than those who use the first card.
+    #[track_caller]
+    pub fn add_card(&mut self) -> u16 {
+        let (net, port) = (self.options.user_network(true), free_port());
+        let [a, b, c, d, e, f] = self.options.interface_mac(0x10);
+        let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+        let forward = json!([{ "str": format!("tcp:127.0.0.1:{port}-:443") }]);
+        let network =
+            json!({ "type": "user", "id": "added", "net": format!("10.0.{net}.0/24"), "hostfwd": forward });
+        let card = json!({ "driver": "virtio-net-pci", "id": "added", "netdev": "added", "mac": mac, "bus": SPARE_SLOT });
+        self.on().qmp.tell("netdev_add", network);
+        self.on().qmp.tell("device_add", card);
+        port
     }
 
     /// Stops the machine in its tracks and writes its state to a file; then it is off.

@@ -7,6 +7,9 @@ use std::{
 
 use crate::{disk::DiskFiles, shell};
 
+/// The slot of a card that is added later.
+pub(crate) const SPARE_SLOT: &str = "spare";
+
 /// How the processor is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
@@ -54,6 +57,11 @@ impl Options {
     pub fn interface_mac(&self, index: usize) -> [u8; 6] {
         let index = u8::try_from(index).unwrap_or(u8::MAX);
         [0x52, 0x54, 0x00, 0x51, index, self.number]
+    }
+
+    /// The third byte of the user network's addresses; of the one behind an added card when `added` is set.
+    pub(crate) fn user_network(&self, added: bool) -> u8 {
+        self.number + if added { 101 } else { 1 }
     }
 
     /// The machine's identity in its firmware, from which the machine-id follows.
@@ -146,6 +154,8 @@ pub fn command_line(
         }
     }
     network(&mut line, options, wires);
+    // Free, so that a card can be added while the machine runs.
+    line.option("-device", format!("pcie-root-port,id={SPARE_SLOT},chassis=1"));
     if incoming {
         line.option("-incoming", "defer");
     }
@@ -155,7 +165,7 @@ pub fn command_line(
 /// Without a segment the interface is on the user network (DHCP, forwarded ports). With segments each has an
 /// interface, and the user network is reached through the first.
 fn network(line: &mut Line, options: &Options, wires: &Wires) {
-    let (net, https, http) = (options.number + 1, wires.https, wires.http);
+    let (net, https, http) = (options.user_network(false), wires.https, wires.http);
     let user = format!(
         "user,id=user,net=10.0.{net}.0/24,hostfwd=tcp:127.0.0.1:{https}-:443,hostfwd=tcp:127.0.0.1:{http}-:80"
     );

@@ -15,16 +15,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    blocking::blocking,
-    hardware,
-    kvm::{self, KvmState},
-    libvirt::Libvirt,
-    run::run,
-    services::services,
-};
+use super::{blocking::blocking, hardware, kvm, libvirt::Libvirt, run::run, services::services};
 use crate::{
-    model::proc,
+    model::{kvm::KvmState, proc},
     plan::checks::{self, is_reachable},
 };
 

@@ -7,6 +7,7 @@ use std::{io::Write, path::Path, time::Duration};
 use tokio::sync::watch;
 
 use super::run::{RunError, run};
+use crate::model::kvm::KvmState;
 
 const QEMU: &str = "qemu-system-x86_64";
 const DEVICE: &str = "/dev/kvm";
@@ -20,19 +21,6 @@ const EXIT_CODE: i32 = (ANSWER as i32) << 1 | 1;
 const ROM_BYTES: usize = 64 * 1024;
 /// Where a processor begins after a reset: sixteen bytes before the end of the ROM.
 const RESET_VECTOR: usize = ROM_BYTES - 16;
-
-/// What is known about hardware virtualisation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KvmState {
-    /// The first guest has not ended yet.
-    Trying,
-    /// A guest ran.
-    Works,
-    /// The kernel offers none.
-    NoDevice,
-    /// The kernel offers it and no guest ran; why.
-    Fails(String),
-}
 
 /// Tries in the background until a guest has run; the state is read from the receiver. An agent is there early in the
 /// boot, when the pages are waited for more than this, and the kernel may not have loaded what KVM needs.

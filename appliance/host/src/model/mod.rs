@@ -1,4 +1,5 @@
 //! The kernel's and the tools' texts, read into plain values. Nothing here touches the machine.
 
+pub(crate) mod kvm;
 pub(crate) mod proc;
 pub(crate) mod slot;

@@ -2,7 +2,7 @@
 
 use quantix_api::{Check, CheckState, Filesystem, Nic, Service};
 
-use crate::driver::kvm::KvmState;
+use crate::model::kvm::KvmState;
 
 const MIB: u64 = 1024 * 1024;
 /// Below this a daemon's next write may fail.

@@ -1,0 +1,113 @@
+//! The shape of the house: which crate may depend on which, what the rooms `model` and `plan` may not touch, and how
+//! long a file may grow. Whoever has a reason to change a rule changes it here, in sight.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "cargo and git are asked about the workspace; nothing waits beside them"
+)]
+#![expect(clippy::unwrap_used, reason = "what cannot be asked about cannot be checked")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Every dependency between crates of the workspace that programs are made of; those of tests are free.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("openvswitch-ovsdb", &[]),
+    ("quantix-api", &[]),
+    ("quantix-service", &[]),
+    ("quantix-host", &["openvswitch-ovsdb", "quantix-api"]),
+    ("quantixd", &["quantix-api", "quantix-host", "quantix-service"]),
+    ("quantix-hostui", &["quantix-api", "quantix-service"]),
+    ("quantix-firstboot", &["quantix-api", "quantix-host", "quantix-service"]),
+    ("quantix-qemu", &["quantix-api"]),
+    ("quantix-house", &[]),
+];
+
+/// What code that only thinks has no business with.
+const OUTSIDE: &[&str] = &[
+    "std::fs",
+    "TcpStream",
+    "UnixStream",
+    "TcpListener",
+    "std::process",
+    "std::thread",
+    "std::env",
+    "tokio",
+    "nix::",
+    "rusqlite",
+    "log::",
+    "crate::driver",
+];
+
+/// Lines of a source file, tests included.
+const LONGEST_FILE: usize = 600;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn sources() -> Vec<PathBuf> {
+    let listed = Command::new("git").args(["ls-files", "*.rs"]).current_dir(root()).output().unwrap();
+    assert!(listed.status.success());
+    String::from_utf8(listed.stdout).unwrap().lines().map(PathBuf::from).collect()
+}
+
+#[test]
+fn crates_use_only_what_they_may() {
+    let asked = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--locked", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let ours: BTreeSet<_> = packages.iter().map(|package| package["name"].as_str().unwrap()).collect();
+    let mut found = Vec::new();
+    for package in packages {
+        let uses: BTreeSet<_> = package["dependencies"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|dependency| dependency["kind"].as_str() != Some("dev"))
+            .map(|dependency| dependency["name"].as_str().unwrap())
+            .filter(|name| ours.contains(name))
+            .collect();
+        found.push((package["name"].as_str().unwrap(), uses));
+    }
+    found.sort();
+    let mut allowed: Vec<_> =
+        MAY_USE.iter().map(|(name, uses)| (*name, uses.iter().copied().collect())).collect();
+    allowed.sort();
+    assert_eq!(found, allowed);
+}
+
+#[test]
+fn models_and_plans_touch_nothing_outside() {
+    let mut broken = Vec::new();
+    for file in sources() {
+        let rooms = file.components().any(|part| matches!(part.as_os_str().to_str(), Some("model" | "plan")));
+        if !rooms && !file.ends_with("model.rs") && !file.ends_with("plan.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(root().join(&file)).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for word in OUTSIDE.iter().filter(|word| code.contains(**word)) {
+            broken.push(format!("{}: {word}", file.display()));
+        }
+    }
+    assert_eq!(broken, Vec::<String>::new());
+}
+
+#[test]
+fn no_file_outgrows_one_idea() {
+    let long: Vec<_> = sources()
+        .into_iter()
+        .filter(|file| fs::read_to_string(root().join(file)).unwrap().lines().count() > LONGEST_FILE)
+        .collect();
+    assert_eq!(long, Vec::<PathBuf>::new());
+}
