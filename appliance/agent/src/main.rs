@@ -10,7 +10,9 @@ use std::{
 mod account;
 mod api;
 mod certificate;
+mod cluster;
 mod durable;
+mod duties;
 mod hashing;
 mod options;
 mod sessions;
@@ -60,14 +62,18 @@ fn main() -> ExitCode {
 }
 
 async fn serve(options: options::Options) -> Result<(), StartError> {
-    let agent = api::Agent::open(&options.state_dir);
+    let hosts = tokio::net::TcpListener::bind(options.hosts).await;
+    let hosts = hosts.map_err(|error| StartError::Port(options.hosts, error))?;
+    // Port 0 stands for any that is free.
+    let reached = hosts.local_addr().unwrap_or(options.hosts);
+    let agent = api::Agent::open(&options.state_dir, &options.name, reached);
     let socket = options.run_dir.join("api.sock");
     let listener = api::listen(&socket).map_err(|error| StartError::Socket(socket.clone(), error))?;
     let client = quantix_api::AgentClient::new(&socket);
     log::info!(socket:% = socket.display(); "The agent answers at {}", socket.display());
     quantix_service::ready("answering");
     let (ask_to_end, asked_to_end) = oneshot::channel::<()>();
-    let served = api::serve(listener, agent, async {
+    let served = api::serve(listener, hosts, agent, async {
         let _ = asked_to_end.await;
     });
     tokio::pin!(served);
@@ -96,6 +102,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 enum StartError {
     #[error("the socket {} cannot be made: {}", .0.display(), .1)]
     Socket(PathBuf, std::io::Error),
+    #[error("the port for other hosts, {0}, cannot be opened: {1}")]
+    Port(std::net::SocketAddr, std::io::Error),
     #[error("the socket cannot be served: {0}")]
     Serve(std::io::Error),
 }

@@ -1,124 +1,154 @@
-//! Who is signed in. Only a hash of each token is kept, in memory: a restart of the agent signs everybody out.
-//! Time is the monotonic clock's, so that a jump of the wall clock neither ends nor prolongs a session.
+//! Who is signed in. Sessions are kept with all data, so that every host knows them; of each token only a hash. While
+//! nothing can be kept, because too few hosts answer or the disk is full, a session is this host's alone.
 
 use std::{
     collections::HashMap,
-    time::{Duration, Instant},
+    sync::Mutex,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use quantix_api::Secret;
+use quantix_api::{Problem, Secret};
 use rand::TryRngCore;
+use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
+
+use crate::{
+    account::{Account, changed_meanwhile},
+    cluster::Refused,
+    lock,
+};
 
 const IDLE: Duration = Duration::from_secs(30 * 60);
 const LONGEST: Duration = Duration::from_secs(12 * 60 * 60);
+/// That a session is in use is written down no more often than this.
+const NOTED: Duration = Duration::from_secs(5 * 60);
 /// Beyond this the one idle for longest makes room.
-const MOST: usize = 1000;
+const MOST: i64 = 1000;
 
-type TokenHash = [u8; 32];
+/// What is kept of a token.
+pub(crate) type TokenHash = [u8; 32];
 
-#[derive(Debug)]
-struct Open {
-    username: String,
-    since: Instant,
-    used: Instant,
+/// An open session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Open {
+    pub(crate) username: String,
+    pub(crate) must_change_password: bool,
+    opened_at: u64,
+    used_at: u64,
 }
 
-/// The open sessions.
+/// Sessions that only this host knows.
 #[derive(Debug, Default)]
-pub(crate) struct Sessions {
-    open: HashMap<TokenHash, Open>,
+pub(crate) struct Here(Mutex<HashMap<TokenHash, Open>>);
+
+/// A new token; `None` when the system has no randomness to give.
+pub(crate) fn new_token() -> Option<Secret> {
+    let mut token = [0_u8; 32];
+    rand::rngs::OsRng.try_fill_bytes(&mut token).ok()?;
+    Some(Secret::new(token.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
 }
 
-impl Sessions {
-    /// Opens a session; `None` when the system has no randomness to give.
-    pub(crate) fn open(&mut self, username: &str, now: Instant) -> Option<Secret> {
-        let mut token = [0_u8; 32];
-        rand::rngs::OsRng.try_fill_bytes(&mut token).ok()?;
-        let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.open.retain(|_, session| session.is_alive(now));
-        if self.open.len() >= MOST
-            && let Some(idlest) =
-                self.open.iter().min_by_key(|(_, session)| session.used).map(|(hash, _)| *hash)
-        {
-            self.open.remove(&idlest);
-        }
-        self.open.insert(hash(&token), Open { username: username.to_owned(), since: now, used: now });
-        Some(Secret::new(token))
-    }
-
-    /// Whose session the token is, if it is open; using it keeps it open.
-    pub(crate) fn username(&mut self, token: &str, now: Instant) -> Option<String> {
-        // Looked up by hash: the time it takes tells nothing about the tokens there are.
-        let hash = hash(token);
-        let session = self.open.get_mut(&hash)?;
-        if !session.is_alive(now) {
-            self.open.remove(&hash);
-            return None;
-        }
-        session.used = now;
-        Some(session.username.clone())
-    }
-
-    /// Ends a session.
-    pub(crate) fn close(&mut self, token: &str) {
-        self.open.remove(&hash(token));
-    }
-
-    /// Ends all sessions of an account but the one with this token.
-    pub(crate) fn close_others(&mut self, username: &str, token: &str) {
-        let kept = hash(token);
-        self.open.retain(|hash, session| *hash == kept || session.username != username);
-    }
-}
-
-impl Open {
-    fn is_alive(&self, now: Instant) -> bool {
-        now.duration_since(self.used) < IDLE && now.duration_since(self.since) < LONGEST
-    }
-}
-
-fn hash(token: &str) -> TokenHash {
+/// Tokens are looked up by hash: the time it takes tells nothing about the tokens there are.
+pub(crate) fn hash(token: &str) -> TokenHash {
     Sha256::digest(token.as_bytes()).into()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
 
-    #[test]
-    fn a_session_ends_when_it_is_idle_or_old() {
-        let mut sessions = Sessions::default();
-        let start = Instant::now();
-        let token = sessions.open("admin", start).unwrap();
-        assert_eq!(sessions.username(token.expose(), start + IDLE / 2).as_deref(), Some("admin"));
-        assert_eq!(sessions.username(token.expose(), start + IDLE / 2 + IDLE), None);
-        let token = sessions.open("admin", start).unwrap();
-        let mut now = start;
-        while now < start + LONGEST - IDLE / 2 {
-            now += IDLE / 2;
-            sessions.username(token.expose(), now);
-        }
-        assert_eq!(sessions.username(token.expose(), start + LONGEST), None);
+/// Opens a session of an account, if its password is still the one that was proven.
+pub(crate) fn open(
+    connection: &Connection,
+    account: &Account,
+    token: &TokenHash,
+    now: u64,
+) -> Result<(), Refused> {
+    let (idle, longest) = (IDLE.as_secs(), LONGEST.as_secs());
+    connection.execute(
+        "DELETE FROM session WHERE abs(?1 - used_at) >= ?2 OR abs(?1 - opened_at) >= ?3
+         OR token_hash IN (SELECT token_hash FROM session ORDER BY used_at DESC LIMIT -1 OFFSET ?4)",
+        params![now, idle, longest, MOST - 1],
+    )?;
+    let opened = connection.execute(
+        "INSERT INTO session (token_hash, username, opened_at, used_at)
+         SELECT ?1, username, ?4, ?4 FROM account WHERE username = ?2 AND password_hash = ?3",
+        params![token, account.username, account.password_hash, now],
+    )?;
+    if opened == 0 { Err(changed_meanwhile().into()) } else { Ok(()) }
+}
+
+/// The session of a token, if it is open.
+pub(crate) fn find(connection: &Connection, token: &TokenHash, now: u64) -> rusqlite::Result<Option<Open>> {
+    let found = connection
+        .prepare_cached(
+            "SELECT username, first_password IS NOT NULL, opened_at, used_at
+             FROM session JOIN account USING (username) WHERE token_hash = ?1",
+        )?
+        .query_row([token], |row| {
+            Ok(Open {
+                username: row.get(0)?,
+                must_change_password: row.get(1)?,
+                opened_at: row.get(2)?,
+                used_at: row.get(3)?,
+            })
+        })
+        .optional()?;
+    Ok(found.filter(|session| session.is_alive(now)))
+}
+
+/// Notes that a session is in use.
+pub(crate) fn note(connection: &Connection, token: &TokenHash, now: u64) -> Result<(), Refused> {
+    connection.execute("UPDATE session SET used_at = ?2 WHERE token_hash = ?1", params![token, now])?;
+    Ok(())
+}
+
+/// Ends a session.
+pub(crate) fn close(connection: &Connection, token: &TokenHash) -> Result<(), Refused> {
+    connection.execute("DELETE FROM session WHERE token_hash = ?1", [token])?;
+    Ok(())
+}
+
+impl Open {
+    /// A clock that jumps ends a session and never makes it longer.
+    fn is_alive(&self, now: u64) -> bool {
+        now.abs_diff(self.used_at) < IDLE.as_secs() && now.abs_diff(self.opened_at) < LONGEST.as_secs()
     }
 
-    #[test]
-    fn a_changed_password_ends_the_other_sessions_only() {
-        let mut sessions = Sessions::default();
-        let now = Instant::now();
-        let (kept, other) = (sessions.open("admin", now).unwrap(), sessions.open("admin", now).unwrap());
-        sessions.close_others("admin", kept.expose());
-        assert!(sessions.username(kept.expose(), now).is_some());
-        assert!(sessions.username(other.expose(), now).is_none());
+    /// Whether it is time to note that the session is in use.
+    pub(crate) fn is_to_be_noted(&self, now: u64) -> bool {
+        now.abs_diff(self.used_at) >= NOTED.as_secs()
+    }
+}
+
+impl Here {
+    pub(crate) fn open(&self, account: &Account, token: TokenHash, now: u64) {
+        let mut open = lock(&self.0);
+        open.retain(|_, session| session.is_alive(now));
+        let must_change_password = account.first_password.is_some();
+        let username = account.username.clone();
+        open.insert(token, Open { username, must_change_password, opened_at: now, used_at: now });
     }
 
-    #[test]
-    fn there_are_never_more_than_the_most() {
-        let mut sessions = Sessions::default();
-        let now = Instant::now();
-        for _ in 0..MOST + 10 {
-            sessions.open("admin", now).unwrap();
-        }
-        assert_eq!(sessions.open.len(), MOST);
+    pub(crate) fn find(&self, token: &TokenHash, now: u64) -> Option<Open> {
+        let mut open = lock(&self.0);
+        let session = open.get_mut(token).filter(|session| session.is_alive(now))?;
+        session.used_at = now;
+        Some(session.clone())
     }
+
+    pub(crate) fn close(&self, token: &TokenHash) -> bool {
+        lock(&self.0).remove(token).is_some()
+    }
+
+    /// Ends the sessions of an account; its password has changed.
+    pub(crate) fn close_all(&self, username: &str) {
+        lock(&self.0).retain(|_, session| session.username != username);
+    }
+}
+
+/// The answer when there is no randomness.
+pub(crate) fn no_randomness() -> Problem {
+    Problem::new(quantix_api::ProblemCode::Unavailable, "The system has no randomness to give. Try again.")
 }

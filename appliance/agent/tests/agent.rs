@@ -10,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quantix_api::{AgentClient, CallError, ChangePassword, ProblemCode, Secret, Session, SignIn, calls};
+use quantix_api::{
+    AgentClient, CallError, ChangePassword, CheckState, ProblemCode, Secret, Session, SignIn, calls,
+};
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -45,7 +47,24 @@ impl Agent {
     }
 
     async fn first_password(&self) -> Secret {
+        self.ready().await;
         self.client().call(&calls::console()).await.unwrap().first_password.unwrap()
+    }
+
+    /// Waits until people can sign in and data can be changed.
+    async fn ready(&self) {
+        let start = Instant::now();
+        loop {
+            let readiness = self.client().call(&calls::ready()).await.unwrap();
+            let works = |name: &str| {
+                readiness.checks.iter().any(|check| check.name == name && check.state == CheckState::Ok)
+            };
+            if works("store") && works("account") {
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "{readiness:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     async fn sign_in_from(&self, from: &str, password: &str) -> Result<Session, CallError> {
@@ -99,6 +118,7 @@ fn spawn(dir: &tempfile::TempDir) -> Child {
         .arg(dir.path().join("state"))
         .arg("--run-dir")
         .arg(dir.path().join("run"))
+        .args(["--hosts", "127.0.0.1:0"])
         .spawn()
         .unwrap();
     let start = Instant::now();
@@ -186,6 +206,7 @@ async fn a_kill_loses_neither_password_nor_certificate() {
     agent.settled().await;
     let before = agent.client().call(&calls::console()).await.unwrap();
     agent.restart();
+    agent.ready().await;
     let after = agent.client().call(&calls::console()).await.unwrap();
     assert_eq!(before.certificate_fingerprint, after.certificate_fingerprint);
     assert!(after.first_password.is_none());
@@ -193,17 +214,21 @@ async fn a_kill_loses_neither_password_nor_certificate() {
 }
 
 #[tokio::test]
-async fn a_damaged_account_lets_nobody_in_and_says_so() {
+async fn damaged_data_lets_nobody_in_and_says_so() {
     let mut agent = Agent::start();
     agent.settled().await;
     agent.kill();
-    std::fs::write(agent.state("account.json"), b"{").unwrap();
+    let log = agent.state("cluster/store/log.db");
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[..4096].fill(7);
+    std::fs::write(&log, bytes).unwrap();
     agent.child = spawn(&agent.dir);
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let readiness = agent.client().call(&calls::ready()).await.unwrap();
     assert!(!readiness.ready);
-    let account = readiness.checks.iter().find(|check| check.name == "account").unwrap();
-    assert!(account.detail.contains("nobody can sign in"), "{}", account.detail);
-    assert_eq!(problem(agent.sign_in(PASSWORD).await), ProblemCode::Unavailable);
+    let store = readiness.checks.iter().find(|check| check.name == "store").unwrap();
+    assert!(store.detail.contains("cannot be used"), "{}", store.detail);
+    assert_eq!(problem(agent.sign_in(PASSWORD).await), ProblemCode::StorageUnavailable);
 }
 
 #[tokio::test]
@@ -215,6 +240,7 @@ async fn what_is_not_a_request_gets_the_right_refusal_and_does_no_harm() {
             "POST /api/v1/session HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
         )
     };
+    agent.ready().await;
     assert_eq!(agent.raw(post("{\"username\":\"admin\"").as_bytes()), "400");
     assert_eq!(agent.raw(post("{\"username\":1,\"password\":\"x\"}").as_bytes()), "400");
     assert_eq!(
@@ -243,12 +269,8 @@ async fn a_state_folder_that_cannot_be_written_is_said_and_the_agent_still_answe
     std::fs::write(dir.path().join("state"), b"").unwrap();
     let agent = Agent { child: spawn(&dir), dir };
     let readiness = agent.client().call(&calls::ready()).await.unwrap();
-    let failed = |name| {
-        readiness
-            .checks
-            .iter()
-            .any(|check| check.name == name && check.state == quantix_api::CheckState::Failed)
-    };
+    let failed =
+        |name| readiness.checks.iter().any(|check| check.name == name && check.state == CheckState::Failed);
     assert!(!readiness.ready && failed("account") && failed("certificate"));
 }
 

@@ -1,6 +1,6 @@
 //! A typed call without I/O: what to send, and how to read what comes back.
 
-use std::marker::PhantomData;
+use std::{borrow::Cow, marker::PhantomData};
 
 use http::{Method, Request, Response, StatusCode, header};
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::{Problem, ProblemCode, Secret};
 #[derive(Debug)]
 pub struct Call<T> {
     method: Method,
-    path: &'static str,
+    path: Cow<'static, str>,
     token: Option<Secret>,
     client_address: Option<String>,
     body: Option<Vec<u8>>,
@@ -34,7 +34,16 @@ macro_rules! json_answer {
     )+};
 }
 
-json_answer!(crate::Session, crate::SessionInfo, crate::HostFacts, crate::Readiness, crate::ConsoleView);
+json_answer!(
+    crate::Session,
+    crate::SessionInfo,
+    crate::HostFacts,
+    crate::Readiness,
+    crate::ConsoleView,
+    crate::Cluster,
+    crate::JoinTokens,
+    crate::MadeJoinToken
+);
 
 impl Answer for () {
     fn read(_body: &[u8]) -> Result<Self, serde_json::Error> {
@@ -43,8 +52,8 @@ impl Answer for () {
 }
 
 impl<T: Answer> Call<T> {
-    fn new(method: Method, path: &'static str) -> Self {
-        Self { method, path, token: None, client_address: None, body: None, answer: PhantomData }
+    fn new(method: Method, path: impl Into<Cow<'static, str>>) -> Self {
+        Self { method, path: path.into(), token: None, client_address: None, body: None, answer: PhantomData }
     }
 
     fn json(mut self, body: &impl Serialize) -> Self {
@@ -70,7 +79,7 @@ impl<T: Answer> Call<T> {
     /// The request to send.
     pub fn request(&self) -> Result<Request<Vec<u8>>, http::Error> {
         let mut request =
-            Request::builder().method(self.method.clone()).uri(self.path).header(header::HOST, "agent");
+            Request::builder().method(self.method.clone()).uri(&*self.path).header(header::HOST, "agent");
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
         }
@@ -107,7 +116,10 @@ pub mod calls {
     use http::Method;
 
     use super::Call;
-    use crate::{ChangePassword, ConsoleView, HostFacts, Readiness, Session, SessionInfo, SignIn};
+    use crate::{
+        ChangePassword, Cluster, ConsoleView, HostFacts, JoinCluster, JoinTokens, MadeJoinToken, MoveLead,
+        NewJoinToken, Readiness, RemoveHost, Session, SessionInfo, SetVoters, SignIn,
+    };
 
     /// Where readiness is asked for.
     pub const READY_PATH: &str = "/api/v1/ready";
@@ -119,6 +131,66 @@ pub mod calls {
     pub const HOST_PATH: &str = "/api/v1/host";
     /// What the screen at the machine shows.
     pub const CONSOLE_PATH: &str = "/api/v1/console";
+
+    /// The cluster.
+    pub const CLUSTER_PATH: &str = "/api/v1/cluster";
+    /// Where this host joins another's cluster.
+    pub const JOIN_PATH: &str = "/api/v1/cluster/join";
+    /// Where this host leaves its cluster.
+    pub const LEAVE_PATH: &str = "/api/v1/cluster/leave";
+    /// Join tokens.
+    pub const TOKENS_PATH: &str = "/api/v1/cluster/tokens";
+    /// The host of the vDC role.
+    pub const LEADER_PATH: &str = "/api/v1/cluster/leader";
+    /// How many hosts vote.
+    pub const VOTERS_PATH: &str = "/api/v1/cluster/voters";
+    /// The hosts of the cluster.
+    pub const HOSTS_PATH: &str = "/api/v1/cluster/hosts";
+
+    /// The cluster as the host that answers sees it.
+    pub fn cluster() -> Call<Cluster> {
+        Call::new(Method::GET, CLUSTER_PATH)
+    }
+
+    /// Joins the cluster of another host.
+    pub fn join(body: &JoinCluster) -> Call<()> {
+        Call::new(Method::POST, JOIN_PATH).json(body)
+    }
+
+    /// Lets this host leave its cluster.
+    pub fn leave() -> Call<()> {
+        Call::new(Method::POST, LEAVE_PATH)
+    }
+
+    /// The join tokens.
+    pub fn join_tokens() -> Call<JoinTokens> {
+        Call::new(Method::GET, TOKENS_PATH)
+    }
+
+    /// Makes a join token.
+    pub fn make_join_token(body: &NewJoinToken) -> Call<MadeJoinToken> {
+        Call::new(Method::POST, TOKENS_PATH).json(body)
+    }
+
+    /// Takes a join token back.
+    pub fn revoke_join_token(id: &str) -> Call<()> {
+        Call::new(Method::DELETE, format!("{TOKENS_PATH}/{id}"))
+    }
+
+    /// Gives the vDC role to a host.
+    pub fn move_lead(body: &MoveLead) -> Call<()> {
+        Call::new(Method::PUT, LEADER_PATH).json(body)
+    }
+
+    /// Says how many hosts shall vote.
+    pub fn set_voters(body: &SetVoters) -> Call<()> {
+        Call::new(Method::PUT, VOTERS_PATH).json(body)
+    }
+
+    /// Takes a host out of the cluster.
+    pub fn remove_host(id: &str, body: &RemoveHost) -> Call<()> {
+        Call::new(Method::DELETE, format!("{HOSTS_PATH}/{id}")).json(body)
+    }
 
     /// What works and what does not.
     pub fn ready() -> Call<Readiness> {

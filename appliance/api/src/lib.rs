@@ -5,6 +5,7 @@
 mod call;
 #[cfg(feature = "unix-client")]
 mod client;
+mod cluster;
 mod host;
 mod problem;
 mod readiness;
@@ -14,6 +15,10 @@ mod session;
 pub use call::{Answer, Call, calls};
 #[cfg(feature = "unix-client")]
 pub use client::{AgentClient, CallError};
+pub use cluster::{
+    Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, JoinTokens, MadeJoinToken, MoveLead,
+    NewJoinToken, RemoveHost, SetVoters,
+};
 pub use host::{
     Address, Clock, ConsoleView, Cpu, Disk, Filesystem, HostFacts, Memory, Nic, Service, Slot, SlotName,
 };
@@ -27,6 +32,12 @@ pub const AGENT_SOCKET: &str = "/run/quantix/api.sock";
 
 /// The header in which the page server names the client it speaks for.
 pub const CLIENT_ADDRESS_HEADER: &str = "x-quantix-client-address";
+
+/// The header in which the leader says at which entry of its log a forwarded request was done.
+pub const INDEX_HEADER: &str = "x-quantix-index";
+
+/// Where hosts answer each other.
+pub const CLUSTER_PORT: u16 = 7443;
 
 /// The longest request body the agent reads, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
 
 use std::{
+    os::unix::net::UnixStream,
     path::Path,
     process::{Child, Command},
     time::{Duration, Instant},
@@ -32,7 +33,11 @@ impl Server {
             .unwrap();
         let server = Self { child, dir };
         let start = Instant::now();
-        while !server.dir.path().join("db.ctl").exists() {
+        // A socket is there a moment before anybody listens on it.
+        while ["db.sock", "db.ctl"]
+            .iter()
+            .any(|socket| UnixStream::connect(server.dir.path().join(socket)).is_err())
+        {
             assert!(start.elapsed() < Duration::from_secs(20), "ovsdb-server did not come up");
             std::thread::yield_now();
         }

@@ -15,6 +15,7 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
+use quantix_api::{AgentClient, ConsoleView, Secret, calls};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -31,6 +32,7 @@ pub(crate) struct Pages {
     agent: Child,
     server: Child,
     port: u16,
+    first_password: Secret,
     dir: tempfile::TempDir,
 }
 
@@ -55,13 +57,20 @@ impl Pages {
         let server = Path::new(env!("CARGO_BIN_EXE_quantix-hostui"));
         let quantixd = server.with_file_name("quantixd");
         assert!(quantixd.exists(), "build the agent first: cargo build -p quantixd");
-        let agent = spawn(&quantixd, &[("--state-dir", &state), ("--run-dir", &run)]);
+        let hosts = PathBuf::from("127.0.0.1:0");
+        let agent = spawn(&quantixd, &[("--state-dir", &state), ("--run-dir", &run), ("--hosts", &hosts)]);
         let start = Instant::now();
         // The agent makes these one after the other, and each appears whole.
-        while ![&cert, &run.join("api.sock"), &state.join("account.json")].iter().all(|path| path.exists()) {
+        let client = AgentClient::new(run.join("api.sock"));
+        let first_password = loop {
+            if let Ok(ConsoleView { first_password: Some(password), .. }) =
+                client.call(&calls::console()).await
+            {
+                break password;
+            }
             assert!(start.elapsed() < Duration::from_secs(20), "quantixd did not come up");
             tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        };
         let anywhere = PathBuf::from("127.0.0.1:0");
         let agent_socket = run.join("api.sock");
         let mut server = spawn(
@@ -70,13 +79,11 @@ impl Pages {
         );
         let said = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
         let port = said.filter_map(|line| line.rsplit_once("on port ")?.1.parse().ok()).next().unwrap();
-        Self { agent, server, port, dir }
+        Self { agent, server, port, first_password, dir }
     }
 
     pub(crate) fn first_password(&self) -> String {
-        let account = std::fs::read(self.dir.path().join("state/account.json")).unwrap();
-        let account: serde_json::Value = serde_json::from_slice(&account).unwrap();
-        account["first_password"].as_str().unwrap().to_owned()
+        self.first_password.expose().to_owned()
     }
 
     pub(crate) fn kill_agent(&mut self) {

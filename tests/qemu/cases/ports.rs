@@ -7,8 +7,8 @@ use std::{
 
 use quantix_qemu::{Machine, SavedMachine, Station, note};
 
-/// docs/ARCHITECTURE.md lists the ports; until host-to-host traffic exists these are the open ones.
-const TCP: [u16; 2] = [80, 443];
+/// docs/ARCHITECTURE.md lists the ports.
+const TCP: [u16; 3] = [80, 443, 7443];
 
 #[test]
 fn only_the_listed_tcp_ports_are_open_on_the_segment() {

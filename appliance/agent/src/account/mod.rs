@@ -1,10 +1,10 @@
-//! The one account of a host so far: `admin`, with a password that is random at first.
+//! Accounts: so far one, `admin`, with a password that is random at first.
 
-mod file;
+mod kept;
 mod password;
 
-pub(crate) use file::{AccountFile, SaveError, hash};
+pub(crate) use kept::{Account, changed_meanwhile, hash};
 pub(crate) use password::{check_new, verify};
 
-/// The account's name.
+/// The name of the account that every cluster has.
 pub(crate) const ADMIN: &str = "admin";

@@ -67,11 +67,6 @@ pub(crate) fn verify(password: &str, hash: &str) -> bool {
     matches().unwrap_or(false)
 }
 
-/// Whether a text is a hash that a password can be compared with.
-pub(crate) fn is_hash(text: &str) -> bool {
-    PasswordHash::new(text).is_ok_and(|hash| hash.algorithm == ARGON2ID_IDENT && hash.hash.is_some())
-}
-
 /// What a new password must be.
 pub(crate) fn check_new(current: &str, new: &str) -> Result<(), Problem> {
     let length = new.chars().count();

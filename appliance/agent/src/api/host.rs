@@ -10,7 +10,10 @@ use super::{
     answer::Failure,
     peer::{Root, Token},
 };
-use crate::lock;
+use crate::{
+    account::{ADMIN, Account},
+    lock,
+};
 
 /// `GET /api/v1/ready`: no session needed; it says what works and nothing a stranger could use.
 pub(crate) async fn ready(State(agent): State<Arc<Agent>>) -> (StatusCode, Json<Readiness>) {
@@ -24,14 +27,16 @@ pub(crate) async fn facts(
     State(agent): State<Arc<Agent>>,
     Token(token): Token,
 ) -> Result<Json<HostFacts>, Failure> {
-    agent.full_session(&token)?;
+    agent.full_session(&token).await?;
     Ok(Json((*agent.host.facts().await).clone()))
 }
 
 /// `GET /api/v1/console`
 pub(crate) async fn console(State(agent): State<Arc<Agent>>, _: Root) -> Json<ConsoleView> {
     let checks = agent.checks().await;
-    let first_password = agent.account.account().and_then(|account| account.first_password);
+    // While the data is not open there is no password to show, and the checks say why.
+    let account = agent.cluster.read(|connection| Account::find(connection, ADMIN)).await.ok().flatten();
+    let first_password = account.and_then(|account| account.first_password);
     let certificate_fingerprint = lock(&agent.certificate).clone().unwrap_or_default();
     let host = (*agent.host.facts().await).clone();
     Json(ConsoleView { certificate_fingerprint, first_password, readiness: Readiness::of(checks), host })

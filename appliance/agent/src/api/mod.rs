@@ -1,29 +1,40 @@
 //! The API on the agent's socket. Each handler checks who asks, calls one action, and answers JSON.
 
-mod answer;
+pub(crate) mod answer;
+mod forward;
 mod host;
+mod hosts;
 mod peer;
 mod session;
 
 use std::{
     fs, io,
+    net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    routing::{get, put},
+    middleware,
+    routing::{delete, get, post, put},
 };
 use quantix_api::{Check, CheckState, MAX_BODY_BYTES, Problem, ProblemCode, calls};
 use quantix_host::{Host, blocking};
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 
 use crate::{
-    account::AccountFile, certificate, hashing::Hashing, lock, sessions::Sessions, throttle::Throttle,
+    certificate,
+    cluster::{self, Cluster},
+    hashing::Hashing,
+    lock, sessions,
+    throttle::Throttle,
 };
 
 /// The account the page server runs as; its group may open the socket.
@@ -32,11 +43,13 @@ const PAGES: &str = "quantix-hostui";
 const RETRY: Duration = Duration::from_secs(30);
 
 /// All that the handlers share.
-#[derive(Debug)]
 pub(crate) struct Agent {
-    host: Host,
-    account: AccountFile,
-    sessions: Mutex<Sessions>,
+    pub(crate) host: Host,
+    /// The host's name.
+    pub(crate) name: String,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) has_account: AtomicBool,
+    sessions_here: sessions::Here,
     throttle: Mutex<Throttle>,
     hashing: Hashing,
     tls_dir: PathBuf,
@@ -45,12 +58,14 @@ pub(crate) struct Agent {
 
 impl Agent {
     /// Reads what is kept in `state_dir`, or makes it.
-    pub(crate) fn open(state_dir: &Path) -> Arc<Self> {
+    pub(crate) fn open(state_dir: &Path, name: &str, hosts: SocketAddr) -> Arc<Self> {
         let tls_dir = state_dir.join("tls");
         Arc::new(Self {
             host: Host::open(state_dir),
-            account: AccountFile::open(&state_dir.join("account.json")),
-            sessions: Mutex::default(),
+            name: name.to_owned(),
+            cluster: Arc::new(Cluster::new(state_dir, hosts)),
+            has_account: AtomicBool::new(false),
+            sessions_here: sessions::Here::default(),
             throttle: Mutex::default(),
             hashing: Hashing::new(),
             certificate: Mutex::new(ensure_certificate(&tls_dir)),
@@ -60,9 +75,18 @@ impl Agent {
 
     /// What works: the host's parts, and what the agent keeps.
     async fn checks(&self) -> Vec<Check> {
-        let mut checks = vec![self.account.check(), self.certificate_check()];
+        let mut checks = vec![self.cluster.check(), self.account_check(), self.certificate_check()];
         checks.extend(self.host.checks().await);
         checks
+    }
+
+    fn account_check(&self) -> Check {
+        let (state, detail) = if self.has_account.load(Ordering::Relaxed) {
+            (CheckState::Ok, "The administrator's account is there.".to_owned())
+        } else {
+            (CheckState::Failed, "There is no account yet: nobody can sign in.".to_owned())
+        };
+        Check { name: "account".to_owned(), state, detail }
     }
 
     fn certificate_check(&self) -> Check {
@@ -84,7 +108,6 @@ impl Agent {
     }
 
     fn keep(&self) {
-        self.account.keep();
         if lock(&self.certificate).is_err() {
             let made = ensure_certificate(&self.tls_dir);
             *lock(&self.certificate) = made;
@@ -120,23 +143,38 @@ pub(crate) fn listen(socket: &Path) -> io::Result<UnixListener> {
 /// Answers until `end`; what was asked before is still answered.
 pub(crate) async fn serve(
     listener: UnixListener,
+    hosts: TcpListener,
     agent: Arc<Agent>,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let router = router(Arc::clone(&agent)).into_make_service_with_connect_info::<peer::Peer>();
+    let router = routes(Arc::clone(&agent)).into_make_service_with_connect_info::<peer::Peer>();
     tokio::select! {
         served = axum::serve(listener, router).with_graceful_shutdown(end) => served,
-        () = agent.keep_trying() => Ok(()),
+        () = Arc::clone(&agent).keep_trying() => Ok(()),
+        why = agent.do_duties() => Err(io::Error::other(why)),
+        () = agent.cluster.asked_to_start_again() => Ok(()),
+        () = cluster::serve(hosts, Arc::clone(&agent.cluster), routes(Arc::clone(&agent))) => Ok(()),
     }
 }
 
-fn router(agent: Arc<Agent>) -> Router {
+fn routes(agent: Arc<Agent>) -> Router {
     Router::new()
         .route(calls::READY_PATH, get(host::ready))
         .route(calls::HOST_PATH, get(host::facts))
         .route(calls::CONSOLE_PATH, get(host::console))
-        .route(calls::SESSION_PATH, get(session::show).post(session::open).delete(session::close))
+        .route(
+            calls::SESSION_PATH,
+            get(session::show).post(session::open).put(session::note).delete(session::close),
+        )
         .route(calls::PASSWORD_PATH, put(session::change_password))
+        .route(calls::CLUSTER_PATH, get(hosts::show))
+        .route(calls::JOIN_PATH, post(hosts::join))
+        .route(calls::LEAVE_PATH, post(hosts::leave))
+        .route(calls::TOKENS_PATH, get(hosts::tokens).post(hosts::make_token))
+        .route(&format!("{}/{{id}}", calls::TOKENS_PATH), delete(hosts::revoke_token))
+        .route(calls::LEADER_PATH, put(hosts::move_lead))
+        .route(calls::VOTERS_PATH, put(hosts::set_voters))
+        .route(&format!("{}/{{id}}", calls::HOSTS_PATH), delete(hosts::remove_host))
         .fallback(async || {
             answer::Failure(Problem::new(ProblemCode::NotFound, "There is nothing at this path."))
         })
@@ -146,6 +184,7 @@ fn router(agent: Arc<Agent>) -> Router {
                 "This path does not take this method.",
             ))
         })
+        .layer(middleware::from_fn_with_state(Arc::clone(&agent), forward::to_leader))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(agent)
 }

@@ -1,9 +1,18 @@
 //! Signing in and out, and changing the password.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use axum::{Json, extract::State, http::StatusCode};
-use quantix_api::{ChangePassword, Problem, ProblemCode, Secret, Session, SessionInfo, SignIn};
+use axum::{
+    Json,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, header},
+};
+use quantix_api::{ChangePassword, Problem, ProblemCode, Secret, Session, SessionInfo, SignIn, calls};
+use tokio::time::timeout;
 
 use super::{
     Agent,
@@ -11,22 +20,52 @@ use super::{
     peer::{Client, Token, sign_in_needed},
 };
 use crate::{
-    account::{self, ADMIN, SaveError},
+    account::{self, ADMIN, Account},
+    cluster::Cluster,
     hashing::NoTurn,
-    lock,
+    lock, sessions,
 };
 
+/// How long a sign-in waits for the cluster to keep the session, before the session is this host's alone.
+const KEEP: Duration = Duration::from_secs(3);
+
 impl Agent {
-    fn session(&self, token: &str) -> Result<SessionInfo, Problem> {
-        let username = lock(&self.sessions).username(token, Instant::now()).ok_or_else(sign_in_needed)?;
-        let must_change_password =
-            self.account.account().is_none_or(|account| account.must_change_password());
-        Ok(SessionInfo { username, must_change_password })
+    async fn session(&self, token: &str) -> Result<SessionInfo, Problem> {
+        let (hash, now) = (sessions::hash(token), sessions::now());
+        let session = match self.sessions_here.find(&hash, now) {
+            Some(session) => session,
+            None => {
+                let found =
+                    self.cluster.read(move |connection| sessions::find(connection, &hash, now)).await?;
+                let session = found.ok_or_else(sign_in_needed)?;
+                if session.is_to_be_noted(now) {
+                    self.note_later(token.to_owned());
+                }
+                session
+            }
+        };
+        Ok(SessionInfo { username: session.username, must_change_password: session.must_change_password })
+    }
+
+    /// Nobody waits for it: what is not noted now is noted with the next request.
+    fn note_later(&self, token: String) {
+        let cluster = Arc::clone(&self.cluster);
+        tokio::spawn(async move {
+            let mut headers = HeaderMap::new();
+            if let (Some(leader), Ok(value)) = (cluster.other_leader(), format!("Bearer {token}").parse()) {
+                headers.insert(header::AUTHORIZATION, value);
+                drop(
+                    cluster.pass_on(&leader, Method::PUT, calls::SESSION_PATH, &headers, Bytes::new()).await,
+                );
+            } else {
+                drop(note_here(&cluster, &token).await);
+            }
+        });
     }
 
     /// A session that may do more than change its first password.
-    pub(crate) fn full_session(&self, token: &str) -> Result<SessionInfo, Problem> {
-        let session = self.session(token)?;
+    pub(crate) async fn full_session(&self, token: &str) -> Result<SessionInfo, Problem> {
+        let session = self.session(token).await?;
         if session.must_change_password {
             return Err(Problem::new(
                 ProblemCode::PasswordChangeNeeded,
@@ -36,15 +75,14 @@ impl Agent {
         Ok(session)
     }
 
-    /// Checks a password, slowed down for whoever guesses, and when it is right goes on with `then`. Both are one
-    /// piece of work, and work is done one at a time: nobody signs in with a password while it is being replaced.
+    /// Checks a password, slowed down for whoever guesses, and when it is right goes on with `then`, in the same turn.
     async fn prove<T: Send + 'static>(
-        self: &Arc<Self>,
+        &self,
         username: &str,
         password: Secret,
         client: Client,
-        then: impl FnOnce(&Self) -> Result<T, Problem> + Send + 'static,
-    ) -> Result<T, Problem> {
+        then: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(Account, T), Problem> {
         let source = client.source();
         let wait = lock(&self.throttle).wait(source, Instant::now());
         if !wait.is_zero() {
@@ -57,24 +95,27 @@ impl Agent {
         let place = self.hashing.place(source).ok_or_else(busy)?;
         // Counted before the hash and taken back after it: who hangs up has tried as well.
         lock(&self.throttle).failed(source, Instant::now());
-        let (agent, known) = (Arc::clone(self), username == ADMIN);
-        let work = move || {
-            let Some(account) = agent.account.account() else {
-                return Err(Problem::new(ProblemCode::Unavailable, agent.account.check().detail));
-            };
-            // A name that does not exist takes as long as one that does.
-            if !account::verify(password.expose(), &account.password_hash) || !known {
+        let known = username == ADMIN;
+        // A name that does not exist takes as long as one that does.
+        let found = self.cluster.read(|connection| Account::find(connection, ADMIN)).await?;
+        let account = found.ok_or_else(|| {
+            Problem::new(ProblemCode::Unavailable, "The host is starting. Try again in a few seconds.")
+                .retry_after(2)
+        })?;
+        let kept = account.password_hash.clone();
+        let work = move || (account::verify(password.expose(), &kept) && known).then(then);
+        match self.hashing.run(place, work).await {
+            Ok(Some(done)) => {
+                lock(&self.throttle).succeeded(source);
+                Ok((account, done))
+            }
+            Ok(None) => {
                 // What a stranger typed as a name may be a password: it is not logged.
                 log::warn!(client:% = client; "Sign-in refused for {client}");
-                return Err(Problem::new(
-                    ProblemCode::WrongCredentials,
-                    "The name or the password is wrong.",
-                ));
+                Err(account::changed_meanwhile())
             }
-            lock(&agent.throttle).succeeded(source);
-            then(&agent)
-        };
-        self.hashing.run(place, work).await.unwrap_or_else(|NoTurn| Err(busy()))
+            Err(NoTurn) => Err(busy()),
+        }
     }
 }
 
@@ -89,16 +130,33 @@ pub(crate) async fn open(
     client: Client,
     Body(body): Body<SignIn>,
 ) -> Result<(StatusCode, Json<Session>), Failure> {
-    let signed_in = move |agent: &Agent| {
-        let token = lock(&agent.sessions).open(ADMIN, Instant::now()).ok_or_else(|| {
-            Problem::new(ProblemCode::Unavailable, "The system has no randomness to give. Try again.")
-        })?;
-        log::info!(user = ADMIN, client:% = client; "{ADMIN} signed in from {client}");
-        let info = agent.session(token.expose())?;
-        Ok(Session { token, info })
-    };
-    let session = agent.prove(&body.username, body.password, client, signed_in).await?;
-    Ok((StatusCode::CREATED, Json(session)))
+    let (account, ()) = agent.prove(&body.username, body.password, client, || ()).await?;
+    let token = sessions::new_token().ok_or_else(sessions::no_randomness)?;
+    let (hash, now, opened) = (sessions::hash(token.expose()), sessions::now(), account.clone());
+    let kept = agent.cluster.write(move |connection| sessions::open(connection, &opened, &hash, now));
+    match timeout(KEEP, kept).await {
+        Ok(Ok(())) => {}
+        Ok(Err(problem)) if problem.code == ProblemCode::WrongCredentials => return Err(problem.into()),
+        Ok(Err(_)) | Err(_) => agent.sessions_here.open(&account, hash, now),
+    }
+    let username = account.username.clone();
+    log::info!(user:% = username, client:% = client; "{username} signed in from {client}");
+    let info = SessionInfo { username, must_change_password: account.first_password.is_some() };
+    Ok((StatusCode::CREATED, Json(Session { token, info })))
+}
+
+async fn note_here(cluster: &Cluster, token: &str) -> Result<(), Problem> {
+    let (hash, now) = (sessions::hash(token), sessions::now());
+    cluster.write(move |connection| sessions::note(connection, &hash, now)).await
+}
+
+/// `PUT /api/v1/session`: the session is in use.
+pub(crate) async fn note(
+    State(agent): State<Arc<Agent>>,
+    Token(token): Token,
+) -> Result<StatusCode, Failure> {
+    note_here(&agent.cluster, &token).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `GET /api/v1/session`
@@ -106,7 +164,7 @@ pub(crate) async fn show(
     State(agent): State<Arc<Agent>>,
     Token(token): Token,
 ) -> Result<Json<SessionInfo>, Failure> {
-    Ok(Json(agent.session(&token)?))
+    Ok(Json(agent.session(&token).await?))
 }
 
 /// `DELETE /api/v1/session`
@@ -115,8 +173,11 @@ pub(crate) async fn close(
     client: Client,
     Token(token): Token,
 ) -> Result<StatusCode, Failure> {
-    let username = agent.session(&token)?.username;
-    lock(&agent.sessions).close(&token);
+    let username = agent.session(&token).await?.username;
+    let hash = sessions::hash(&token);
+    if !agent.sessions_here.close(&hash) {
+        agent.cluster.write(move |connection| sessions::close(connection, &hash)).await?;
+    }
     log::info!(user:% = username, client:% = client; "{username} signed out from {client}");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -128,33 +189,25 @@ pub(crate) async fn change_password(
     Token(token): Token,
     Body(body): Body<ChangePassword>,
 ) -> Result<StatusCode, Failure> {
-    let username = agent.session(&token)?.username;
+    let username = agent.session(&token).await?.username;
     account::check_new(body.current.expose(), body.new.expose())?;
     let new = body.new;
-    let change = move |agent: &Agent| {
-        // The session may have ended while this waited for its turn.
-        let username = agent.session(&token)?.username;
-        let hash = account::hash(new.expose()).map_err(|error| not_saved(&error))?;
-        agent.account.change_password(hash).map_err(|error| not_saved(&error))?;
-        lock(&agent.sessions).close_others(&username, &token);
-        log::info!(user:% = username, client:% = client; "{username} changed the password from {client}");
-        Ok(())
-    };
-    agent.prove(&username, body.current, client, change).await.map_err(|problem| match problem.code {
+    let proven = agent.prove(&username, body.current, client, move || account::hash(new.expose())).await;
+    let (account, hashed) = proven.map_err(|problem| match problem.code {
         ProblemCode::WrongCredentials => {
             Problem::new(ProblemCode::Invalid, "This is not the present password.").in_field("current")
         }
         _ => problem,
     })?;
+    let hashed = hashed.map_err(|error| {
+        log::error!("A password could not be hashed: {error}");
+        Problem::new(ProblemCode::Internal, format!("The password could not be hashed: {error}."))
+    })?;
+    // The session may have ended while this waited for its turn.
+    agent.session(&token).await?;
+    let kept = sessions::hash(&token);
+    agent.cluster.write(move |connection| account.change_password(connection, &hashed, &kept)).await?;
+    agent.sessions_here.close_all(&username);
+    log::info!(user:% = username, client:% = client; "{username} changed the password from {client}");
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn not_saved(error: &SaveError) -> Problem {
-    log::error!("The password was not changed: {error}");
-    match error {
-        SaveError::Hash(_) => Problem::new(ProblemCode::Internal, error.to_string()),
-        SaveError::Write(_) | SaveError::Damaged => {
-            Problem::new(ProblemCode::StorageUnavailable, error.to_string())
-        }
-    }
 }

@@ -1,0 +1,69 @@
+//! Only the leader changes data. What a person asks of another host goes to the leader and comes back, so that no page
+//! and no command needs to know who leads.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    extract::{Request, State},
+    http::{HeaderValue, Method, Response},
+    middleware::Next,
+    response::IntoResponse,
+};
+use quantix_api::{INDEX_HEADER, MAX_BODY_BYTES, Problem, ProblemCode, calls};
+
+use super::{Agent, answer::Failure};
+use crate::cluster::FromHost;
+
+/// What a host does for itself.
+const HERE: &[&str] = &[calls::JOIN_PATH, calls::LEAVE_PATH];
+/// How long the answer waits until this host has what the leader has done. It is right without, but a page that is
+/// read here next may not show it yet.
+const CATCH_UP: Duration = Duration::from_secs(2);
+
+pub(crate) async fn to_leader(
+    State(agent): State<Arc<Agent>>,
+    request: Request,
+    next: Next,
+) -> axum::response::Response {
+    if request.extensions().get::<FromHost>().is_some() {
+        return with_index(&agent, next.run(request).await);
+    }
+    let is_for_here = request.method().is_safe() || HERE.contains(&request.uri().path());
+    let leader = if is_for_here { None } else { agent.cluster.other_leader() };
+    let Some(leader) = leader else { return next.run(request).await };
+
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
+        let sentence = format!("The request is larger than {MAX_BODY_BYTES} bytes.");
+        return Failure(Problem::new(ProblemCode::TooLarge, sentence)).into_response();
+    };
+    let path = parts.uri.path().to_owned();
+    let passed =
+        agent.cluster.pass_on(&leader, parts.method.clone(), &path, &parts.headers, body.clone()).await;
+    match passed {
+        Ok(response) => {
+            catch_up(&agent, &response).await;
+            response.map(Body::from)
+        }
+        // To see what can still be seen, people must get in when nobody leads.
+        Err(_) if parts.method == Method::POST && path == calls::SESSION_PATH => {
+            next.run(Request::from_parts(parts, Body::from(body))).await
+        }
+        Err(problem) => Failure(problem).into_response(),
+    }
+}
+
+fn with_index(agent: &Agent, mut response: axum::response::Response) -> axum::response::Response {
+    if let Ok(store) = agent.cluster.store() {
+        response.headers_mut().insert(INDEX_HEADER, HeaderValue::from(store.applied()));
+    }
+    response
+}
+
+async fn catch_up(agent: &Agent, response: &Response<Bytes>) {
+    let index = response.headers().get(INDEX_HEADER).and_then(|index| index.to_str().ok()?.parse().ok());
+    if let (Some(index), Ok(store)) = (index, agent.cluster.store()) {
+        drop(tokio::time::timeout(CATCH_UP, store.wait_for(index)).await);
+    }
+}

@@ -1,0 +1,301 @@
+//! The cluster: its hosts, tokens to join it, and who has the vDC role.
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use jiff::Timestamp;
+use quantix_api::{
+    Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, JoinTokens, MadeJoinToken, MoveLead,
+    NewJoinToken, Problem, ProblemCode, RemoveHost, Secret, SetVoters,
+};
+use quantix_store::{HostId, Role, Status};
+
+use super::{
+    Agent,
+    answer::{Body, Failure},
+    peer::{Client, Token},
+};
+use crate::{
+    cluster::{
+        JoinToken as NewToken, failed, fingerprint,
+        kept::{self, Line},
+    },
+    sessions::now,
+};
+
+const MOST_HOURS: u32 = 24 * 365;
+const MOST_USES: u32 = 1000;
+const LONGEST_PURPOSE: usize = 200;
+
+impl Agent {
+    /// A line about what somebody does, to be written with it.
+    async fn line(
+        &self,
+        token: &str,
+        client: Client,
+        action: &'static str,
+        object: String,
+    ) -> Result<Line, Problem> {
+        let actor = self.full_session(token).await?.username;
+        Ok(Line {
+            at: now(),
+            actor,
+            address: client.to_string(),
+            action: action.into(),
+            object,
+            outcome: "done".into(),
+        })
+    }
+
+    async fn host_of(&self, id: &str) -> Result<(HostId, String), Problem> {
+        let unknown = || Problem::new(ProblemCode::NotFound, "The cluster has no such host.");
+        let id = u64::from_str_radix(id, 16).map(HostId).map_err(|_| unknown())?;
+        let hosts = self.cluster.read(kept::hosts).await?;
+        let name = hosts.into_iter().find(|host| host.id == id).map(|host| host.name);
+        let is_member = self.cluster.store()?.status().members.iter().any(|member| member.id == id);
+        if name.is_none() && !is_member {
+            return Err(unknown());
+        }
+        Ok((id, name.unwrap_or_else(|| id.to_string())))
+    }
+}
+
+/// `GET /api/v1/cluster`
+pub(crate) async fn show(
+    State(agent): State<Arc<Agent>>,
+    Token(token): Token,
+) -> Result<Json<Cluster>, Failure> {
+    agent.full_session(&token).await?;
+    let (hosts, cluster) =
+        agent.cluster.read(|connection| Ok((kept::hosts(connection)?, kept::cluster(connection)?))).await?;
+    let (authority, wanted_voters) = cluster.unwrap_or_default();
+    let status = agent.cluster.store()?.status();
+    Ok(Json(Cluster {
+        this_host: status.id.to_string(),
+        leader: status.leader.map(|leader| leader.to_string()),
+        term: status.term,
+        last_index: status.last,
+        applied_index: status.applied,
+        schema: status.schema,
+        writable: status.writable,
+        wanted_voters,
+        fingerprint: fingerprint(&authority).unwrap_or_default(),
+        hosts: described(&status, hosts),
+        trouble: status.trouble,
+    }))
+}
+
+/// All hosts by name: the members, and those that were let in and have not come yet.
+fn described(status: &Status, kept: Vec<kept::KeptHost>) -> Vec<ClusterHost> {
+    let mut known: HashMap<_, _> = kept.into_iter().map(|host| (host.id, host)).collect();
+    let joined = |at: i64| Timestamp::from_second(at).ok();
+    let mut hosts: Vec<_> = status
+        .members
+        .iter()
+        .map(|member| {
+            let kept = known.remove(&member.id);
+            ClusterHost {
+                id: member.id.to_string(),
+                name: kept.as_ref().map_or_else(|| member.id.to_string(), |kept| kept.name.clone()),
+                address: member.address.to_string(),
+                role: match member.role {
+                    Role::Leader => HostRole::Leader,
+                    Role::Voter => HostRole::Voter,
+                    Role::Learner => HostRole::Learner,
+                },
+                lag: member.matched.map(|matched| status.last.saturating_sub(matched)),
+                last_contact_ms: member.silent.and_then(|silent| u64::try_from(silent.as_millis()).ok()),
+                joined_at: kept.and_then(|kept| joined(kept.joined_at)),
+            }
+        })
+        .collect();
+    hosts.extend(known.into_values().map(|kept| ClusterHost {
+        id: kept.id.to_string(),
+        name: kept.name,
+        address: String::new(),
+        role: HostRole::Joining,
+        lag: None,
+        last_contact_ms: None,
+        joined_at: joined(kept.joined_at),
+    }));
+    hosts.sort_by(|one, other| one.name.cmp(&other.name));
+    hosts
+}
+
+/// `GET /api/v1/cluster/tokens`
+pub(crate) async fn tokens(
+    State(agent): State<Arc<Agent>>,
+    Token(token): Token,
+) -> Result<Json<JoinTokens>, Failure> {
+    agent.full_session(&token).await?;
+    let tokens = agent.cluster.read(kept::tokens).await?;
+    Ok(Json(JoinTokens { tokens: tokens.into_iter().map(token_shown).collect() }))
+}
+
+fn token_shown(kept: kept::KeptToken) -> JoinToken {
+    let time = |at: i64| Timestamp::from_second(at).unwrap_or_default();
+    JoinToken {
+        id: hex(&kept.id),
+        purpose: kept.purpose,
+        made_by: kept.made_by,
+        made_at: time(kept.made_at),
+        expires_at: time(kept.expires_at),
+        uses_left: kept.uses_left,
+        revoked: kept.revoked,
+        used_by: kept.used_by,
+    }
+}
+
+/// `POST /api/v1/cluster/tokens`
+pub(crate) async fn make_token(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    Token(session): Token,
+    Body(body): Body<NewJoinToken>,
+) -> Result<(StatusCode, Json<MadeJoinToken>), Failure> {
+    let purpose = body.purpose.trim().to_owned();
+    let wrong = |field: &str, sentence: String| Problem::new(ProblemCode::Invalid, sentence).in_field(field);
+    if purpose.is_empty()
+        || purpose.chars().count() > LONGEST_PURPOSE
+        || purpose.chars().any(char::is_control)
+    {
+        let sentence =
+            format!("Say in a few words what the token is for, at most {LONGEST_PURPOSE} characters.");
+        return Err(wrong("purpose", sentence).into());
+    }
+    if !(1..=MOST_HOURS).contains(&body.hours) {
+        return Err(wrong("hours", format!("A token can be used for 1 to {MOST_HOURS} hours.")).into());
+    }
+    if !(1..=MOST_USES).contains(&body.uses) {
+        return Err(wrong("uses", format!("A token can be used for 1 to {MOST_USES} hosts.")).into());
+    }
+    let token = NewToken::new().ok_or_else(crate::sessions::no_randomness)?;
+    let kept = token.kept();
+    let line = agent.line(&session, client, "make join token", purpose.clone()).await?;
+    let made_at = line.at;
+    let expires_at = made_at + u64::from(body.hours) * 3600;
+    let id = kept.id;
+    let write = move |connection: &rusqlite::Connection| {
+        kept::keep_token(connection, &kept, &purpose, &line.actor, made_at, expires_at, body.uses)?;
+        kept::note(connection, &line)?;
+        let made = kept::tokens(connection)?.into_iter().find(|made| made.id == id);
+        let authority = kept::cluster(connection)?.map(|(authority, _)| authority);
+        Ok((made, authority.unwrap_or_default()))
+    };
+    let (made, authority) = agent.cluster.write(write).await?;
+    let made = made.ok_or_else(|| Problem::new(ProblemCode::Internal, "The token was not kept."))?;
+    let made = MadeJoinToken {
+        token: Secret::new(token.shown()),
+        fingerprint: fingerprint(&authority).unwrap_or_default(),
+        address: agent.own_address().await,
+        kept: token_shown(made),
+    };
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// `DELETE /api/v1/cluster/tokens/{id}`
+pub(crate) async fn revoke_token(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    Token(session): Token,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Failure> {
+    let line = agent.line(&session, client, "revoke join token", id.chars().take(16).collect()).await?;
+    let id = unhex(&id).ok_or_else(|| Problem::new(ProblemCode::NotFound, "There is no such join token."))?;
+    let write = move |connection: &rusqlite::Connection| {
+        kept::revoke_token(connection, &id)?;
+        kept::note(connection, &line)
+    };
+    agent.cluster.write(write).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /api/v1/cluster/join`: this host itself; nothing is asked of a leader.
+pub(crate) async fn join(
+    State(agent): State<Arc<Agent>>,
+    Token(session): Token,
+    Body(body): Body<JoinCluster>,
+) -> Result<StatusCode, Failure> {
+    agent.full_session(&session).await?;
+    agent.cluster.join(&body, &agent.name).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// `POST /api/v1/cluster/leave`: this host itself. If it was removed already, it only forgets.
+pub(crate) async fn leave(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    Token(session): Token,
+) -> Result<StatusCode, Failure> {
+    let line = agent.line(&session, client, "leave", agent.name.clone()).await?;
+    agent.cluster.leave(line).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// `PUT /api/v1/cluster/leader`
+pub(crate) async fn move_lead(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    Token(session): Token,
+    Body(body): Body<MoveLead>,
+) -> Result<StatusCode, Failure> {
+    let (host, name) = agent.host_of(&body.host).await?;
+    let line = agent.line(&session, client, "move vDC role", name).await?;
+    agent.cluster.write(move |connection| kept::note(connection, &line)).await?;
+    agent.cluster.store()?.move_lead(host).await.map_err(failed)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `PUT /api/v1/cluster/voters`
+pub(crate) async fn set_voters(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    Token(session): Token,
+    Body(body): Body<SetVoters>,
+) -> Result<StatusCode, Failure> {
+    if !matches!(body.wanted, None | Some(1 | 3 | 5)) {
+        let sentence =
+            "One, three or five hosts vote; an even number bears no more losses than the odd one below it.";
+        return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("wanted").into());
+    }
+    let wanted = body.wanted.map_or_else(|| "as many as fit".to_owned(), |wanted| wanted.to_string());
+    let line = agent.line(&session, client, "set voters", wanted).await?;
+    let write = move |connection: &rusqlite::Connection| {
+        kept::set_wanted_voters(connection, body.wanted)?;
+        kept::note(connection, &line)
+    };
+    agent.cluster.write(write).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `DELETE /api/v1/cluster/hosts/{id}`
+pub(crate) async fn remove_host(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    Token(session): Token,
+    Path(id): Path<String>,
+    Body(body): Body<RemoveHost>,
+) -> Result<StatusCode, Failure> {
+    agent.full_session(&session).await?;
+    let (host, name) = agent.host_of(&id).await?;
+    if body.name != name {
+        let sentence = format!("To remove this host, type its name: {name}.");
+        return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("name").into());
+    }
+    let line = agent.line(&session, client, "remove host", format!("{name} ({host})")).await?;
+    agent.cluster.remove(host, line).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 8]> {
+    (text.len() == 16).then_some(())?;
+    u64::from_str_radix(text, 16).ok().map(u64::to_be_bytes)
+}

@@ -1,0 +1,70 @@
+//! Hosts that go: on their own, or because they are gone already.
+
+use std::{sync::Arc, time::Duration};
+
+use quantix_api::{Problem, ProblemCode};
+use quantix_store::{HostId, Role, Store};
+
+use super::{
+    Cluster, failed,
+    kept::{self, Line},
+    node,
+};
+
+/// How long another host may take to lead.
+const HAND_OVER: Duration = Duration::from_secs(10);
+
+impl Cluster {
+    /// Takes a host out: first it loses its key, then its place. The leader does.
+    pub(crate) async fn remove(&self, host: HostId, line: Line) -> Result<(), Problem> {
+        let store = self.store()?;
+        if host == store.id() {
+            let sentence =
+                "This host has the vDC role. Move the role to another host first, or let the host leave.";
+            return Err(Problem::new(ProblemCode::Invalid, sentence));
+        }
+        self.write(move |connection| {
+            kept::remove_host(connection, host)?;
+            kept::note(connection, &line)
+        })
+        .await?;
+        store.remove(host).await.map_err(failed)
+    }
+
+    /// Lets this host go: another leads, the cluster forgets it, and it forgets the cluster. A host that was removed
+    /// already only forgets.
+    pub(crate) async fn leave(&self, line: Line) -> Result<(), Problem> {
+        let store = self.store()?;
+        if !store.is_out() {
+            if store.status().members.len() == 1 {
+                let sentence = "This host is a cluster of its own; there is nothing to leave.";
+                return Err(Problem::new(ProblemCode::Invalid, sentence));
+            }
+            self.hand_over(&store).await?;
+            let leader = self.other_leader().ok_or_else(nobody_leads)?;
+            self.ask_host::<()>(&leader, node::LEAVE, &line).await?;
+        }
+        self.forget().await
+    }
+
+    async fn hand_over(&self, store: &Arc<Store>) -> Result<(), Problem> {
+        let status = store.status();
+        if status.leader != Some(status.id) {
+            return Ok(());
+        }
+        let others = status.members.iter().filter(|member| member.id != status.id);
+        let heir = others.min_by_key(|member| (member.role == Role::Learner, member.silent));
+        let heir = heir.ok_or_else(nobody_leads)?.id;
+        store.move_lead(heir).await.map_err(failed)?;
+        let led = async {
+            while self.other_leader().is_none() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(HAND_OVER, led).await.map_err(|_| nobody_leads())
+    }
+}
+
+fn nobody_leads() -> Problem {
+    Problem::new(ProblemCode::Unavailable, "No other host leads the cluster now. Try again.").retry_after(2)
+}

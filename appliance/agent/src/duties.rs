@@ -1,0 +1,111 @@
+//! What a host does without being asked: once it leads, what every cluster needs; always, what keeps it a member.
+
+use std::{net::IpAddr, sync::atomic::Ordering, time::Duration};
+
+use quantix_api::{Problem, ProblemCode};
+use quantix_host::blocking;
+use quantix_store::{Preferences, Seen, Store, Wanted};
+
+use crate::{
+    account::{ADMIN, Account},
+    api::Agent,
+    cluster::kept,
+};
+
+/// Changes that a duty depends on are seen at once; time goes by unseen.
+const LOOK: Duration = Duration::from_secs(30);
+/// The tables that duties depend on.
+const TABLES: &[&str] = &["account", "cluster", "host"];
+
+impl Agent {
+    /// Opens the data and does what there is to do, until only a new start helps; tells why.
+    pub(crate) async fn do_duties(&self) -> String {
+        let store = self.cluster.open().await;
+        tokio::select! {
+            why = store.stopped() => why,
+            () = self.look_after(&store) => "the store has ended".to_owned(),
+        }
+    }
+
+    async fn look_after(&self, store: &Store) {
+        let mut leadership = store.leadership();
+        let mut watch = store.watch(store.applied());
+        loop {
+            let leads = leadership.borrow_and_update().is_some();
+            if let Err(problem) = self.look(store, leads).await {
+                log::warn!("{problem}");
+            }
+            let changed = async {
+                while let Seen::Changes(changes) = watch.next().await {
+                    if changes.rows.iter().any(|row| TABLES.contains(&&*row.table)) {
+                        break;
+                    }
+                }
+            };
+            tokio::select! {
+                changed = leadership.changed() => if changed.is_err() { return },
+                () = changed => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    async fn look(&self, store: &Store, leads: bool) -> Result<(), Problem> {
+        let account = self.cluster.read(|connection| Account::find(connection, ADMIN)).await?;
+        self.has_account.store(account.is_some(), Ordering::Relaxed);
+        if leads {
+            if account.is_none() {
+                self.make_first_account().await?;
+            }
+            self.cluster.settle(&self.name).await?;
+        }
+        if let Some((_, wanted)) = self.cluster.read(kept::cluster).await? {
+            let wanted = wanted.and_then(|wanted| usize::try_from(wanted).ok());
+            let wanted = wanted.map_or(Wanted::BySize, Wanted::Exactly);
+            store.prefer(Preferences { wanted, ..Preferences::default() });
+        }
+        if self.cluster.must_renew() && store.status().writable {
+            self.cluster.renew().await?;
+        }
+        self.tell_new_address(store).await
+    }
+
+    async fn make_first_account(&self) -> Result<(), Problem> {
+        let made = blocking(Account::first).await.unwrap_or_else(|| Err("it broke off".to_owned()));
+        let first = made.map_err(|error| {
+            Problem::new(ProblemCode::Internal, format!("The first account could not be made: {error}."))
+        })?;
+        self.cluster.write(move |connection| first.keep_new(connection)).await
+    }
+
+    /// A host that has lost the address under which the others know it tells them its new one.
+    async fn tell_new_address(&self, store: &Store) -> Result<(), Problem> {
+        let status = store.status();
+        let known =
+            status.members.iter().find(|member| member.id == status.id).map(|member| &member.address.0);
+        let known = known.and_then(|address| address.parse::<std::net::SocketAddr>().ok());
+        let Some(known) = known.map(|address| address.ip()) else { return Ok(()) };
+        let own = self.own_ips().await;
+        if own.is_empty() || own.contains(&known) || known.is_loopback() {
+            return Ok(());
+        }
+        self.cluster.move_to(own[0]).await
+    }
+
+    /// The addresses of this host that others can reach.
+    pub(crate) async fn own_ips(&self) -> Vec<IpAddr> {
+        let facts = self.host.facts().await;
+        let all = facts.nics.iter().flat_map(|nic| nic.addresses.iter().map(|address| address.ip));
+        let is_reachable = |ip: &IpAddr| match ip {
+            IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+            IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+        };
+        all.filter(is_reachable).collect()
+    }
+
+    /// What to type on a host that shall join this one.
+    pub(crate) async fn own_address(&self) -> String {
+        let own = self.own_ips().await;
+        self.cluster.as_typed(own.first().copied())
+    }
+}

@@ -1,0 +1,193 @@
+//! The log of this host, with its vote and what else must outlive a power cut: one SQLite file, written by one thread,
+//! everything that waits in one transaction, which is on the disk before anyone is told.
+
+mod closed;
+mod damage;
+mod file;
+mod tail;
+
+use std::{
+    fmt::Debug,
+    io,
+    ops::{Bound, RangeBounds},
+    path::Path,
+    sync::{Arc, mpsc},
+};
+
+use openraft::{
+    AnyError, ErrorSubject, ErrorVerb, LogState, RaftLogReader, StorageIOError,
+    storage::{LogFlushed, RaftLogStorage},
+};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::{
+    raft::{Entry, LogId, StorageError, Types, Vote},
+    trouble::Trouble,
+};
+pub(crate) use closed::Closed;
+use file::{Job, Write};
+pub(crate) use file::{Marks, OpenError};
+use tail::Tail;
+
+/// Entries that go to another host in one message hold at most so many bytes together.
+const TOGETHER: usize = 512 * 1024;
+
+/// A handle to the log; all handles are the same log.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    jobs: mpsc::Sender<Job>,
+    tail: Arc<Tail>,
+    reader: Arc<std::sync::Mutex<Connection>>,
+}
+
+impl Log {
+    /// Opens the log in `folder`, or makes it, and looks at every entry in it.
+    pub(crate) fn open(folder: &Path, trouble: Arc<Trouble>) -> Result<(Self, Marks), OpenError> {
+        let opened = file::open(&folder.join("log.db"))?;
+        let tail = Arc::new(Tail::new(opened.vote, opened.purged, opened.entries, opened.bytes));
+        let (jobs, waiting) = mpsc::channel();
+        let written = Arc::clone(&tail);
+        std::thread::Builder::new()
+            .name("store log".into())
+            .spawn(move || file::write_jobs(opened.connection, &waiting, &written, &trouble))
+            .map_err(OpenError::Io)?;
+        Ok((Self { jobs, tail, reader: Arc::new(std::sync::Mutex::new(opened.reader)) }, opened.marks))
+    }
+
+    /// Keeps something by name; it is on the disk when this returns.
+    pub(crate) async fn mark(&self, name: String, value: Vec<u8>) -> Result<(), StorageError> {
+        self.write(Write::Mark { name, value }).await
+    }
+
+    /// The same, from a thread of our own.
+    pub(crate) fn mark_blocking(&self, name: String, value: Vec<u8>) -> io::Result<()> {
+        let (done, wait) = oneshot::channel();
+        let job = Job { write: Write::Mark { name, value }, done: file::Done::Waiter(done) };
+        self.jobs.send(job).map_err(|_| io::Error::other("the log has ended"))?;
+        wait.blocking_recv().map_err(|_| io::Error::other("the log has ended"))
+    }
+
+    /// The bytes that the entries in the log take.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.tail.bytes()
+    }
+
+    /// The oldest entry to keep if the log is to hold at most `bytes`.
+    pub(crate) fn first_within(&self, bytes: u64) -> u64 {
+        self.tail.first_within(bytes)
+    }
+
+    /// Entries up to this one are no longer in the log.
+    pub(crate) fn purged(&self) -> Option<LogId> {
+        self.tail.purged()
+    }
+
+    /// The vote and the last entry, which only ever go up.
+    pub(crate) fn reached(&self) -> (Option<Vote>, Option<LogId>) {
+        (self.tail.vote(), self.tail.last())
+    }
+
+    async fn write(&self, write: Write) -> Result<(), StorageError> {
+        let (done, wait) = oneshot::channel();
+        let job = Job { write, done: file::Done::Waiter(done) };
+        self.jobs.send(job).map_err(|_| ended())?;
+        wait.await.map_err(|_| ended())
+    }
+
+    fn read(&self, first: u64, end: u64, limit: usize) -> Result<Vec<Entry>, OpenError> {
+        let (mut found, rest) = self.tail.read(first, end, limit);
+        if let Some(missing) = rest {
+            let reader = crate::lock(&self.reader);
+            found = file::read(&reader, first, missing.min(end), limit)?;
+            drop(reader);
+            let read_bytes: usize = found.iter().map(crate::raft::size).sum();
+            if missing < end
+                && read_bytes < limit
+                && found.last().is_some_and(|last| last.log_id.index + 1 == missing)
+            {
+                found.extend(self.tail.read(missing, end, limit - read_bytes).0);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn ended() -> StorageError {
+    failed(&io::Error::other("the log has ended"))
+}
+
+fn failed(error: &(impl std::error::Error + 'static)) -> StorageError {
+    StorageIOError::new(ErrorSubject::Logs, ErrorVerb::Read, AnyError::new(error)).into()
+}
+
+impl RaftLogReader<Types> for Log {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + Send>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let first = match range.start_bound() {
+            Bound::Included(first) => *first,
+            Bound::Excluded(before) => before + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last + 1,
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.read(first, end, usize::MAX).map_err(|error| failed(&error))
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
+        self.read(start, end, TOGETHER).map_err(|error| failed(&error))
+    }
+}
+
+impl RaftLogStorage<Types> for Log {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, StorageError> {
+        Ok(LogState { last_purged_log_id: self.tail.purged(), last_log_id: self.tail.last() })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        self.write(Write::Vote(*vote)).await?;
+        self.tail.set_vote(*vote);
+        Ok(())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        Ok(self.tail.vote())
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: LogFlushed<Types>) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let entries: Vec<_> = entries.into_iter().collect();
+        let rows = entries
+            .iter()
+            .map(file::encode)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| failed(&error))?;
+        self.tail.push(entries, &rows);
+        let job = Job { write: Write::Append(rows), done: file::Done::Raft(callback) };
+        self.jobs.send(job).map_err(|_| ended())
+    }
+
+    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.tail.truncate(log_id.index);
+        self.write(Write::Truncate(log_id.index)).await
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.tail.purge(log_id);
+        self.write(Write::Purge(log_id)).await
+    }
+}
