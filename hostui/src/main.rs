@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 mod assets;
+mod cluster;
 mod health;
 mod idle;
 mod options;

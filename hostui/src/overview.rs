@@ -60,6 +60,10 @@ pub(crate) async fn page(State(web): State<Web>, visitor: Visitor) -> Response {
 }
 
 impl Overview {
+    fn here(&self) -> &'static str {
+        "overview"
+    }
+
     fn new(host: HostFacts, checks: Vec<Check>) -> Self {
         let mut attention: Vec<_> =
             checks.into_iter().filter(|check| check.state != CheckState::Ok).collect();

@@ -14,7 +14,7 @@ use quantix_api::{AgentClient, MAX_BODY_BYTES};
 use tower_http::timeout::TimeoutLayer;
 
 use crate::{
-    assets, health, origin, overview,
+    assets, cluster, health, origin, overview,
     problem::{self, Page},
     session,
 };
@@ -53,6 +53,15 @@ pub(crate) fn router(socket: &Path) -> Router {
     Router::new()
         .route("/", get(async || Redirect::to("/overview")))
         .route("/overview", get(overview::page))
+        .route("/cluster", get(cluster::page))
+        .route("/cluster/add", get(cluster::add_page))
+        .route("/cluster/tokens", post(cluster::make_token))
+        .route("/cluster/tokens/{id}/revoke", post(cluster::revoke_token))
+        .route("/cluster/leader", post(cluster::move_lead))
+        .route("/cluster/voters", post(cluster::set_voters))
+        .route("/cluster/hosts/{id}/remove", get(cluster::remove_page).post(cluster::remove))
+        .route("/cluster/join", get(cluster::join_page).post(cluster::join))
+        .route("/cluster/leave", get(cluster::leave_page).post(cluster::leave))
         .route("/sign-in", get(session::sign_in_page).post(session::sign_in))
         .route("/sign-out", post(session::sign_out))
         .route("/password", get(session::password_page).post(session::change_password))

@@ -29,6 +29,63 @@ async fn a_person_signs_in_chooses_a_password_sees_the_host_and_signs_out() {
 }
 
 #[tokio::test]
+async fn a_join_token_is_made_shown_once_and_taken_back() {
+    let pages = Pages::start().await;
+    assert_eq!(pages.get("/cluster", "").await.location, "/sign-in");
+    let cookie = pages.settled().await;
+    let page = pages.get("/cluster", &cookie).await;
+    assert!(
+        page.body.contains("a cluster of its own") && page.body.contains("No join tokens"),
+        "{}",
+        page.body
+    );
+
+    let refused = pages.post("/cluster/tokens", &cookie, "purpose=&hours=24&uses=1").await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.body.contains(r#"id="purpose-error""#), "{}", refused.body);
+    let made = pages.post("/cluster/tokens", &cookie, "purpose=%3Cimg+src%3Dx%3E&hours=24&uses=2").await;
+    assert_eq!(made.status, StatusCode::OK, "{}", made.body);
+    assert!(made.body.contains("QUANTIX-") && made.body.contains("For 2 hosts"), "{}", made.body);
+
+    let page = pages.get("/cluster", &cookie).await;
+    assert!(page.body.contains("&#60;img src=x&#62;") && !page.body.contains("QUANTIX-"), "{}", page.body);
+    let revoke = page.body.split('"').find(|part| part.ends_with("/revoke")).unwrap().to_owned();
+    assert_eq!(pages.post(&revoke, &cookie, "").await.location, "/cluster");
+    assert!(pages.get("/cluster", &cookie).await.body.contains("Taken back"));
+    assert_eq!(
+        pages.post("/cluster/tokens/..%2f..%2fx/revoke", &cookie, "").await.status,
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_with_the_cluster_is_said_beside_its_field() {
+    let pages = Pages::start().await;
+    let cookie = pages.settled().await;
+    for (path, form, says) in [
+        ("/cluster/join", "address=127.0.0.1%3A1&token=QUANTIX-0000-0000-0000-0000", r#"id="address-error""#),
+        ("/cluster/join", "address=127.0.0.1&token=hello", r#"id="token-error""#),
+        ("/cluster/leave", "name=somebody", "not the name of this host"),
+        ("/cluster/voters", "wanted=2", "One, three or five"),
+        ("/cluster/leader", "host=0123456789abcdef", "no such host"),
+    ] {
+        let answer = pages.post(path, &cookie, form).await;
+        assert!(
+            answer.status.is_client_error() || answer.status.is_server_error(),
+            "{path} {}",
+            answer.status
+        );
+        assert!(answer.body.contains(says), "{path}: {}", answer.body);
+    }
+    assert_eq!(
+        pages.get("/cluster/hosts/0123456789abcdef/remove", &cookie).await.status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(pages.post("/cluster/voters", &cookie, "wanted=3").await.location, "/cluster");
+    assert!(pages.get("/cluster", &cookie).await.body.contains(r#"value="3" selected"#));
+}
+
+#[tokio::test]
 async fn a_wrong_password_keeps_the_name_and_many_say_how_long_to_wait() {
     let pages = Pages::start().await;
     let answer = pages.sign_in("admin", "wrong").await;

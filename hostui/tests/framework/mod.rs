@@ -123,6 +123,14 @@ impl Pages {
         self.post("/password", cookie, &format!("current={current}&new={new}&again={again}")).await
     }
 
+    /// A session with a password of one's own.
+    pub(crate) async fn settled(&self) -> String {
+        let first = self.first_password();
+        let cookie = self.sign_in("admin", &first).await.cookie;
+        self.change_password(&cookie, &first, PASSWORD, PASSWORD).await;
+        cookie
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let pem = std::fs::read(self.dir.path().join("state/tls/cert.pem")).unwrap();
         let mut roots = RootCertStore::empty();

@@ -3,14 +3,14 @@
 use std::{collections::HashMap, sync::Arc};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State},
     http::StatusCode,
 };
 use jiff::Timestamp;
 use quantix_api::{
     Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, JoinTokens, MadeJoinToken, MoveLead,
-    NewJoinToken, Problem, ProblemCode, RemoveHost, Secret, SetVoters,
+    NewJoinToken, Problem, ProblemCode, RemoveHost, Secret, SetVoters, calls,
 };
 use quantix_store::{HostId, Role, Status};
 
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     cluster::{
-        JoinToken as NewToken, failed, fingerprint,
+        FromHost, JoinToken as NewToken, failed, fingerprint,
         kept::{self, Line},
     },
     sessions::now,
@@ -64,12 +64,20 @@ impl Agent {
     }
 }
 
-/// `GET /api/v1/cluster`
+/// `GET /api/v1/cluster`: as the leader sees it, who alone hears everybody; as this host does, if there is none.
 pub(crate) async fn show(
     State(agent): State<Arc<Agent>>,
+    from_host: Option<Extension<FromHost>>,
     Token(token): Token,
 ) -> Result<Json<Cluster>, Failure> {
     agent.full_session(&token).await?;
+    let here = agent.cluster.store()?.id().to_string();
+    if from_host.is_none()
+        && let Some(leader) = agent.cluster.other_leader()
+        && let Ok(cluster) = agent.cluster.fetch::<Cluster>(&leader, calls::CLUSTER_PATH, &token).await
+    {
+        return Ok(Json(Cluster { this_host: here, ..cluster }));
+    }
     let (hosts, cluster) =
         agent.cluster.read(|connection| Ok((kept::hosts(connection)?, kept::cluster(connection)?))).await?;
     let (authority, wanted_voters) = cluster.unwrap_or_default();

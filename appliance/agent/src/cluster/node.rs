@@ -376,6 +376,22 @@ impl Cluster {
         })
     }
 
+    /// What another host shows in a session.
+    pub(crate) async fn fetch<T: DeserializeOwned>(
+        &self,
+        host: &Contact,
+        path: &str,
+        session: &str,
+    ) -> Result<T, Problem> {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::AUTHORIZATION,
+            format!("Bearer {session}").parse().map_err(|error| unreadable(&error))?,
+        );
+        let response = self.pass_on(host, Method::GET, path, &headers, Bytes::new()).await?;
+        serde_json::from_slice(response.body()).map_err(|error| unreadable(&error))
+    }
+
     /// Passes a request on to another host, and its answer back.
     pub(crate) async fn pass_on(
         &self,

@@ -1,0 +1,494 @@
+//! The cluster: its hosts, who votes, and tokens to join.
+
+use askama::Template;
+use axum::{
+    Form,
+    extract::{Extension, Path, State, rejection::FormRejection},
+    response::{IntoResponse, Redirect, Response},
+};
+use jiff::Timestamp;
+use quantix_api::{
+    CallError, Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, MadeJoinToken, MoveLead, NewJoinToken,
+    Problem, ProblemCode, RemoveHost, Secret, SetVoters, calls,
+};
+use serde::Deserialize;
+
+use crate::{
+    problem::{Page, draw},
+    session::{Visitor, to_sign_in, turned_away},
+    web::{ClientAddress, Web},
+    words,
+};
+
+/// A host that was not heard for so long is shown as lost.
+const LOST_MS: u64 = 5_000;
+/// A host so many changes behind is shown to be catching up.
+const BEHIND: u64 = 100;
+
+/// What every page of the bar must say: where it is.
+trait Here {
+    fn here(&self) -> &'static str {
+        "cluster"
+    }
+}
+
+#[derive(Debug, Template)]
+#[template(path = "cluster/page.html")]
+struct ClusterPage {
+    cluster: Cluster,
+    tokens: Vec<JoinToken>,
+    problem: Option<Problem>,
+}
+
+impl Here for ClusterPage {}
+
+impl ClusterPage {
+    fn is_alone(&self) -> bool {
+        self.cluster.hosts.len() < 2
+    }
+
+    /// Whether something is about to change by itself.
+    fn is_moving(&self) -> bool {
+        !self.cluster.writable || self.cluster.hosts.iter().any(|host| host.role == HostRole::Joining)
+    }
+
+    fn this_name(&self) -> &str {
+        let this = self.cluster.hosts.iter().find(|host| host.id == self.cluster.this_host);
+        this.map_or("this host", |host| host.name.as_str())
+    }
+
+    fn leads(&self, host: &ClusterHost) -> bool {
+        host.role == HostRole::Leader
+    }
+
+    fn can_lead(&self, host: &ClusterHost) -> bool {
+        matches!(host.role, HostRole::Voter | HostRole::Learner) && !self.is_lost(host)
+    }
+
+    fn part(&self, host: &ClusterHost) -> &'static str {
+        match host.role {
+            HostRole::Leader => "vDC role",
+            HostRole::Voter => "Votes",
+            HostRole::Learner => "Stands by",
+            HostRole::Joining => "Let in",
+        }
+    }
+
+    fn is_lost(&self, host: &ClusterHost) -> bool {
+        host.last_contact_ms.is_none_or(|silent| silent > LOST_MS)
+    }
+
+    fn contact(&self, host: &ClusterHost) -> (&'static str, String) {
+        match host.last_contact_ms {
+            _ if host.role == HostRole::Joining => ("busy", "Not there yet".to_owned()),
+            _ if host.id == self.cluster.this_host => ("ok", "Answers".to_owned()),
+            Some(silent) if silent <= LOST_MS => ("ok", "Answers".to_owned()),
+            Some(silent) => ("bad", format!("Not heard for {}", words::duration(silent / 1000))),
+            None => ("bad", "Not heard yet".to_owned()),
+        }
+    }
+
+    fn data(&self, host: &ClusterHost) -> String {
+        match host.lag {
+            _ if host.role == HostRole::Joining => String::new(),
+            None => "Not known now".to_owned(),
+            Some(lag) if lag < BEHIND => "Up to date".to_owned(),
+            Some(lag) => format!("{lag} changes behind"),
+        }
+    }
+
+    fn voters(&self) -> usize {
+        self.cluster
+            .hosts
+            .iter()
+            .filter(|host| matches!(host.role, HostRole::Leader | HostRole::Voter))
+            .count()
+    }
+
+    fn bears(&self) -> String {
+        match self.voters().saturating_sub(1) / 2 {
+            0 => "none".to_owned(),
+            1 => "one".to_owned(),
+            more => more.to_string(),
+        }
+    }
+
+    fn wanted(&self) -> String {
+        self.cluster.wanted_voters.map(|wanted| wanted.to_string()).unwrap_or_default()
+    }
+
+    fn why_not_writable(&self) -> String {
+        let lost = self.cluster.hosts.iter().filter(|host| {
+            host.id != self.cluster.this_host && host.role != HostRole::Joining && self.is_lost(host)
+        });
+        let lost: Vec<_> = lost.map(|host| host.name.as_str()).collect();
+        if lost.is_empty() {
+            return "No host has the vDC role; one is being chosen, which takes seconds.".to_owned();
+        }
+        format!(
+            "Not heard here: {}. Start them or mend the network between them. What runs goes on running.",
+            lost.join(", ")
+        )
+    }
+
+    fn token_state(&self, token: &JoinToken) -> (&'static str, String) {
+        match token {
+            JoinToken { revoked: true, .. } => ("", "Taken back".to_owned()),
+            JoinToken { uses_left: 0, .. } => ("", "Used up".to_owned()),
+            token if token.expires_at <= Timestamp::now() => ("", "Expired".to_owned()),
+            token => {
+                let left = token.expires_at.duration_since(Timestamp::now()).as_secs();
+                let left = words::duration(u64::try_from(left).unwrap_or_default());
+                let hosts = if token.uses_left == 1 {
+                    "1 host".to_owned()
+                } else {
+                    format!("{} hosts", token.uses_left)
+                };
+                ("ok", format!("For {hosts}, {left} left"))
+            }
+        }
+    }
+}
+
+/// `GET /cluster`
+pub(crate) async fn page(State(web): State<Web>, visitor: Visitor) -> Response {
+    let Some(token) = visitor.token() else { return to_sign_in() };
+    show(&web, token, None).await
+}
+
+async fn show(web: &Web, token: &Secret, problem: Option<Problem>) -> Response {
+    let (cluster_call, tokens_call) =
+        (calls::cluster().as_session(token), calls::join_tokens().as_session(token));
+    match tokio::try_join!(web.agent.call(&cluster_call), web.agent.call(&tokens_call)) {
+        Ok((cluster, tokens)) => {
+            let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
+            (status, draw(&ClusterPage { cluster, tokens: tokens.tokens, problem })).into_response()
+        }
+        Err(error) => turned_away(&error),
+    }
+}
+
+/// Goes back to the cluster's page, or shows it with what went wrong.
+async fn back(web: &Web, token: &Secret, done: Result<(), CallError>) -> Response {
+    match done {
+        Ok(()) => Redirect::to("/cluster").into_response(),
+        Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
+            show(web, token, Some(problem)).await
+        }
+        Err(error) => turned_away(&error),
+    }
+}
+
+#[derive(Debug, Template)]
+#[template(path = "cluster/add.html")]
+struct AddPage {
+    purpose: String,
+    hours: u32,
+    uses: u32,
+    problem: Option<Problem>,
+}
+
+impl Here for AddPage {}
+
+impl AddPage {
+    fn error(&self, field: &str) -> Option<&str> {
+        error_of(self.problem.as_ref(), field)
+    }
+}
+
+/// The sentence for a field, if the problem is about it; the one without a field stands above the form.
+fn error_of<'a>(problem: Option<&'a Problem>, field: &str) -> Option<&'a str> {
+    let problem = problem?;
+    (problem.field.as_deref().unwrap_or_default() == field).then_some(problem.detail.as_str())
+}
+
+/// `GET /cluster/add`
+pub(crate) async fn add_page(visitor: Visitor) -> Response {
+    if visitor.token().is_none() {
+        return to_sign_in();
+    }
+    draw(&AddPage { purpose: String::new(), hours: 24, uses: 1, problem: None })
+}
+
+#[derive(Debug, Template)]
+#[template(path = "cluster/made.html")]
+struct MadePage {
+    made: MadeJoinToken,
+}
+
+impl Here for MadePage {}
+
+/// `POST /cluster/tokens`
+pub(crate) async fn make_token(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    visitor: Visitor,
+    form: Result<Form<NewJoinToken>, FormRejection>,
+) -> Response {
+    let Some(token) = visitor.token() else { return to_sign_in() };
+    let Form(body) = match form {
+        Ok(form) => form,
+        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
+    };
+    match web.agent.call(&calls::make_join_token(&body).as_session(token).for_client(client.0)).await {
+        Ok(made) => draw(&MadePage { made }),
+        Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
+            let status = problem.code.status();
+            let NewJoinToken { purpose, hours, uses } = body;
+            (status, draw(&AddPage { purpose, hours, uses, problem: Some(problem) })).into_response()
+        }
+        Err(error) => turned_away(&error),
+    }
+}
+
+/// `POST /cluster/tokens/{id}/revoke`
+pub(crate) async fn revoke_token(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    visitor: Visitor,
+    Path(id): Path<String>,
+) -> Response {
+    let Some(token) = visitor.token() else { return to_sign_in() };
+    let Some(id) = plain_id(&id) else { return Page::not_found().into_response() };
+    let done = web.agent.call(&calls::revoke_join_token(id).as_session(token).for_client(client.0)).await;
+    back(&web, token, done).await
+}
+
+/// An id as the agent gives them: what a person wrote into the address does not become a part of the agent's.
+fn plain_id(id: &str) -> Option<&str> {
+    (id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+}
+
+/// `POST /cluster/leader`
+pub(crate) async fn move_lead(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    visitor: Visitor,
+    form: Result<Form<MoveLead>, FormRejection>,
+) -> Response {
+    let Some(token) = visitor.token() else { return to_sign_in() };
+    let Form(body) = match form {
+        Ok(form) => form,
+        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
+    };
+    let done = web.agent.call(&calls::move_lead(&body).as_session(token).for_client(client.0)).await;
+    back(&web, token, done).await
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct VotersForm {
+    wanted: String,
+}
+
+/// `POST /cluster/voters`
+pub(crate) async fn set_voters(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    visitor: Visitor,
+    form: Result<Form<VotersForm>, FormRejection>,
+) -> Response {
+    let Some(token) = visitor.token() else { return to_sign_in() };
+    let Form(form) = match form {
+        Ok(form) => form,
+        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
+    };
+    // What is no number is none that can be wanted, and the agent says so.
+    let wanted = if form.wanted.is_empty() { None } else { Some(form.wanted.parse().unwrap_or_default()) };
+    let call = calls::set_voters(&SetVoters { wanted }).as_session(token).for_client(client.0);
+    back(&web, token, web.agent.call(&call).await).await
+}
+
+#[derive(Debug, Template)]
+#[template(path = "cluster/join.html")]
+struct JoinPage {
+    address: String,
+    problem: Option<Problem>,
+}
+
+impl Here for JoinPage {}
+
+impl JoinPage {
+    fn error(&self, field: &str) -> Option<&str> {
+        error_of(self.problem.as_ref(), field)
+    }
+}
+
+/// `GET /cluster/join`
+pub(crate) async fn join_page(visitor: Visitor) -> Response {
+    if visitor.token().is_none() {
+        return to_sign_in();
+    }
+    draw(&JoinPage { address: String::new(), problem: None })
+}
+
+#[derive(Debug, Template)]
+#[template(path = "cluster/starting.html")]
+struct StartingPage {
+    title: &'static str,
+    sentence: &'static str,
+}
+
+/// `POST /cluster/join`
+pub(crate) async fn join(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    visitor: Visitor,
+    form: Result<Form<JoinCluster>, FormRejection>,
+) -> Response {
+    let Some(token) = visitor.token() else { return to_sign_in() };
+    let Form(body) = match form {
+        Ok(form) => form,
+        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
+    };
+    match web.agent.call(&calls::join(&body).as_session(token).for_client(client.0)).await {
+        Ok(()) => draw(&StartingPage {
+            title: "This host joins",
+            sentence: "It starts again as a member and gets the cluster’s data. Then sign in with a password of the cluster.",
+        }),
+        Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
+            let status = problem.code.status();
+            (status, draw(&JoinPage { address: body.address, problem: Some(problem) })).into_response()
+        }
+        Err(error) => turned_away(&error),
+    }
+}
+
+#[derive(Debug, Template)]
+#[template(path = "cluster/confirm.html")]
+struct ConfirmPage {
+    title: String,
+    action: String,
+    sentences: Vec<String>,
+    name: String,
+    button: &'static str,
+    problem: Option<Problem>,
+}
+
+impl Here for ConfirmPage {}
+
+/// What is typed to go on.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ConfirmForm {
+    name: String,
+}
+
+/// `GET /cluster/hosts/{id}/remove`
+pub(crate) async fn remove_page(
+    State(web): State<Web>,
+    visitor: Visitor,
+    Path(id): Path<String>,
+) -> Response {
+    let Some(token) = visitor.token() else { return to_sign_in() };
+    confirm_removal(&web, token, &id, None).await
+}
+
+async fn confirm_removal(web: &Web, token: &Secret, id: &str, problem: Option<Problem>) -> Response {
+    let cluster = match web.agent.call(&calls::cluster().as_session(token)).await {
+        Ok(cluster) => cluster,
+        Err(error) => return turned_away(&error),
+    };
+    let Some(host) = cluster.hosts.into_iter().find(|host| host.id == id) else {
+        return Page::not_found().into_response();
+    };
+    let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
+    let page = ConfirmPage {
+        title: format!("Remove {} from the cluster", host.name),
+        action: format!("/cluster/hosts/{id}/remove"),
+        sentences: vec![
+            "It loses its key at once: no other host talks to it any more.".to_owned(),
+            "Do this with a host that is gone for good. One that answers can leave by itself, on its own page.".to_owned(),
+            "It can come back only as a new host, with a join token.".to_owned(),
+        ],
+        name: host.name,
+        button: "Remove this host",
+        problem,
+    };
+    (status, draw(&page)).into_response()
+}
+
+/// `POST /cluster/hosts/{id}/remove`
+pub(crate) async fn remove(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    visitor: Visitor,
+    Path(id): Path<String>,
+    form: Result<Form<ConfirmForm>, FormRejection>,
+) -> Response {
+    let Some(token) = visitor.token() else { return to_sign_in() };
+    let Form(form) = match form {
+        Ok(form) => form,
+        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
+    };
+    let Some(id) = plain_id(&id) else { return Page::not_found().into_response() };
+    let body = RemoveHost { name: form.name.trim().to_owned() };
+    match web.agent.call(&calls::remove_host(id, &body).as_session(token).for_client(client.0)).await {
+        Ok(()) => Redirect::to("/cluster").into_response(),
+        Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
+            confirm_removal(&web, token, id, Some(problem)).await
+        }
+        Err(error) => turned_away(&error),
+    }
+}
+
+/// `GET /cluster/leave`
+pub(crate) async fn leave_page(State(web): State<Web>, visitor: Visitor) -> Response {
+    let Some(token) = visitor.token() else { return to_sign_in() };
+    confirm_leaving(&web, token, None).await
+}
+
+async fn confirm_leaving(web: &Web, token: &Secret, problem: Option<Problem>) -> Response {
+    let cluster = match web.agent.call(&calls::cluster().as_session(token)).await {
+        Ok(cluster) => cluster,
+        Err(error) => return turned_away(&error),
+    };
+    let this = cluster.hosts.iter().find(|host| host.id == cluster.this_host);
+    let name = this.map_or_else(|| cluster.this_host.clone(), |host| host.name.clone());
+    let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
+    let page = ConfirmPage {
+        title: format!("Let {name} leave the cluster"),
+        action: "/cluster/leave".to_owned(),
+        sentences: vec![
+            "It becomes a cluster of its own, with nothing of this cluster’s data, and a new first password on its screen."
+                .to_owned(),
+            "If it has the vDC role, another host takes it first.".to_owned(),
+        ],
+        name,
+        button: "Leave the cluster",
+        problem,
+    };
+    (status, draw(&page)).into_response()
+}
+
+/// `POST /cluster/leave`
+pub(crate) async fn leave(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    visitor: Visitor,
+    form: Result<Form<ConfirmForm>, FormRejection>,
+) -> Response {
+    let Some(token) = visitor.token() else { return to_sign_in() };
+    let Form(form) = match form {
+        Ok(form) => form,
+        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
+    };
+    let cluster = match web.agent.call(&calls::cluster().as_session(token)).await {
+        Ok(cluster) => cluster,
+        Err(error) => return turned_away(&error),
+    };
+    let this = cluster.hosts.iter().find(|host| host.id == cluster.this_host);
+    if this.is_some_and(|host| host.name != form.name.trim()) {
+        let problem =
+            Problem::new(ProblemCode::Invalid, "This is not the name of this host.").in_field("name");
+        return confirm_leaving(&web, token, Some(problem)).await;
+    }
+    match web.agent.call(&calls::leave().as_session(token).for_client(client.0)).await {
+        Ok(()) => draw(&StartingPage {
+            title: "This host has left",
+            sentence: "It starts again as a cluster of its own. Its first password is on its screen.",
+        }),
+        Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
+            confirm_leaving(&web, token, Some(problem)).await
+        }
+        Err(error) => turned_away(&error),
+    }
+}
