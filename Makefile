@@ -1,6 +1,6 @@
 # Each target is one line that calls a tool. `make` alone explains them.
 .DEFAULT_GOAL := help
-.PHONY: help run test soak image dev lint bench clean
+.PHONY: help run test soak torture image dev lint bench clean
 
 help: ## Explain the targets
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1 @\2/p' $(MAKEFILE_LIST) | column -t -s@
@@ -14,6 +14,9 @@ test: ## Everything CI proves, in under an hour: units, then the booted image
 soak: ## The same cases with full counts; results go into docs/results
 	@tools/soak
 
+torture: ## Break the store at random for a quarter of an hour; what was acknowledged must be there
+	@tools/torture
+
 image: ## Build out/image/quantix.raw, the file to write to a disk
 	@tools/image
 
@@ -23,7 +26,7 @@ dev: ## The agent and the pages on this machine, without an image, at https://12
 lint: ## Formatting, clippy with warnings as errors, licences and advisories
 	@tools/lint
 
-bench: ## Boot time, sizes and memory, as a table beside a bare image
+bench: ## Boot, sizes and memory beside a bare image; the store beside etcd
 	@tools/bench
 
 clean: ## Remove everything that was built

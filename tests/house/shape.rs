@@ -26,6 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("quantix-firstboot", &["quantix-api", "quantix-host", "quantix-service"]),
     ("quantix-qemu", &["quantix-api"]),
     ("quantix-house", &[]),
+    ("quantix-torture", &["quantix-store"]),
 ];
 
 /// What code that only thinks has no business with.

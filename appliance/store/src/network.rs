@@ -152,6 +152,10 @@ impl RaftNetwork<Types> for Peer {
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<HostId>, Failed> {
         let wanted = request.entries.last().map_or(request.prev_log_id, |last| Some(last.log_id));
+        if let Some(agreed) = request.leader_commit {
+            // Nobody applies what this host has not on its own disk.
+            self.network.peers.log.on_disk(agreed).await.map_err(|error| Unreachable::new(&error))?;
+        }
         let sending = match self.sending.take() {
             Some(sending) if sending.holds(&request) => sending,
             _ => self.send(request),

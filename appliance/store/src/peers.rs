@@ -68,7 +68,7 @@ pub(crate) struct Peers {
     boot: u64,
     knows: u32,
     dial: Box<dyn Dial>,
-    log: Log,
+    pub(crate) log: Log,
     known: Mutex<HashMap<HostId, Known>>,
     metrics: OnceLock<watch::Receiver<Metrics>>,
     verdict: watch::Sender<Option<Verdict>>,

@@ -193,6 +193,7 @@ impl Store {
             marks.get(name).and_then(|bytes| Some(u64::from_be_bytes(bytes.as_slice().try_into().ok()?)))
         };
         let me = number("id").map_or_else(HostId::random, HostId);
+        log.is_of(me);
         let boots = number("boots").unwrap_or_default() + 1;
         let is_new = number("id").is_none();
         if is_new && state::exists(folder) {
@@ -215,7 +216,7 @@ impl Store {
         }
         let peers = Arc::new(Peers::new(me, boots, knows, dial, log.clone(), &marks));
         let network = Network { peers: Arc::clone(&peers), state: state.clone() };
-        let machine = Machine::new(state.clone(), position);
+        let machine = Machine::new(state.clone(), log.clone(), position);
         let raft = Raft::new(me, Arc::new(config()?), network, log.clone(), machine).await;
         let raft = raft.map_err(|error| OpenError::Start(error.to_string()))?;
         let mut metrics = raft.metrics();

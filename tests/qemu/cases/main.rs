@@ -6,6 +6,7 @@
 
 mod boot;
 mod clock;
+mod cluster;
 mod full_state;
 mod kvm;
 mod network;

@@ -12,7 +12,7 @@ use axum::{
 };
 use quantix_api::{INDEX_HEADER, MAX_BODY_BYTES, Problem, ProblemCode, calls};
 
-use super::{Agent, answer::Failure};
+use super::{Agent, answer::Failure, peer::sign_in_needed};
 use crate::cluster::FromHost;
 
 /// What a host does for itself.
@@ -20,6 +20,10 @@ const HERE: &[&str] = &[calls::JOIN_PATH, calls::LEAVE_PATH];
 /// How long the answer waits until this host has what the leader has done. It is right without, but a page that is
 /// read here next may not show it yet.
 const CATCH_UP: Duration = Duration::from_secs(2);
+
+/// How long somebody who signs in waits for a leader. While there is none a session is this host's alone, and only good
+/// for looking; an election takes seconds.
+const ELECTION: Duration = Duration::from_secs(6);
 
 pub(crate) async fn to_leader(
     State(agent): State<Arc<Agent>>,
@@ -30,8 +34,17 @@ pub(crate) async fn to_leader(
         return with_index(&agent, next.run(request).await);
     }
     let is_for_here = request.method().is_safe() || HERE.contains(&request.uri().path());
-    let leader = if is_for_here { None } else { agent.cluster.other_leader() };
-    let Some(leader) = leader else { return next.run(request).await };
+    if is_for_here {
+        return next.run(request).await;
+    }
+    let is_sign_in = request.method() == Method::POST && request.uri().path() == calls::SESSION_PATH;
+    if is_sign_in {
+        agent.cluster.wait_for_leader(ELECTION).await;
+    }
+    let Some(leader) = agent.cluster.other_leader() else { return next.run(request).await };
+    if agent.ends_with_a_leader(request.headers()) {
+        return Failure(sign_in_needed()).into_response();
+    }
 
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
@@ -47,9 +60,7 @@ pub(crate) async fn to_leader(
             response.map(Body::from)
         }
         // To see what can still be seen, people must get in when nobody leads.
-        Err(_) if parts.method == Method::POST && path == calls::SESSION_PATH => {
-            next.run(Request::from_parts(parts, Body::from(body))).await
-        }
+        Err(_) if is_sign_in => next.run(Request::from_parts(parts, Body::from(body))).await,
         Err(problem) => Failure(problem).into_response(),
     }
 }

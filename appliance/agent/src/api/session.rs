@@ -47,6 +47,13 @@ impl Agent {
         Ok(SessionInfo { username: session.username, must_change_password: session.must_change_password })
     }
 
+    /// Whether a request is in a session that only this host knows. It ends when there is a leader, who does not.
+    pub(crate) fn ends_with_a_leader(&self, headers: &HeaderMap) -> bool {
+        let token =
+            headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        token.is_some_and(|token| self.sessions_here.close(&sessions::hash(token)))
+    }
+
     /// Nobody waits for it: what is not noted now is noted with the next request.
     fn note_later(&self, token: String) {
         let cluster = Arc::clone(&self.cluster);

@@ -184,6 +184,17 @@ impl Cluster {
         })
     }
 
+    /// Waits a while for somebody to lead, this host or another.
+    pub(crate) async fn wait_for_leader(&self, bound: Duration) {
+        let Ok(store) = self.store() else { return };
+        let led = async {
+            while !store.is_out() && !store.status().writable {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        drop(tokio::time::timeout(bound, led).await);
+    }
+
     /// The host that leads, if it is another.
     pub(crate) fn other_leader(&self) -> Option<Contact> {
         let store = self.store().ok().filter(|store| !store.is_out())?;

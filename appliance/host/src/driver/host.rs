@@ -128,12 +128,22 @@ pub fn nics() -> Vec<Nic> {
     nics
 }
 
-/// The host's name.
+/// The host's name. Every image says `quantix`: then the end of the machine-id tells hosts apart.
 pub fn hostname() -> String {
-    nix::unistd::gethostname()
-        .ok()
-        .and_then(|name| name.into_string().ok())
-        .unwrap_or_else(|| "localhost".to_owned())
+    let set = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let machine_id = hardware::text(Path::new("/etc/machine-id")).unwrap_or_default();
+    name_of(&set.unwrap_or_default(), &machine_id)
+}
+
+fn name_of(set: &str, machine_id: &str) -> String {
+    match set {
+        "" | "quantix" | "localhost" => {
+            let end =
+                machine_id.len().checked_sub(6).and_then(|start| machine_id.get(start..)).unwrap_or("host");
+            format!("quantix-{end}")
+        }
+        set => set.to_owned(),
+    }
 }
 
 async fn clock_follows_server() -> bool {
@@ -186,6 +196,13 @@ fn machine_unread() -> HostFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_that_were_given_no_name_are_told_apart() {
+        assert_eq!(name_of("quantix", "51a7c0de000040008000000000000001"), "quantix-000001");
+        assert_eq!(name_of("", ""), "quantix-host");
+        assert_eq!(name_of("qx-01", "51a7c0de000040008000000000000001"), "qx-01");
+    }
 
     #[tokio::test]
     async fn facts_of_the_machine_the_tests_run_on_are_plausible() {

@@ -55,6 +55,7 @@ pub(super) enum Write {
 pub(super) enum Done {
     Raft(LogFlushed<Types>),
     Waiter(oneshot::Sender<()>),
+    Nobody,
 }
 
 pub(super) struct Job {
@@ -71,6 +72,8 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
+    // Moving what was written into the file proper makes a writer wait; seldom is better, and 16 MB are soon read.
+    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
     connection.execute_batch(
         "CREATE TABLE IF NOT EXISTS entry (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
          CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -205,6 +208,7 @@ pub(super) fn write_jobs(
                 Done::Raft(callback) => callback.log_io_completed(Ok(())),
                 // Whoever stopped waiting does not need the answer.
                 Done::Waiter(waiter) => drop(waiter.send(())),
+                Done::Nobody => {}
             }
         }
     }

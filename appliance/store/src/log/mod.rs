@@ -11,7 +11,11 @@ use std::{
     io,
     ops::{Bound, RangeBounds},
     path::Path,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
 };
 
 use openraft::{
@@ -22,7 +26,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::{
-    raft::{Entry, LogId, StorageError, Types, Vote},
+    raft::{Entry, HostId, LogId, StorageError, Types, Vote},
     trouble::Trouble,
 };
 pub(crate) use closed::Closed;
@@ -32,6 +36,8 @@ use tail::Tail;
 
 /// Entries that go to another host in one message hold at most so many bytes together.
 const TOGETHER: usize = 512 * 1024;
+/// How often somebody who waits for the disk looks whether the log still works.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A handle to the log; all handles are the same log.
 #[derive(Clone, Debug)]
@@ -39,6 +45,10 @@ pub(crate) struct Log {
     jobs: mpsc::Sender<Job>,
     tail: Arc<Tail>,
     reader: Arc<std::sync::Mutex<Connection>>,
+    /// This host, as soon as it is known.
+    me: Arc<OnceLock<HostId>>,
+    /// Nothing is written any more.
+    ended: Arc<AtomicBool>,
 }
 
 impl Log {
@@ -47,12 +57,54 @@ impl Log {
         let opened = file::open(&folder.join("log.db"))?;
         let tail = Arc::new(Tail::new(opened.vote, opened.purged, opened.entries, opened.bytes));
         let (jobs, waiting) = mpsc::channel();
-        let written = Arc::clone(&tail);
+        let (written, ended) = (Arc::clone(&tail), Arc::new(AtomicBool::new(false)));
+        let end = Arc::clone(&ended);
         std::thread::Builder::new()
             .name("store log".into())
-            .spawn(move || file::write_jobs(opened.connection, &waiting, &written, &trouble))
+            .spawn(move || {
+                file::write_jobs(opened.connection, &waiting, &written, &trouble);
+                end.store(true, Ordering::Relaxed);
+            })
             .map_err(OpenError::Io)?;
-        Ok((Self { jobs, tail, reader: Arc::new(std::sync::Mutex::new(opened.reader)) }, opened.marks))
+        Ok((
+            Self {
+                jobs,
+                tail,
+                reader: Arc::new(std::sync::Mutex::new(opened.reader)),
+                me: Arc::default(),
+                ended,
+            },
+            opened.marks,
+        ))
+    }
+
+    /// Says whose log it is.
+    pub(crate) fn is_of(&self, me: HostId) {
+        // Said once, when the store is opened.
+        let _ = self.me.set(me);
+    }
+
+    /// Waits until everything up to an entry is on this host's disk.
+    ///
+    /// The library waits for the leader's own disk before it sends entries to the others; two disks one after the
+    /// other, where both could write at once. So the leader's entries are reported as written when they are only on
+    /// their way, and whatever follows from their being agreed on waits here: applying them, and telling the others
+    /// that they may. A majority has them on its disks then.
+    pub(crate) async fn on_disk(&self, upto: LogId) -> Result<(), StorageError> {
+        let mut on_disk = self.tail.on_disk();
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            if *on_disk.borrow_and_update() > upto.index {
+                return Ok(());
+            }
+            if self.tail.purged() >= Some(upto) {
+                return Ok(());
+            }
+            tokio::select! {
+                _ = on_disk.changed() => {}
+                _ = look.tick() => if self.ended.load(Ordering::Relaxed) { return Err(ended()) },
+            }
+        }
     }
 
     /// Keeps something by name; it is on the disk when this returns.
@@ -176,14 +228,24 @@ impl RaftLogStorage<Types> for Log {
             .map(file::encode)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| failed(&error))?;
+        let me = self.me.get().copied().unwrap_or_default();
+        let is_own = entries.first().is_some_and(|entry| self.tail.is_own(me, entry));
         self.tail.push(entries, &rows);
-        let job = Job { write: Write::Append(rows), done: file::Done::Raft(callback) };
-        self.jobs.send(job).map_err(|_| ended())
+        let done = if is_own {
+            callback.log_io_completed(Ok(()));
+            file::Done::Nobody
+        } else {
+            file::Done::Raft(callback)
+        };
+        self.jobs.send(Job { write: Write::Append(rows), done }).map_err(|_| ended())
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
         self.tail.truncate(log_id.index);
-        self.write(Write::Truncate(log_id.index)).await
+        // What was on its way before is written first, and counted as written; so this is said afterwards.
+        self.write(Write::Truncate(log_id.index)).await?;
+        self.tail.truncated(log_id.index);
+        Ok(())
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {

@@ -5,13 +5,19 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use crate::raft::{Entry, LogId, Vote, size};
+use tokio::sync::watch;
+
+use crate::raft::{Entry, HostId, LogId, Vote, size};
 
 /// The newest entries are held in memory up to so many bytes.
 const HELD: usize = 8 * 1024 * 1024;
 
 #[derive(Debug)]
-pub(super) struct Tail(Mutex<Known>);
+pub(super) struct Tail {
+    known: Mutex<Known>,
+    /// Entries below this one are on the disk.
+    on_disk: watch::Sender<u64>,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -47,15 +53,28 @@ impl Tail {
             written: last.map(|last| last.index),
         };
         known.let_go();
-        Self(Mutex::new(known))
+        let on_disk = watch::Sender::new(last.map_or(0, |last| last.index + 1));
+        Self { known: Mutex::new(known), on_disk }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        crate::lock(&self.0)
+        crate::lock(&self.known)
     }
 
     pub(super) fn vote(&self) -> Option<Vote> {
         self.known().vote
+    }
+
+    /// Whether `host` leads in the term that is voted for, and the entry is of that term.
+    pub(super) fn is_own(&self, host: HostId, entry: &Entry) -> bool {
+        let vote = self.known().vote;
+        vote.is_some_and(|vote| {
+            vote.committed && vote.leader_id.node_id == host && vote.leader_id == entry.log_id.leader_id
+        })
+    }
+
+    pub(super) fn on_disk(&self) -> watch::Receiver<u64> {
+        self.on_disk.subscribe()
     }
 
     pub(super) fn set_vote(&self, vote: Vote) {
@@ -100,6 +119,12 @@ impl Tail {
         let mut known = self.known();
         known.written = known.written.max(Some(index));
         known.let_go();
+        drop(known);
+        self.on_disk.send_if_modified(|below| {
+            let is_more = *below <= index;
+            *below = (*below).max(index + 1);
+            is_more
+        });
     }
 
     /// Takes away the entries from `index` on.
@@ -115,7 +140,12 @@ impl Tail {
                 None => known.last.map(|last| LogId::new(last.leader_id, last.index - 1)),
             };
         }
-        known.written = known.written.min(index.checked_sub(1));
+    }
+
+    /// The entries from `index` on are gone from the disk as well; those before it are there.
+    pub(super) fn truncated(&self, index: u64) {
+        self.known().written = index.checked_sub(1);
+        self.on_disk.send_replace(index);
     }
 
     /// Takes away the entries up to and with `upto`.

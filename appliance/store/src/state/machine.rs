@@ -8,22 +8,26 @@ use openraft::{
 };
 
 use super::{ApplyError, Ask, Position, State};
-use crate::raft::{Address, Applied, Entry, HostId, LogId, Membership, Snapshot, StorageError, Types};
+use crate::{
+    log::Log,
+    raft::{Address, Applied, Entry, HostId, LogId, Membership, Snapshot, StorageError, Types},
+};
 
 type Meta = SnapshotMeta<HostId, Address>;
 
 #[derive(Clone)]
 pub(crate) struct Machine {
     state: State,
+    log: Log,
     opened_at: Position,
     /// What was last put on the disk; the library asks one handle and builds with another.
     kept: Arc<Mutex<Option<Meta>>>,
 }
 
 impl Machine {
-    pub(crate) fn new(state: State, opened_at: Position) -> Self {
+    pub(crate) fn new(state: State, log: Log, opened_at: Position) -> Self {
         let kept = opened_at.applied.map(|_| describe(&opened_at));
-        Self { state, opened_at, kept: Arc::new(Mutex::new(kept)) }
+        Self { state, log, opened_at, kept: Arc::new(Mutex::new(kept)) }
     }
 
     async fn keep(&mut self) -> Result<Meta, StorageError> {
@@ -71,7 +75,10 @@ impl RaftStateMachine<Types> for Machine {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries.into_iter().collect();
+        let entries: Vec<_> = entries.into_iter().collect();
+        if let Some(last) = entries.last() {
+            self.log.on_disk(last.log_id).await?;
+        }
         let done = self.state.ask(|answer| Ask::Apply(entries, answer)).await.ok_or_else(ended)?;
         done.map_err(|error| failed(&error))
     }

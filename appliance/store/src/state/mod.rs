@@ -173,6 +173,7 @@ fn connect(path: &Path) -> Result<(record::Recorder, Connection), rusqlite::Erro
     let applier = Connection::open(path)?;
     applier.pragma_update(None, "journal_mode", "wal")?;
     applier.pragma_update(None, "synchronous", "normal")?;
+    applier.pragma_update(None, "wal_autocheckpoint", 4000)?;
     applier.set_prepared_statement_cache_capacity(128);
     applier.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
     applier.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;

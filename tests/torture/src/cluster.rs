@@ -1,0 +1,147 @@
+//! Members as processes.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    member::CLIENTS,
+    wire::{Answer, Ask, Client, Standing},
+};
+
+/// A member's process.
+#[derive(Debug)]
+pub struct Process {
+    /// Where its data is.
+    pub folder: PathBuf,
+    /// Where other members reach it.
+    pub ip: String,
+    /// The port for members.
+    pub port: u16,
+    /// Where other members reach it, if that is not its own address.
+    pub advertised: Option<String>,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// A member that is not running.
+    pub fn new(folder: &Path, ip: &str, port: u16) -> Self {
+        Self { folder: folder.into(), ip: ip.into(), port, advertised: None, child: None }
+    }
+
+    /// Starts it.
+    #[expect(clippy::disallowed_methods, reason = "a member is a process")]
+    pub fn start(&mut self) {
+        let program = std::env::current_exe().unwrap().with_file_name("quantix-member");
+        let mut command = Command::new(program);
+        command.arg(&self.folder).arg(&self.ip).arg(self.port.to_string()).arg(self.address());
+        let errors = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.with_extension("err"))
+            .unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// Kills it as a power cut would, but for what the kernel still holds.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Whether it ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_some()))
+    }
+
+    /// What it said when it ended.
+    pub fn errors(&self) -> String {
+        std::fs::read_to_string(self.folder.with_extension("err")).unwrap_or_default()
+    }
+
+    /// Where other members reach it.
+    pub fn address(&self) -> String {
+        self.advertised.clone().unwrap_or_else(|| format!("{}:{}", self.ip, self.port))
+    }
+
+    /// A connection for a client.
+    pub async fn client(&self) -> std::io::Result<Client> {
+        Client::connect(&format!("{}:{}", self.ip, self.port + CLIENTS)).await
+    }
+
+    /// Asks once.
+    pub async fn ask(&self, ask: &Ask) -> std::io::Result<Answer> {
+        self.client().await?.ask(ask).await
+    }
+
+    /// How it stands, if it answers.
+    pub async fn standing(&self) -> Option<Standing> {
+        match tokio::time::timeout(Duration::from_secs(2), self.ask(&Ask::Status)).await {
+            Ok(Ok(Answer::Status(standing))) => Some(standing),
+            _ => None,
+        }
+    }
+
+    /// Memory that is resident, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid().unwrap())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Makes the members one cluster, of which the first is the leader, and waits until all can vote.
+pub async fn found(members: &mut [Process]) {
+    for member in &mut *members {
+        member.start();
+    }
+    for member in &*members {
+        until("a member answers", async || member.client().await.is_ok()).await;
+    }
+    assert_eq!(members[0].ask(&Ask::Found).await.unwrap(), Answer::Done(None));
+    until("the first leads", async || {
+        members[0].standing().await.is_some_and(|standing| standing.leads && standing.schema == 1)
+    })
+    .await;
+    for member in &members[1..] {
+        let Ok(Answer::Figures(id)) = member.ask(&Ask::Id).await else { panic!("no id") };
+        let added = members[0].ask(&Ask::Add(id[0], member.address())).await.unwrap();
+        assert_eq!(added, Answer::Done(None));
+    }
+    let voters = [1, 1, 3, 3, 5][members.len().min(5) - 1];
+    until("all that can vote do", async || {
+        members[0].standing().await.is_some_and(|standing| standing.voters == voters)
+    })
+    .await;
+    for member in &*members {
+        until("all have the tables", async || {
+            member.standing().await.is_some_and(|standing| standing.schema == 1)
+        })
+        .await;
+    }
+}
+
+/// Waits for something, a minute at most.
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so().await {
+        assert!(start.elapsed() < Duration::from_secs(60), "waited a minute until {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,10 @@
+//! What drives hosts of the store that are processes of their own.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at what it did not expect")]
+
+pub mod cluster;
+pub mod etcd;
+pub mod history;
+pub mod member;
+pub mod relay;
+pub mod wire;
