@@ -57,8 +57,9 @@ impl ClusterPage {
         this.map_or("this host", |host| host.name.as_str())
     }
 
+    /// A host that led and hears too few others has the role no longer.
     fn leads(&self, host: &ClusterHost) -> bool {
-        host.role == HostRole::Leader
+        host.role == HostRole::Leader && self.cluster.writable
     }
 
     fn can_lead(&self, host: &ClusterHost) -> bool {
@@ -67,8 +68,7 @@ impl ClusterPage {
 
     fn part(&self, host: &ClusterHost) -> &'static str {
         match host.role {
-            HostRole::Leader => "vDC role",
-            HostRole::Voter => "Votes",
+            HostRole::Leader | HostRole::Voter => "Votes",
             HostRole::Learner => "Stands by",
             HostRole::Joining => "Let in",
         }
@@ -83,6 +83,7 @@ impl ClusterPage {
             _ if host.role == HostRole::Joining => ("busy", "Not there yet".to_owned()),
             _ if host.id == self.cluster.this_host => ("ok", "Answers".to_owned()),
             Some(silent) if silent <= LOST_MS => ("ok", "Answers".to_owned()),
+            Some(silent) if silent < 60_000 => ("bad", format!("Not heard for {} s", silent / 1000)),
             Some(silent) => ("bad", format!("Not heard for {}", words::duration(silent / 1000))),
             None => ("bad", "Not heard yet".to_owned()),
         }
@@ -91,6 +92,7 @@ impl ClusterPage {
     fn data(&self, host: &ClusterHost) -> String {
         match host.lag {
             _ if host.role == HostRole::Joining => String::new(),
+            _ if host.id != self.cluster.this_host && self.is_lost(host) => "Not known now".to_owned(),
             None => "Not known now".to_owned(),
             Some(lag) if lag < BEHIND => "Up to date".to_owned(),
             Some(lag) => format!("{lag} changes behind"),
@@ -117,11 +119,19 @@ impl ClusterPage {
         self.cluster.wanted_voters.map(|wanted| wanted.to_string()).unwrap_or_default()
     }
 
-    fn why_not_writable(&self) -> String {
+    fn lost(&self) -> Vec<&str> {
         let lost = self.cluster.hosts.iter().filter(|host| {
             host.id != self.cluster.this_host && host.role != HostRole::Joining && self.is_lost(host)
         });
-        let lost: Vec<_> = lost.map(|host| host.name.as_str()).collect();
+        lost.map(|host| host.name.as_str()).collect()
+    }
+
+    fn has_lost_hosts(&self) -> bool {
+        !self.lost().is_empty()
+    }
+
+    fn why_not_writable(&self) -> String {
+        let lost = self.lost();
         if lost.is_empty() {
             return "No host has the vDC role; one is being chosen, which takes seconds.".to_owned();
         }
@@ -425,6 +435,61 @@ pub(crate) async fn remove(
         Ok(()) => Redirect::to("/cluster").into_response(),
         Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
             confirm_removal(&web, token, id, Some(problem)).await
+        }
+        Err(error) => turned_away(&error),
+    }
+}
+
+/// `GET /cluster/recover`
+pub(crate) async fn recover_page(State(web): State<Web>, visitor: Visitor) -> Response {
+    let Some(token) = visitor.token() else { return to_sign_in() };
+    confirm_recovery(&web, token, None).await
+}
+
+async fn confirm_recovery(web: &Web, token: &Secret, problem: Option<Problem>) -> Response {
+    let cluster = match web.agent.call(&calls::cluster().as_session(token)).await {
+        Ok(cluster) => cluster,
+        Err(error) => return turned_away(&error),
+    };
+    let this = cluster.hosts.iter().find(|host| host.id == cluster.this_host);
+    let name = this.map_or_else(|| cluster.this_host.clone(), |host| host.name.clone());
+    let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
+    let page = ConfirmPage {
+        title: format!("Go on with {name} alone"),
+        action: "/cluster/recover".to_owned(),
+        sentences: vec![
+            "Only do this when the other hosts will never come back: starting one of them is always better."
+                .to_owned(),
+            "Changes that only they had are lost. Choose the host that has the latest change.".to_owned(),
+            "Any of them that does come back is refused; reset it and let it join again.".to_owned(),
+        ],
+        name,
+        button: "Go on alone",
+        problem,
+    };
+    (status, draw(&page)).into_response()
+}
+
+/// `POST /cluster/recover`
+pub(crate) async fn recover(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    visitor: Visitor,
+    form: Result<Form<ConfirmForm>, FormRejection>,
+) -> Response {
+    let Some(token) = visitor.token() else { return to_sign_in() };
+    let Form(form) = match form {
+        Ok(form) => form,
+        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
+    };
+    let body = RemoveHost { name: form.name.trim().to_owned() };
+    match web.agent.call(&calls::recover(&body).as_session(token).for_client(client.0)).await {
+        Ok(()) => draw(&StartingPage {
+            title: "This host goes on alone",
+            sentence: "It starts again with all the data it has. Then sign in as before.",
+        }),
+        Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
+            confirm_recovery(&web, token, Some(problem)).await
         }
         Err(error) => turned_away(&error),
     }

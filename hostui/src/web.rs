@@ -61,6 +61,7 @@ pub(crate) fn router(socket: &Path) -> Router {
         .route("/cluster/voters", post(cluster::set_voters))
         .route("/cluster/hosts/{id}/remove", get(cluster::remove_page).post(cluster::remove))
         .route("/cluster/join", get(cluster::join_page).post(cluster::join))
+        .route("/cluster/recover", get(cluster::recover_page).post(cluster::recover))
         .route("/cluster/leave", get(cluster::leave_page).post(cluster::leave))
         .route("/sign-in", get(session::sign_in_page).post(session::sign_in))
         .route("/sign-out", post(session::sign_out))

@@ -58,6 +58,7 @@ impl Agent {
                 self.make_first_account().await?;
             }
             self.cluster.settle(&self.name).await?;
+            self.cluster.forget_lost_hosts().await?;
         }
         if let Some((_, wanted)) = self.cluster.read(kept::cluster).await? {
             let wanted = wanted.and_then(|wanted| usize::try_from(wanted).ok());

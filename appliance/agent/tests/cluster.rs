@@ -239,6 +239,40 @@ async fn without_a_majority_people_see_everything_and_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_survivor_goes_on_alone_when_it_is_told_to() {
+    let (mut hosts, session) = cluster_of(3).await;
+    let named = RemoveHost { name: "qx-2".into() };
+    let early = problem(hosts[2].client().call(&calls::recover(&named).as_session(&session)).await);
+    assert!(early.detail.contains("nothing to recover from"), "{early}");
+    let made = hosts[1].make_token(&session, 1).await;
+    hosts[0].kill();
+    hosts[1].kill();
+    until("the last host knows that it is alone", async || {
+        hosts[2].cluster(&session).await.is_ok_and(|cluster| !cluster.writable)
+    })
+    .await;
+    let own = hosts[2].sign_in().await;
+    let wrong = RemoveHost { name: "qx-1".into() };
+    let refused = problem(hosts[2].client().call(&calls::recover(&wrong).as_session(&own)).await);
+    assert_eq!(refused.field.as_deref(), Some("name"));
+    hosts[2].client().call(&calls::recover(&named).as_session(&own)).await.unwrap();
+    until("it goes on", async || {
+        hosts[2].cluster(&session).await.is_ok_and(|cluster| cluster.writable && cluster.hosts.len() == 1)
+    })
+    .await;
+    let tokens = hosts[2].client().call(&calls::join_tokens().as_session(&session)).await.unwrap();
+    assert!(tokens.tokens.iter().any(|token| token.id == made.kept.id));
+    hosts[2].make_token(&session, 1).await;
+    // One that comes back is refused, and says so.
+    hosts[0].start_again();
+    until("it says that it was removed", async || {
+        let Ok(readiness) = hosts[0].client().call(&calls::ready()).await else { return false };
+        readiness.checks.iter().any(|check| check.detail.contains("was removed"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_vdc_role_moves_and_hosts_leave_and_are_removed() {
     let (mut hosts, session) = cluster_of(3).await;
     let cluster = hosts[0].cluster(&session).await.unwrap();

@@ -138,6 +138,8 @@ pub mod calls {
     pub const JOIN_PATH: &str = "/api/v1/cluster/join";
     /// Where this host leaves its cluster.
     pub const LEAVE_PATH: &str = "/api/v1/cluster/leave";
+    /// Where this host goes on without the others.
+    pub const RECOVER_PATH: &str = "/api/v1/cluster/recover";
     /// Join tokens.
     pub const TOKENS_PATH: &str = "/api/v1/cluster/tokens";
     /// The host of the vDC role.
@@ -160,6 +162,11 @@ pub mod calls {
     /// Lets this host leave its cluster.
     pub fn leave() -> Call<()> {
         Call::new(Method::POST, LEAVE_PATH)
+    }
+
+    /// Makes this host go on without hosts that are lost for good.
+    pub fn recover(body: &RemoveHost) -> Call<()> {
+        Call::new(Method::POST, RECOVER_PATH).json(body)
     }
 
     /// The join tokens.

@@ -138,7 +138,7 @@ pub struct JoinCluster {
     pub token: Secret,
 }
 
-/// `DELETE /api/v1/cluster/hosts/{id}`
+/// `DELETE /api/v1/cluster/hosts/{id}`, and `POST /api/v1/cluster/recover`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveHost {

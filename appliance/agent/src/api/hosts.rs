@@ -244,6 +244,22 @@ pub(crate) async fn leave(
     Ok(StatusCode::ACCEPTED)
 }
 
+/// `POST /api/v1/cluster/recover`: this host itself, when too few are left.
+pub(crate) async fn recover(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    Token(session): Token,
+    Body(body): Body<RemoveHost>,
+) -> Result<StatusCode, Failure> {
+    let line = agent.line(&session, client, "go on alone", agent.name.clone()).await?;
+    if body.name != agent.name {
+        let sentence = format!("To go on without the other hosts, type this host's name: {}.", agent.name);
+        return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("name").into());
+    }
+    agent.cluster.go_on_alone(&line).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
 /// `PUT /api/v1/cluster/leader`
 pub(crate) async fn move_lead(
     State(agent): State<Arc<Agent>>,

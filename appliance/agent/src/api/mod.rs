@@ -170,6 +170,7 @@ fn routes(agent: Arc<Agent>) -> Router {
         .route(calls::CLUSTER_PATH, get(hosts::show))
         .route(calls::JOIN_PATH, post(hosts::join))
         .route(calls::LEAVE_PATH, post(hosts::leave))
+        .route(calls::RECOVER_PATH, post(hosts::recover))
         .route(calls::TOKENS_PATH, get(hosts::tokens).post(hosts::make_token))
         .route(&format!("{}/{{id}}", calls::TOKENS_PATH), delete(hosts::revoke_token))
         .route(calls::LEADER_PATH, put(hosts::move_lead))

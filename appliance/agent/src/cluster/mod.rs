@@ -7,6 +7,7 @@ pub(crate) mod kept;
 mod leave;
 mod member;
 mod node;
+mod recover;
 mod schema;
 mod token;
 mod transport;
@@ -104,6 +105,7 @@ impl Cluster {
 
     async fn try_open(&self) -> Result<Arc<Store>, String> {
         self.finish_switch().map_err(|error| format!("{}: {error}", self.folder.display()))?;
+        self.recover_if_told()?;
         let dial = Box::new(self.dialler.clone());
         let store = Store::open(&self.folder.join("store"), schema::SCHEMA, dial).await;
         let store = store.map_err(|error| error.to_string())?;
