@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+mod api;
 mod assets;
 mod cluster;
 mod health;

@@ -8,13 +8,13 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Redirect, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use quantix_api::{AgentClient, MAX_BODY_BYTES};
 use tower_http::timeout::TimeoutLayer;
 
 use crate::{
-    assets, cluster, health, origin, overview,
+    api, assets, cluster, health, origin, overview,
     problem::{self, Page},
     session,
 };
@@ -66,6 +66,7 @@ pub(crate) fn router(socket: &Path) -> Router {
         .route("/sign-in", get(session::sign_in_page).post(session::sign_in))
         .route("/sign-out", post(session::sign_out))
         .route("/password", get(session::password_page).post(session::change_password))
+        .route("/api/v1/{*path}", any(api::pass_on))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/assets/{version}/{*name}", get(assets::asset))

@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("quantix-host", &["openvswitch-ovsdb", "quantix-api"]),
     ("quantixd", &["quantix-api", "quantix-host", "quantix-service", "quantix-store"]),
     ("quantix-hostui", &["quantix-api", "quantix-service"]),
+    ("qx", &["quantix-api"]),
     ("quantix-firstboot", &["quantix-api", "quantix-host", "quantix-service"]),
     ("quantix-qemu", &["quantix-api"]),
     ("quantix-house", &[]),

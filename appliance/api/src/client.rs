@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use http::Response;
+use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
@@ -44,15 +44,18 @@ impl AgentClient {
 
     /// Makes a call and waits for its answer.
     pub async fn call<T: Answer>(&self, call: &Call<T>) -> Result<T, CallError> {
-        let response =
-            tokio::time::timeout(TIMEOUT, self.exchange(call)).await.map_err(|_| CallError::TimedOut)??;
-        Ok(call.read(&response)?)
+        let request = call.request().map_err(|error| CallError::Broken(error.to_string()))?;
+        Ok(call.read(&self.pass_on(request).await?)?)
     }
 
-    async fn exchange<T: Answer>(&self, call: &Call<T>) -> Result<Response<Bytes>, CallError> {
+    /// Passes a request on as it is, and gives the answer as it is.
+    pub async fn pass_on(&self, request: Request<Vec<u8>>) -> Result<Response<Bytes>, CallError> {
+        tokio::time::timeout(TIMEOUT, self.exchange(request)).await.map_err(|_| CallError::TimedOut)?
+    }
+
+    async fn exchange(&self, request: Request<Vec<u8>>) -> Result<Response<Bytes>, CallError> {
         let broken = |error: &dyn std::fmt::Display| CallError::Broken(error.to_string());
-        let request =
-            call.request().map_err(|error| broken(&error))?.map(|body| Full::new(Bytes::from(body)));
+        let request = request.map(|body| Full::new(Bytes::from(body)));
         let stream = UnixStream::connect(&self.socket).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await

@@ -1,0 +1,199 @@
+//! qx: Quantix from the command line.
+
+mod cluster;
+mod connection;
+mod kept;
+mod shown;
+
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, Parser, Subcommand};
+use connection::{CallError, Host};
+use kept::Kept;
+use quantix_api::{Answer, Call, ChangePassword, ProblemCode, Secret, SignIn, calls};
+use shown::Output;
+
+/// Quantix from the command line.
+#[derive(Debug, Parser)]
+#[command(name = "qx", version, arg_required_else_help = true)]
+struct Arguments {
+    /// How results are written.
+    #[arg(long, short, global = true, value_enum, default_value_t)]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Sign in at a host; what follows goes there.
+    SignIn {
+        /// Name or address of any host of the cluster.
+        host: String,
+        /// The account.
+        #[arg(long, default_value = "admin")]
+        user: String,
+        /// The SHA-256 of the host's certificate, as its screen shows it. Asked for if it is not given.
+        #[arg(long)]
+        fingerprint: Option<String>,
+        /// A new password, read from the second line of what comes in, for an account that still has its first.
+        #[arg(long)]
+        new_password: bool,
+    },
+    /// End the session.
+    SignOut,
+    /// The hosts that belong together.
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// Write a script that completes commands, for a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Why a command did not do what it was to do.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Call(#[from] CallError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Said(String),
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "qx: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        Command::SignIn { host, user, fingerprint, new_password } => {
+            sign_in(Host::typed(&host), user, fingerprint, new_password).await
+        }
+        Command::SignOut => sign_out().await,
+        Command::Cluster(command) => cluster::run(command, arguments.output).await,
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "qx", &mut io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// A session to make calls in.
+struct Session {
+    host: Host,
+    token: Secret,
+}
+
+impl Session {
+    fn open() -> Result<Self, Failure> {
+        let kept = Kept::read()?
+            .ok_or_else(|| Failure::Said("nobody is signed in; begin with: qx sign-in HOST".into()))?;
+        Ok(Self {
+            host: Host { address: kept.address, fingerprint: Some(kept.fingerprint) },
+            token: kept.token,
+        })
+    }
+
+    async fn call<T: Answer>(&self, call: Call<T>) -> Result<T, Failure> {
+        match self.host.call(&call.as_session(&self.token)).await {
+            Err(CallError::Problem(problem)) if problem.code == ProblemCode::SignInNeeded => {
+                Err(Failure::Said("the session has ended; sign in again: qx sign-in HOST".into()))
+            }
+            done => Ok(done?),
+        }
+    }
+}
+
+async fn sign_in(
+    mut host: Host,
+    username: String,
+    fingerprint: Option<String>,
+    new_password: bool,
+) -> Result<(), Failure> {
+    let seen = host.look().await?;
+    match fingerprint {
+        Some(wanted) if wanted.to_ascii_uppercase() != seen => {
+            return Err(Failure::Said(format!("{} shows another certificate: {seen}", host.address)));
+        }
+        Some(_) => {}
+        None if known(&host.address, &seen)? => {}
+        None => confirm(&host.address, &seen)?,
+    }
+    host.fingerprint = Some(seen.clone());
+    let password = ask_secret("Password: ")?;
+    let body = SignIn { username: username.clone(), password: password.clone() };
+    let session = host.call(&calls::sign_in(&body)).await?;
+    let kept = Kept { address: host.address.clone(), fingerprint: seen, username, token: session.token };
+    if session.info.must_change_password {
+        if !new_password && !io::stdin().is_terminal() {
+            return Err(Failure::Said("the first password must be changed; add --new-password".into()));
+        }
+        let new = ask_secret("This password is for the first time only. New password: ")?;
+        if io::stdin().is_terminal() && ask_secret("New password again: ")? != new {
+            return Err(Failure::Said("the two new passwords differ".into()));
+        }
+        let change = ChangePassword { current: password, new };
+        host.call(&calls::change_password(&change).as_session(&kept.token)).await?;
+    }
+    kept.write()?;
+    shown::line(&format!("Signed in at {} as {}.", kept.address, kept.username))?;
+    Ok(())
+}
+
+/// Whether this certificate was seen there before.
+fn known(address: &str, seen: &str) -> io::Result<bool> {
+    Ok(Kept::read()?.is_some_and(|kept| kept.address == address && kept.fingerprint == seen))
+}
+
+fn confirm(address: &str, seen: &str) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::Said(format!(
+            "compare the certificate of {address} with the host's screen and add: --fingerprint {seen}"
+        )));
+    }
+    let mut asked = io::stderr();
+    write!(asked, "{address} shows this certificate:\n  {seen}\nIs it what the host's screen shows? [y/N] ")?;
+    asked.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(Failure::Said("nothing was sent".into()))
+    }
+}
+
+/// Reads a password without showing it, or a line of what comes in.
+fn ask_secret(prompt: &str) -> io::Result<Secret> {
+    if io::stdin().is_terminal() {
+        return rpassword::prompt_password(prompt).map(Secret::new);
+    }
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(Secret::new(line.trim_end_matches(['\n', '\r'])))
+}
+
+async fn sign_out() -> Result<(), Failure> {
+    let session = Session::open()?;
+    // A session that has ended, or whose host is gone, is forgotten all the same.
+    let ended = session.call(calls::sign_out()).await;
+    Kept::forget()?;
+    if let Err(failure) = ended {
+        shown::line(&format!("The session is forgotten here; the host was not told: {failure}"))?;
+    }
+    Ok(())
+}

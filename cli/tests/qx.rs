@@ -1,0 +1,178 @@
+//! qx as a person runs it, against a real host: agent and page server.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "programs are run, and what goes wrong ends the test"
+)]
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+const PASSWORD: &str = "correct horse battery";
+
+struct Host {
+    agent: Child,
+    pages: Child,
+    address: String,
+    dir: tempfile::TempDir,
+}
+
+impl Host {
+    fn start(name: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let beside = |program: &str| Path::new(env!("CARGO_BIN_EXE_qx")).with_file_name(program);
+        assert!(beside("quantix-hostui").exists(), "build first: cargo build -p quantixd -p quantix-hostui");
+        let (state, run) = (dir.path().join("state"), dir.path().join("run"));
+        std::fs::create_dir(&state).unwrap();
+        let agent = Command::new(beside("quantixd"))
+            .args(["--name", name, "--hosts", "127.0.0.1:0"])
+            .arg("--state-dir")
+            .arg(&state)
+            .arg("--run-dir")
+            .arg(&run)
+            .spawn()
+            .unwrap();
+        let (certificate, key) = (state.join("tls/cert.pem"), state.join("tls/key.pem"));
+        until(|| certificate.exists() && run.join("api.sock").exists());
+        let mut pages = Command::new(beside("quantix-hostui"))
+            .args(["--https", "127.0.0.1:0", "--agent"])
+            .arg(run.join("api.sock"))
+            .arg("--cert")
+            .arg(&certificate)
+            .arg("--key")
+            .arg(&key)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(pages.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let port: u16 = said.filter_map(|line| line.rsplit_once("on port ")?.1.parse().ok()).next().unwrap();
+        Self { agent, pages, address: format!("127.0.0.1:{port}"), dir }
+    }
+
+    fn qx(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_qx"))
+            .args(arguments)
+            .env("XDG_STATE_HOME", self.dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    #[track_caller]
+    fn done(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.qx(arguments, input);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[track_caller]
+    fn refused(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.qx(arguments, input);
+        assert!(!output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// The first password, as the console's program asks for it.
+    fn first_password(&self) -> String {
+        let socket = self.dir.path().join("run/api.sock");
+        let mut found = None;
+        until(|| {
+            let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+            stream
+                .write_all(b"GET /api/v1/console HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                .unwrap();
+            let answer = std::io::read_to_string(stream).unwrap();
+            found = answer
+                .split("\"first_password\":\"")
+                .nth(1)
+                .map(|rest| rest.split('"').next().unwrap().to_owned());
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// Signed in with a password of one's own.
+    fn settled(name: &str) -> Self {
+        let host = Self::start(name);
+        let first = host.first_password();
+        let refusal = host.refused(&["sign-in", &host.address], &format!("{first}\n"));
+        let fingerprint = refusal.trim().rsplit(' ').next().unwrap().to_owned();
+        let sign_in = ["sign-in", &host.address, "--fingerprint", &fingerprint, "--new-password"];
+        host.done(&sign_in, &format!("{first}\n{PASSWORD}\n"));
+        host
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        for child in [&mut self.agent, &mut self.pages] {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+fn until(mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(20), "waited for 20 s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_person_signs_in_looks_makes_a_token_and_signs_out() {
+    let host = Host::settled("qx-01");
+    let kept = host.dir.path().join("quantix/session.json");
+    assert_eq!(std::fs::metadata(kept).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let status = host.done(&["cluster", "status"], "");
+    assert!(status.contains("qx-01") && status.contains("vDC role"), "{status}");
+    let json = host.done(&["--output", "json", "cluster", "status"], "");
+    assert!(json.contains("\"writable\": true"), "{json}");
+
+    let made = host.done(&["cluster", "token", "make", "Second host", "--uses", "2"], "");
+    assert!(made.starts_with("QUANTIX-"), "{made}");
+    let list = host.done(&["cluster", "token", "list"], "");
+    assert!(list.contains("Second host") && !list.contains("QUANTIX-"), "{list}");
+    let id = list.lines().nth(1).unwrap().split(' ').next().unwrap();
+    host.done(&["cluster", "token", "revoke", id], "");
+    assert!(host.done(&["cluster", "token", "list"], "").contains("taken back"));
+
+    host.done(&["sign-out"], "");
+    assert!(host.refused(&["cluster", "status"], "").contains("nobody is signed in"));
+}
+
+#[test]
+fn what_cannot_be_done_is_said_and_nothing_is_done_unconfirmed() {
+    let host = Host::settled("qx-01");
+    let wrong = host.refused(&["sign-in", &host.address, "--fingerprint", "AA:BB"], "x\n");
+    assert!(wrong.contains("another certificate"), "{wrong}");
+    assert!(host.refused(&["cluster", "leave"], "").contains("--confirm qx-01"));
+    assert!(host.refused(&["cluster", "leave", "--confirm", "qx-02"], "").contains("nothing was done"));
+    assert!(host.refused(&["cluster", "leave", "--confirm", "qx-01"], "").contains("cluster of its own"));
+    assert!(host.refused(&["cluster", "remove", "qx-09"], "").contains("no host qx-09"));
+    assert!(host.refused(&["cluster", "voters", "2"], "").contains("One, three or five"));
+    assert!(
+        host.refused(&["cluster", "recover", "--confirm", "qx-01"], "").contains("nothing to recover from")
+    );
+    let join = host.refused(&["cluster", "join", "127.0.0.1:1"], "QUANTIX-0000-0000-0000-0000\n");
+    assert!(join.contains("No member of a cluster answers"), "{join}");
+    assert!(host.done(&["cluster", "voters", "auto"], "").contains("Saved"));
+}
+
+#[test]
+fn completion_knows_the_commands() {
+    let output = Command::new(env!("CARGO_BIN_EXE_qx")).args(["completion", "bash"]).output().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains("move-vdc"));
+}

@@ -1,0 +1,64 @@
+//! The API for programs: what is asked below `/api/v1` goes to the agent as it is, and its answer back. The agent
+//! decides; a session in a cookie is for pages and counts for nothing here.
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::{Extension, Request, State},
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use quantix_api::{CLIENT_ADDRESS_HEADER, MAX_BODY_BYTES, Problem, ProblemCode};
+
+use crate::web::{ClientAddress, Web};
+
+/// `/api/v1/…`
+pub(crate) async fn pass_on(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
+        let sentence = format!("The request is larger than {MAX_BODY_BYTES} bytes.");
+        return refuse(&Problem::new(ProblemCode::TooLarge, sentence));
+    };
+    let address = parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
+    let mut passed =
+        axum::http::Request::builder().method(parts.method).uri(address).header(header::HOST, "agent");
+    for name in [header::AUTHORIZATION, header::CONTENT_TYPE] {
+        if let Some(value) = parts.headers.get(&name) {
+            passed = passed.header(name, value);
+        }
+    }
+    let passed = passed.header(CLIENT_ADDRESS_HEADER, client.0.to_string()).body(body.to_vec());
+    let answer = match passed {
+        Ok(passed) => web.agent.pass_on(passed).await,
+        Err(_) => return refuse(&Problem::new(ProblemCode::Malformed, "The request cannot be passed on.")),
+    };
+    match answer {
+        Ok(answer) => {
+            // What is between this program and the agent is not between it and the client.
+            let mut response = Response::new(Body::from(answer.body().clone()));
+            *response.status_mut() = answer.status();
+            for name in [header::CONTENT_TYPE, header::RETRY_AFTER] {
+                if let Some(value) = answer.headers().get(&name) {
+                    response.headers_mut().insert(name, value.clone());
+                }
+            }
+            response
+        }
+        Err(error) => {
+            log::warn!("A request could not be passed on: {error}");
+            refuse(
+                &Problem::new(ProblemCode::Unavailable, "The agent on this host does not answer.")
+                    .retry_after(2),
+            )
+        }
+    }
+}
+
+fn refuse(problem: &Problem) -> Response {
+    let mut response = (problem.code.status(), axum::Json(problem)).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(Problem::CONTENT_TYPE));
+    response
+}
