@@ -20,7 +20,7 @@ use crate::{
 /// Links to one host that wait to be used again.
 const IDLE: usize = 4;
 /// How long it may take to reach a host and to be welcomed.
-const REACH: Duration = Duration::from_secs(2);
+const REACH: Duration = Duration::from_secs(5);
 /// Under this and its id the log keeps what is known of a host.
 const MARK: &str = "host-";
 
@@ -155,11 +155,16 @@ impl Peers {
 
     /// A link to a host, for a while.
     pub(crate) async fn link(self: &Arc<Self>, host: HostId, address: &Address) -> io::Result<Box<dyn Link>> {
+        let opening = Arc::clone(&self.known().entry(host).or_default().opening);
+        let Ok(only) = Arc::clone(&opening).try_lock_owned() else {
+            // Somebody opens one already; many may wait for it.
+            drop(opening.lock().await);
+            return self.take(host, address).ok_or_else(|| io::ErrorKind::NotConnected.into());
+        };
         let (peers, to) = (Arc::clone(self), address.clone());
         // Whoever waits may give up long before the link is there; the next one finds it then.
         let opened = tokio::spawn(async move {
-            let opening = Arc::clone(&peers.known().entry(host).or_default().opening);
-            let _only = opening.lock().await;
+            let _only = only;
             if let Some(link) = peers.take(host, &to) {
                 peers.give_back(host, &to, link);
                 return Ok(());

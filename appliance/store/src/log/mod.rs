@@ -135,9 +135,9 @@ impl Log {
         self.tail.purged()
     }
 
-    /// The vote and the last entry, which only ever go up.
+    /// The vote and the last entry that a power cut would leave.
     pub(crate) fn reached(&self) -> (Option<Vote>, Option<LogId>) {
-        (self.tail.vote(), self.tail.last())
+        (self.tail.vote(), self.tail.last_on_disk())
     }
 
     async fn write(&self, write: Write) -> Result<(), StorageError> {

@@ -32,6 +32,8 @@ struct Known {
     bytes: u64,
     /// Entries up to this one are on the disk.
     written: Option<u64>,
+    /// The last of them, while it is the newest.
+    last_on_disk: Option<LogId>,
 }
 
 impl Tail {
@@ -51,6 +53,7 @@ impl Tail {
             bytes: sizes.iter().copied().map(u64::from).sum(),
             sizes,
             written: last.map(|last| last.index),
+            last_on_disk: last,
         };
         known.let_go();
         let on_disk = watch::Sender::new(last.map_or(0, |last| last.index + 1));
@@ -118,6 +121,8 @@ impl Tail {
     pub(super) fn written(&self, index: u64) {
         let mut known = self.known();
         known.written = known.written.max(Some(index));
+        let held = known.held.iter().rev().find(|entry| entry.log_id.index == index);
+        known.last_on_disk = held.map(|entry| entry.log_id).or(known.last_on_disk);
         known.let_go();
         drop(known);
         self.on_disk.send_if_modified(|below| {
@@ -125,6 +130,11 @@ impl Tail {
             *below = (*below).max(index + 1);
             is_more
         });
+    }
+
+    /// The last entry that is on the disk.
+    pub(super) fn last_on_disk(&self) -> Option<LogId> {
+        self.known().last_on_disk
     }
 
     /// Takes away the entries from `index` on.
@@ -144,7 +154,10 @@ impl Tail {
 
     /// The entries from `index` on are gone from the disk as well; those before it are there.
     pub(super) fn truncated(&self, index: u64) {
-        self.known().written = index.checked_sub(1);
+        let mut known = self.known();
+        known.written = index.checked_sub(1);
+        known.last_on_disk = known.last;
+        drop(known);
         self.on_disk.send_replace(index);
     }
 
@@ -163,6 +176,7 @@ impl Tail {
         if known.last < Some(upto) {
             known.last = Some(upto);
         }
+        known.last_on_disk = known.last_on_disk.max(Some(upto));
     }
 
     /// The entries from `first` that are held, up to `limit` bytes and at least one. If `first` is not held: none, and
