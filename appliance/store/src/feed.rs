@@ -9,7 +9,7 @@ use rusqlite::types::Value;
 use tokio::sync::watch;
 
 /// The newest changes that are kept for whoever is behind: so many rows.
-const KEPT_ROWS: usize = 50_000;
+const KEPT_ROWS: usize = 20_000;
 
 /// What happened to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

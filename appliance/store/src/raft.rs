@@ -97,10 +97,11 @@ pub(crate) type Membership = openraft::StoredMembership<HostId, Address>;
 pub(crate) type StorageError = openraft::StorageError<HostId>;
 pub(crate) type Metrics = openraft::RaftMetrics<HostId, Address>;
 
-/// The bytes of an entry's command, for limits on what goes together.
+/// The bytes an entry takes in memory, more or less: those of its command, and those around it.
 pub(crate) fn size(entry: &Entry) -> usize {
+    const AROUND: usize = 256;
     match &entry.payload {
-        openraft::EntryPayload::Normal(command) => command.size(),
-        _ => 0,
+        openraft::EntryPayload::Normal(command) => command.size() + AROUND,
+        _ => AROUND,
     }
 }
