@@ -12,6 +12,7 @@ mod peers;
 mod raft;
 mod recover;
 mod serve;
+mod shared;
 mod state;
 mod store;
 mod trouble;

@@ -15,8 +15,9 @@ use tokio::time::{sleep, timeout};
 use crate::{
     frame::Request,
     raft::{Address, Command, HostId, Metrics},
+    shared::Core,
     state::{self, Ask, Failure},
-    store::{Core, Member, Role, Status},
+    store::{Member, Role, Status},
     voters::{self, Standing},
 };
 

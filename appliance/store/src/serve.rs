@@ -13,8 +13,8 @@ use crate::{
     frame::{self, Introduction, Link, Refusal, Request, Response, Welcome},
     network::STALLED,
     raft::{Address, HostId, Snapshot, Vote},
+    shared::Core,
     state,
-    store::Core,
 };
 
 /// A link on which nothing is said for so long is given up.

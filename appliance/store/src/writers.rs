@@ -10,8 +10,8 @@ use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     raft::Command,
+    shared::Core,
     state::{Ask, Failure, Recorded, Writer},
-    store::Core,
 };
 
 /// So many writers go together at most.
