@@ -120,7 +120,18 @@ impl Host {
 
     async fn make_token(&self, session: &Secret, uses: u32) -> MadeJoinToken {
         let body = NewJoinToken { purpose: "a test".into(), hours: 1, uses };
-        self.client().call(&calls::make_join_token(&body).as_session(session)).await.unwrap()
+        let call = calls::make_join_token(&body).as_session(session);
+        let start = Instant::now();
+        loop {
+            // On a busy machine the role may move at any time; then the answer is to try again.
+            match self.client().call(&call).await {
+                Ok(made) => return made,
+                Err(CallError::Problem(problem)) if problem.code == ProblemCode::Unavailable => {}
+                Err(error) => panic!("{error}"),
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "no token could be made");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     async fn join(&self, session: &Secret, to: &Host, token: &Secret) -> Result<(), CallError> {
