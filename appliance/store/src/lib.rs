@@ -3,6 +3,7 @@
 //! What a writer does to rows is recorded on the leader, agreed on by the voters' logs, and applied to every host's
 //! database. A writer may use any SQL, the clock and chance; a reader reads its own host's database.
 
+mod elections;
 mod feed;
 mod frame;
 mod log;

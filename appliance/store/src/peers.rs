@@ -49,6 +49,8 @@ struct Known {
     /// Links are of one address and are not used after it has changed.
     address: Address,
     idle: Vec<Box<dyn Link>>,
+    /// Why it does not answer, if it does not.
+    unreachable: Option<String>,
     /// Only one link at a time is opened to a host.
     opening: Arc<tokio::sync::Mutex<()>>,
 }
@@ -169,9 +171,10 @@ impl Peers {
                 peers.give_back(host, &to, link);
                 return Ok(());
             }
-            let link = timeout(REACH, peers.open(host, &to))
-                .await
-                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+            let opened = timeout(REACH, peers.open(host, &to)).await;
+            let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            peers.tell(host, &to, opened.as_ref().err());
+            let link = opened?;
             peers.give_back(host, &to, link);
             io::Result::Ok(())
         });
@@ -201,6 +204,21 @@ impl Peers {
         if known.idle.len() < IDLE {
             known.idle.push(link);
         }
+    }
+
+    /// Says in the log when a host stops or begins to answer, and not in between.
+    fn tell(&self, host: HostId, address: &Address, error: Option<&io::Error>) {
+        let why = error.map(ToString::to_string);
+        let mut all = self.known();
+        let known = all.entry(host).or_default();
+        if known.unreachable == why {
+            return;
+        }
+        match &why {
+            Some(why) => log::warn!(host:%; "Host {host} at {address} does not answer: {why}"),
+            None => log::info!(host:%; "Host {host} at {address} answers"),
+        }
+        known.unreachable = why;
     }
 
     async fn open(&self, host: HostId, address: &Address) -> io::Result<Box<dyn Link>> {

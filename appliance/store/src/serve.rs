@@ -1,8 +1,17 @@
 //! Answering other hosts.
 
-use std::{fs::File, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use openraft::{SnapshotMeta, raft::SnapshotResponse};
+use openraft::{
+    SnapshotMeta,
+    raft::{AppendEntriesResponse, SnapshotResponse},
+};
 use rusqlite::Connection;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -69,12 +78,21 @@ async fn answer(
     let response = match request {
         Request::Append(request) if request.vote.leader_id.node_id != peer => return not_its_own(),
         Request::Append(request) => {
-            core.raft.append_entries(request).await.map(Response::Append).map_err(|e| e.to_string())
+            let answered = core.raft.append_entries(request).await;
+            if !matches!(answered, Ok(AppendEntriesResponse::HigherVote(_)) | Err(_)) {
+                *crate::lock(&core.led) = Instant::now();
+            }
+            answered.map(Response::Append).map_err(|error| error.to_string())
         }
         Request::Vote(request) if request.vote.leader_id.node_id != peer => return not_its_own(),
         Request::Vote(_) if !core.has_met_the_others() => Err("it has just started".into()),
         Request::Vote(request) => {
-            core.raft.vote(request).await.map(Response::Vote).map_err(|e| e.to_string())
+            let answered = core.raft.vote(request).await;
+            if matches!(&answered, Ok(vote) if vote.vote_granted) {
+                // Whoever has this host's vote gets the time to become the leader.
+                *crate::lock(&core.led) = Instant::now();
+            }
+            answered.map(Response::Vote).map_err(|error| error.to_string())
         }
         Request::Snapshot(vote, ..) if vote.leader_id.node_id != peer => return not_its_own(),
         Request::Snapshot(vote, meta, bytes) => {

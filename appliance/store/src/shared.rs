@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use openraft::ServerState;
@@ -41,6 +41,8 @@ pub(crate) struct Core {
     /// Only one change of members at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) met: AtomicBool,
+    /// When this host heard from a leader last.
+    pub(crate) led: Mutex<Instant>,
     /// Reasons not to stand for election.
     pub(crate) quiet: AtomicUsize,
 }
@@ -60,6 +62,13 @@ impl Core {
 
     pub(crate) fn address(&self, host: HostId) -> Option<Address> {
         self.metrics.borrow().membership_config.membership().get_node(&host).cloned()
+    }
+
+    /// Whether this host leads and does not have everything from before in its database yet.
+    pub(crate) fn is_settling(&self) -> bool {
+        let metrics = self.metrics.borrow();
+        metrics.state == ServerState::Leader
+            && metrics.last_applied.is_none_or(|applied| applied.leader_id.term != metrics.current_term)
     }
 
     /// The term in which this host may write now.
@@ -114,6 +123,14 @@ impl Core {
         is_news
     }
 
+    /// Whether this host may stand for election: it votes, it does not lead, and nothing keeps it quiet.
+    pub(crate) fn may_stand(&self) -> bool {
+        let metrics = self.metrics.borrow();
+        self.quiet.load(Ordering::Relaxed) == 0
+            && metrics.state != ServerState::Leader
+            && metrics.membership_config.voter_ids().any(|voter| voter == self.peers.me)
+    }
+
     /// Whether this host is the only one that votes.
     pub(crate) fn is_alone(&self) -> bool {
         only_voter(&self.metrics.borrow()) == Some(self.peers.me)
@@ -122,14 +139,11 @@ impl Core {
     /// Keeps this host from standing for election until the guard goes.
     pub(crate) fn quiet(self: &Arc<Self>) -> Quiet {
         self.quiet.fetch_add(1, Ordering::Relaxed);
-        self.raft.runtime_config().elect(false);
         Quiet(Arc::clone(self))
     }
 
     fn be_loud(&self) {
-        if self.quiet.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.raft.runtime_config().elect(true);
-        }
+        self.quiet.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// From now on this host neither votes nor stands for election.

@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    elections,
     feed::Watch,
     frame::Link,
     log::{Log, OpenError as LogError},
@@ -38,7 +39,8 @@ use crate::{
 /// A leader sends something to every host at least so often. It is also how long an answer may take, so it is well
 /// above what a disk needs to keep a write.
 const HEARTBEAT: Duration = Duration::from_millis(150);
-/// A host that has heard nothing for the longer of these, and a random time between both more, stands for election.
+/// The library only takes the longer of these, for how long a host keeps faith with a leader it has heard. When a host
+/// stands for election is decided in `elections`.
 const ELECTION: [Duration; 2] = [Duration::from_millis(400), LEASE];
 /// Writers that wait for their turn.
 const WAITING: usize = 4096;
@@ -218,6 +220,7 @@ impl Store {
             moving: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
             met: AtomicBool::new(false),
+            led: Mutex::new(Instant::now()),
             quiet: AtomicUsize::new(1),
         });
         let (asked, waiting) = mpsc::channel(WAITING);
@@ -225,6 +228,7 @@ impl Store {
         tasks.spawn(writers::write(Arc::clone(&core), waiting));
         tasks.spawn(members::introduce(Arc::clone(&core)));
         tasks.spawn(members::tend(Arc::clone(&core)));
+        tasks.spawn(elections::stand(Arc::clone(&core)));
         tasks.spawn(members::follow_leadership(Arc::clone(&core)));
         Ok(Self { core, asked, tasks, _lock: lock })
     }

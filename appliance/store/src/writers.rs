@@ -18,6 +18,8 @@ use crate::{
 const TOGETHER: usize = 128;
 /// How long a writer is kept waiting for the other hosts.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// So many times five milliseconds is waited for a new leader to settle.
+const SETTLING: usize = 200;
 
 pub(crate) async fn write(core: Arc<Core>, mut asked: mpsc::Receiver<Box<dyn Writer>>) {
     let mut waiting: VecDeque<Box<dyn Writer>> = VecDeque::new();
@@ -34,6 +36,7 @@ pub(crate) async fn write(core: Arc<Core>, mut asked: mpsc::Receiver<Box<dyn Wri
         while core.moving.load(Ordering::Acquire) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        wait_until_settled(&core).await;
         let term = match core.may_write() {
             Ok(term) => term,
             Err(failure) => {
@@ -51,6 +54,16 @@ pub(crate) async fn write(core: Arc<Core>, mut asked: mpsc::Receiver<Box<dyn Wri
         let done = std::mem::take(&mut recorded.recording.done);
         let outcome = replicate(&core, recorded).await;
         done.into_iter().for_each(|writer| writer.finish(outcome.clone()));
+    }
+}
+
+/// A host that has just become the leader needs a moment until it has everything in its database.
+async fn wait_until_settled(core: &Core) {
+    for _ in 0..SETTLING {
+        if !core.is_settling() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
