@@ -294,10 +294,22 @@ fn failure(error: RaftError<HostId, ClientWriteError<HostId, Address>>) -> Failu
     }
 }
 
+/// The hosts whose votes count already. While the voters change, a loss is borne only by those who vote before and
+/// after; whoever is told of more believes the cluster safer than it is.
+fn settled_voters(metrics: &Metrics) -> BTreeSet<HostId> {
+    let membership = &metrics.membership_config;
+    if metrics.last_applied < *membership.log_id() {
+        return metrics.current_leader.into_iter().collect();
+    }
+    let configs = membership.membership().get_joint_config();
+    let first = configs.first().cloned().unwrap_or_default();
+    first.into_iter().filter(|host| configs.iter().all(|config| config.contains(host))).collect()
+}
+
 pub(crate) fn status(core: &Core) -> Status {
     let metrics = core.metrics.borrow().clone();
     let membership = metrics.membership_config.membership();
-    let voters: BTreeSet<_> = membership.voter_ids().collect();
+    let voters = settled_voters(&metrics);
     let me = core.peers.me;
     let role = |host: HostId| match host {
         host if metrics.current_leader == Some(host) => Role::Leader,
