@@ -16,7 +16,7 @@ use crate::{
     frame::Request,
     raft::{Address, Command, HostId, Metrics},
     shared::Core,
-    state::{self, Ask, Failure},
+    state::{Ask, Failure},
     store::{Member, Role, Status},
     voters::{self, Standing},
 };
@@ -168,8 +168,7 @@ fn plan(core: &Core, metrics: &Metrics, without: Option<HostId>) -> BTreeSet<Hos
 
 /// Proposes the next step of the schema when every host knows it and it has been seen to run here.
 async fn tend_schema(core: &Core) -> Result<(), Failure> {
-    let Some(position) = core.state.ask(Ask::Position).await else { return Ok(()) };
-    let to = position.schema + 1;
+    let to = core.state.schema() + 1;
     let membership = Arc::clone(&core.metrics.borrow().membership_config);
     let all_know = || membership.membership().nodes().all(|(host, _)| core.peers.knows(*host) >= Some(to));
     if to > core.knows() || !all_know() {
@@ -193,7 +192,7 @@ pub(crate) async fn add(core: &Core, host: HostId, address: Address) -> Result<(
     {
         return Err(Failure::NotWritten(format!("host {other} has the address {address} already")));
     }
-    let schema = core.state.ask(Ask::Position).await.map_or(0, |position| position.schema);
+    let schema = core.state.schema();
     let reached = core.peers.ask(host, &address, &Request::Ping).await;
     reached
         .map_err(|error| Failure::NotWritten(format!("the host does not answer at {address}: {error}")))?;
@@ -341,7 +340,7 @@ pub(crate) fn status(core: &Core) -> Status {
         term: metrics.current_term,
         last: metrics.last_log_index.unwrap_or_default(),
         applied: metrics.last_applied.map_or(0, |applied| applied.index),
-        schema: core.state.readers.read(state::read_position).map_or(0, |position| position.schema),
+        schema: core.state.schema(),
         members: members.collect(),
         writable,
         trouble: core.trouble.sentences(),

@@ -9,7 +9,11 @@ mod schema;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
 };
 
 use openraft::EntryPayload;
@@ -71,7 +75,6 @@ struct Flight {
 pub(crate) enum Ask {
     /// Lets writers work, for the leader of this term.
     Record(u64, Vec<Box<dyn Writer>>, oneshot::Sender<Recorded>),
-    Position(oneshot::Sender<Position>),
     TryStep(u32, oneshot::Sender<Result<(), String>>),
     Apply(Vec<Entry>, oneshot::Sender<Result<Vec<Applied>, ApplyError>>),
     /// Puts everything applied on the disk, and tells how far that is.
@@ -86,6 +89,8 @@ pub(crate) struct State {
     asks: mpsc::Sender<Ask>,
     pub(crate) readers: Arc<Readers>,
     pub(crate) feed: Arc<Feed>,
+    /// The step of the schema, for whoever must not wait for the disk.
+    schema: Arc<AtomicU32>,
     folder: PathBuf,
 }
 
@@ -106,6 +111,7 @@ impl State {
         keep(&applier, &position)?;
         let feed = Arc::new(Feed::new(position.index()));
         let readers = Arc::new(Readers::new(path));
+        let schema = Arc::new(AtomicU32::new(position.schema));
         let thread = Thread {
             folder: folder.to_owned(),
             number,
@@ -116,6 +122,7 @@ impl State {
             position: position.clone(),
             feed: Arc::clone(&feed),
             readers: Arc::clone(&readers),
+            schema: Arc::clone(&schema),
             log,
             trouble,
             flight: None,
@@ -125,13 +132,18 @@ impl State {
             .name("store state".into())
             .spawn(move || thread.answer(&asked))
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        Ok((Self { asks, readers, feed, folder: folder.to_owned() }, position))
+        Ok((Self { asks, readers, feed, schema, folder: folder.to_owned() }, position))
     }
 
     pub(crate) async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
         let (answer, wait) = oneshot::channel();
         self.asks.send(ask(answer)).ok()?;
         wait.await.ok()
+    }
+
+    /// The step of the schema.
+    pub(crate) fn schema(&self) -> u32 {
+        self.schema.load(Ordering::Relaxed)
     }
 
     /// The bytes of the database's file.
@@ -225,6 +237,7 @@ struct Thread {
     position: Position,
     feed: Arc<Feed>,
     readers: Arc<Readers>,
+    schema: Arc<AtomicU32>,
     log: Log,
     trouble: Arc<Trouble>,
     flight: Option<Flight>,
@@ -236,7 +249,6 @@ impl Thread {
         while let Ok(ask) = asked.recv() {
             match ask {
                 Ask::Record(term, writers, answer) => drop(answer.send(self.record(term, writers))),
-                Ask::Position(answer) => drop(answer.send(self.position.clone())),
                 Ask::TryStep(to, answer) => drop(answer.send(self.try_step(to))),
                 Ask::Apply(entries, answer) => drop(answer.send(self.apply_or_say(&entries))),
                 Ask::Keep(answer) => drop(answer.send(self.keep())),
@@ -360,7 +372,7 @@ impl Thread {
         }
         write_position(&transaction, &position)?;
         transaction.commit()?;
-        self.position = position;
+        self.go_to(position);
         if schema_changed {
             self.feed.resync(self.position.index());
         } else {
@@ -368,6 +380,11 @@ impl Thread {
         }
         self.tell_outcome(entries, &done);
         Ok(done)
+    }
+
+    fn go_to(&mut self, position: Position) {
+        self.schema.store(position.schema, Ordering::Relaxed);
+        self.position = position;
     }
 
     fn keep(&mut self) -> Result<Position, ApplyError> {
@@ -388,7 +405,7 @@ impl Thread {
         self.recorder = recorder;
         self.applier = applier;
         self.tables = apply::Tables::default();
-        self.position = position;
+        self.go_to(position);
         self.number = number;
         self.flight = None;
         self.readers.replace(path);
