@@ -24,6 +24,8 @@ const LONGEST: Duration = Duration::from_secs(12 * 60 * 60);
 const NOTED: Duration = Duration::from_secs(5 * 60);
 /// Beyond this the one idle for longest makes room.
 const MOST: i64 = 1000;
+/// The same for those that only this host knows.
+const MOST_HERE: usize = 1000;
 
 /// What is kept of a token.
 pub(crate) type TokenHash = [u8; 32];
@@ -127,6 +129,12 @@ impl Here {
         let mut open = lock(&self.0);
         open.retain(|_, session| session.is_alive(now));
         let must_change_password = account.first_password.is_some();
+        while open.len() >= MOST_HERE
+            && let Some(idlest) =
+                open.iter().min_by_key(|(_, session)| session.used_at).map(|(token, _)| *token)
+        {
+            open.remove(&idlest);
+        }
         let username = account.username.clone();
         open.insert(token, Open { username, must_change_password, opened_at: now, used_at: now });
     }
@@ -151,4 +159,64 @@ impl Here {
 /// The answer when there is no randomness.
 pub(crate) fn no_randomness() -> Problem {
     Problem::new(quantix_api::ProblemCode::Unavailable, "The system has no randomness to give. Try again.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::tables;
+
+    fn account(connection: &Connection) -> Account {
+        let account = Account { username: "admin".into(), password_hash: "one".into(), first_password: None };
+        account.keep_new(connection).unwrap();
+        account
+    }
+
+    #[test]
+    fn a_session_ends_when_it_is_idle_or_old() {
+        let (connection, start) = (tables(), 1_000_000);
+        let (token, other) = (hash("one"), hash("other"));
+        let account = account(&connection);
+        open(&connection, &account, &token, start).unwrap();
+        let idle = IDLE.as_secs();
+        assert_eq!(find(&connection, &token, start + idle / 2).unwrap().unwrap().username, "admin");
+        assert!(find(&connection, &token, start + idle).unwrap().is_none());
+        open(&connection, &account, &other, start).unwrap();
+        let mut now = start;
+        while now < start + LONGEST.as_secs() - idle / 2 {
+            now += idle / 2;
+            note(&connection, &other, now).unwrap();
+        }
+        assert!(find(&connection, &other, start + LONGEST.as_secs()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_changed_password_ends_the_other_sessions_only() {
+        let (connection, now) = (tables(), 1_000_000);
+        let (kept, other) = (hash("kept"), hash("other"));
+        let account = account(&connection);
+        open(&connection, &account, &kept, now).unwrap();
+        open(&connection, &account, &other, now).unwrap();
+        account.change_password(&connection, "two", &kept).unwrap();
+        assert!(find(&connection, &kept, now).unwrap().is_some());
+        assert!(find(&connection, &other, now).unwrap().is_none());
+        // Whoever proved the old password comes too late.
+        assert!(open(&connection, &account, &other, now).is_err());
+        assert!(account.change_password(&connection, "three", &kept).is_err());
+    }
+
+    #[test]
+    fn there_are_never_more_than_the_most() {
+        let (connection, now) = (tables(), 1_000_000);
+        let account = account(&connection);
+        let here = Here::default();
+        for number in 0..MOST + 10 {
+            let token = hash(&number.to_string());
+            open(&connection, &account, &token, now).unwrap();
+            here.open(&account, token, now);
+        }
+        let kept: i64 = connection.query_row("SELECT count(*) FROM session", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, MOST);
+        assert_eq!(lock(&here.0).len(), MOST_HERE);
+    }
 }

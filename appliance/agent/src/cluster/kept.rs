@@ -225,8 +225,8 @@ pub(crate) struct Line {
 
 /// Writes a line into the audit log.
 pub(crate) fn note(connection: &Connection, line: &Line) -> Result<(), Refused> {
-    let oldest: Option<i64> = connection.query_row("SELECT max(id) FROM audit", [], |row| row.get(0))?;
-    let next = oldest.unwrap_or_default() + 1;
+    let newest: Option<i64> = connection.query_row("SELECT max(id) FROM audit", [], |row| row.get(0))?;
+    let next = newest.unwrap_or_default() + 1;
     connection.execute(
         "INSERT INTO audit (id, at, actor, address, action, object, outcome) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![next, line.at, line.actor, line.address, line.action, line.object, line.outcome],

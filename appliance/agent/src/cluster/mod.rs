@@ -402,6 +402,14 @@ fn not_written(store: &Store, failure: &Failure) -> Problem {
     Problem::new(ProblemCode::Unavailable, sentence).retry_after(2)
 }
 
+/// The tables, empty, for tests of what is in them.
+#[cfg(test)]
+pub(crate) fn tables() -> Connection {
+    let connection = Connection::open_in_memory().unwrap();
+    schema::SCHEMA.iter().for_each(|step| connection.execute_batch(step.sql).unwrap());
+    connection
+}
+
 /// Signs a host's key, for some years from now.
 fn sign(authority: &authority::Authority, request: &str, host: HostId, now: u64) -> Result<String, Problem> {
     let year = jiff::Timestamp::from_second(i64::try_from(now).unwrap_or_default())
