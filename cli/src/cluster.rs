@@ -93,7 +93,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
             done(output, "The host starts again as a member. Then sign in with a password of the cluster.")
         }
         Command::Leave { confirm } => {
-            let name = this(&session.call(calls::cluster()).await?);
+            let name = session.call(calls::cluster()).await?.this_name().to_owned();
             confirmed(
                 &name,
                 confirm,
@@ -125,7 +125,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
             done(output, "Saved.")
         }
         Command::Recover { confirm } => {
-            let name = this(&session.call(calls::cluster()).await?);
+            let name = session.call(calls::cluster()).await?.this_name().to_owned();
             confirmed(
                 &name,
                 confirm,
@@ -232,11 +232,6 @@ async fn tokens(session: &Session, token: Token, output: Output) -> Result<(), F
         }
     }
     Ok(())
-}
-
-fn this(cluster: &Cluster) -> String {
-    let this = cluster.hosts.iter().find(|host| host.id == cluster.this_host);
-    this.map_or_else(|| cluster.this_host.clone(), |host| host.name.clone())
 }
 
 fn find<'a>(cluster: &'a Cluster, wanted: &str) -> Result<&'a ClusterHost, Failure> {

@@ -2,8 +2,7 @@
 
 use askama::Template;
 use axum::{
-    Form,
-    extract::{Extension, Path, State, rejection::FormRejection},
+    extract::{Extension, Path, State},
     response::{IntoResponse, Redirect, Response},
 };
 use jiff::Timestamp;
@@ -14,8 +13,8 @@ use quantix_api::{
 use serde::Deserialize;
 
 use crate::{
-    problem::{Page, draw},
-    session::{Visitor, to_sign_in, turned_away},
+    problem::{Filled, Page, draw},
+    session::{SignedIn, turned_away},
     web::{ClientAddress, Web},
     words,
 };
@@ -50,11 +49,6 @@ impl ClusterPage {
     /// Whether something is about to change by itself.
     fn is_moving(&self) -> bool {
         !self.cluster.writable || self.cluster.hosts.iter().any(|host| host.role == HostRole::Joining)
-    }
-
-    fn this_name(&self) -> &str {
-        let this = self.cluster.hosts.iter().find(|host| host.id == self.cluster.this_host);
-        this.map_or("this host", |host| host.name.as_str())
     }
 
     /// A host that led and hears too few others has the role no longer.
@@ -161,9 +155,8 @@ impl ClusterPage {
 }
 
 /// `GET /cluster`
-pub(crate) async fn page(State(web): State<Web>, visitor: Visitor) -> Response {
-    let Some(token) = visitor.token() else { return to_sign_in() };
-    show(&web, token, None).await
+pub(crate) async fn page(State(web): State<Web>, SignedIn(token): SignedIn) -> Response {
+    show(&web, &token, None).await
 }
 
 async fn show(web: &Web, token: &Secret, problem: Option<Problem>) -> Response {
@@ -202,21 +195,12 @@ impl Here for AddPage {}
 
 impl AddPage {
     fn error(&self, field: &str) -> Option<&str> {
-        error_of(self.problem.as_ref(), field)
+        self.problem.as_ref()?.about(field)
     }
-}
-
-/// The sentence for a field, if the problem is about it; the one without a field stands above the form.
-fn error_of<'a>(problem: Option<&'a Problem>, field: &str) -> Option<&'a str> {
-    let problem = problem?;
-    (problem.field.as_deref().unwrap_or_default() == field).then_some(problem.detail.as_str())
 }
 
 /// `GET /cluster/add`
-pub(crate) async fn add_page(visitor: Visitor) -> Response {
-    if visitor.token().is_none() {
-        return to_sign_in();
-    }
+pub(crate) async fn add_page(_: SignedIn) -> Response {
     draw(&AddPage { purpose: String::new(), hours: 24, uses: 1, problem: None })
 }
 
@@ -232,15 +216,10 @@ impl Here for MadePage {}
 pub(crate) async fn make_token(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    visitor: Visitor,
-    form: Result<Form<NewJoinToken>, FormRejection>,
+    SignedIn(token): SignedIn,
+    Filled(body): Filled<NewJoinToken>,
 ) -> Response {
-    let Some(token) = visitor.token() else { return to_sign_in() };
-    let Form(body) = match form {
-        Ok(form) => form,
-        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
-    };
-    match web.agent.call(&calls::make_join_token(&body).as_session(token).for_client(client.0)).await {
+    match web.agent.call(&calls::make_join_token(&body).as_session(&token).for_client(client.0)).await {
         Ok(made) => draw(&MadePage { made }),
         Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
             let status = problem.code.status();
@@ -255,13 +234,12 @@ pub(crate) async fn make_token(
 pub(crate) async fn revoke_token(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    visitor: Visitor,
+    SignedIn(token): SignedIn,
     Path(id): Path<String>,
 ) -> Response {
-    let Some(token) = visitor.token() else { return to_sign_in() };
     let Some(id) = plain_id(&id) else { return Page::not_found().into_response() };
-    let done = web.agent.call(&calls::revoke_join_token(id).as_session(token).for_client(client.0)).await;
-    back(&web, token, done).await
+    let done = web.agent.call(&calls::revoke_join_token(id).as_session(&token).for_client(client.0)).await;
+    back(&web, &token, done).await
 }
 
 /// An id as the agent gives them: what a person wrote into the address does not become a part of the agent's.
@@ -273,16 +251,11 @@ fn plain_id(id: &str) -> Option<&str> {
 pub(crate) async fn move_lead(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    visitor: Visitor,
-    form: Result<Form<MoveLead>, FormRejection>,
+    SignedIn(token): SignedIn,
+    Filled(body): Filled<MoveLead>,
 ) -> Response {
-    let Some(token) = visitor.token() else { return to_sign_in() };
-    let Form(body) = match form {
-        Ok(form) => form,
-        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
-    };
-    let done = web.agent.call(&calls::move_lead(&body).as_session(token).for_client(client.0)).await;
-    back(&web, token, done).await
+    let done = web.agent.call(&calls::move_lead(&body).as_session(&token).for_client(client.0)).await;
+    back(&web, &token, done).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -294,18 +267,13 @@ pub(crate) struct VotersForm {
 pub(crate) async fn set_voters(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    visitor: Visitor,
-    form: Result<Form<VotersForm>, FormRejection>,
+    SignedIn(token): SignedIn,
+    Filled(form): Filled<VotersForm>,
 ) -> Response {
-    let Some(token) = visitor.token() else { return to_sign_in() };
-    let Form(form) = match form {
-        Ok(form) => form,
-        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
-    };
     // What is no number is none that can be wanted, and the agent says so.
     let wanted = if form.wanted.is_empty() { None } else { Some(form.wanted.parse().unwrap_or_default()) };
-    let call = calls::set_voters(&SetVoters { wanted }).as_session(token).for_client(client.0);
-    back(&web, token, web.agent.call(&call).await).await
+    let call = calls::set_voters(&SetVoters { wanted }).as_session(&token).for_client(client.0);
+    back(&web, &token, web.agent.call(&call).await).await
 }
 
 #[derive(Debug, Template)]
@@ -319,15 +287,12 @@ impl Here for JoinPage {}
 
 impl JoinPage {
     fn error(&self, field: &str) -> Option<&str> {
-        error_of(self.problem.as_ref(), field)
+        self.problem.as_ref()?.about(field)
     }
 }
 
 /// `GET /cluster/join`
-pub(crate) async fn join_page(visitor: Visitor) -> Response {
-    if visitor.token().is_none() {
-        return to_sign_in();
-    }
+pub(crate) async fn join_page(_: SignedIn) -> Response {
     draw(&JoinPage { address: String::new(), problem: None })
 }
 
@@ -342,15 +307,10 @@ struct StartingPage {
 pub(crate) async fn join(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    visitor: Visitor,
-    form: Result<Form<JoinCluster>, FormRejection>,
+    SignedIn(token): SignedIn,
+    Filled(body): Filled<JoinCluster>,
 ) -> Response {
-    let Some(token) = visitor.token() else { return to_sign_in() };
-    let Form(body) = match form {
-        Ok(form) => form,
-        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
-    };
-    match web.agent.call(&calls::join(&body).as_session(token).for_client(client.0)).await {
+    match web.agent.call(&calls::join(&body).as_session(&token).for_client(client.0)).await {
         Ok(()) => draw(&StartingPage {
             title: "This host joins",
             sentence: "It starts again as a member and gets the cluster’s data. Then sign in with a password of the cluster.",
@@ -385,11 +345,10 @@ pub(crate) struct ConfirmForm {
 /// `GET /cluster/hosts/{id}/remove`
 pub(crate) async fn remove_page(
     State(web): State<Web>,
-    visitor: Visitor,
+    SignedIn(token): SignedIn,
     Path(id): Path<String>,
 ) -> Response {
-    let Some(token) = visitor.token() else { return to_sign_in() };
-    confirm_removal(&web, token, &id, None).await
+    confirm_removal(&web, &token, &id, None).await
 }
 
 async fn confirm_removal(web: &Web, token: &Secret, id: &str, problem: Option<Problem>) -> Response {
@@ -420,30 +379,24 @@ async fn confirm_removal(web: &Web, token: &Secret, id: &str, problem: Option<Pr
 pub(crate) async fn remove(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    visitor: Visitor,
+    SignedIn(token): SignedIn,
     Path(id): Path<String>,
-    form: Result<Form<ConfirmForm>, FormRejection>,
+    Filled(form): Filled<ConfirmForm>,
 ) -> Response {
-    let Some(token) = visitor.token() else { return to_sign_in() };
-    let Form(form) = match form {
-        Ok(form) => form,
-        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
-    };
     let Some(id) = plain_id(&id) else { return Page::not_found().into_response() };
     let body = RemoveHost { name: form.name.trim().to_owned() };
-    match web.agent.call(&calls::remove_host(id, &body).as_session(token).for_client(client.0)).await {
+    match web.agent.call(&calls::remove_host(id, &body).as_session(&token).for_client(client.0)).await {
         Ok(()) => Redirect::to("/cluster").into_response(),
         Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
-            confirm_removal(&web, token, id, Some(problem)).await
+            confirm_removal(&web, &token, id, Some(problem)).await
         }
         Err(error) => turned_away(&error),
     }
 }
 
 /// `GET /cluster/recover`
-pub(crate) async fn recover_page(State(web): State<Web>, visitor: Visitor) -> Response {
-    let Some(token) = visitor.token() else { return to_sign_in() };
-    confirm_recovery(&web, token, None).await
+pub(crate) async fn recover_page(State(web): State<Web>, SignedIn(token): SignedIn) -> Response {
+    confirm_recovery(&web, &token, None).await
 }
 
 async fn confirm_recovery(web: &Web, token: &Secret, problem: Option<Problem>) -> Response {
@@ -451,8 +404,7 @@ async fn confirm_recovery(web: &Web, token: &Secret, problem: Option<Problem>) -
         Ok(cluster) => cluster,
         Err(error) => return turned_away(&error),
     };
-    let this = cluster.hosts.iter().find(|host| host.id == cluster.this_host);
-    let name = this.map_or_else(|| cluster.this_host.clone(), |host| host.name.clone());
+    let name = cluster.this_name().to_owned();
     let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
     let page = ConfirmPage {
         title: format!("Go on with {name} alone"),
@@ -474,31 +426,25 @@ async fn confirm_recovery(web: &Web, token: &Secret, problem: Option<Problem>) -
 pub(crate) async fn recover(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    visitor: Visitor,
-    form: Result<Form<ConfirmForm>, FormRejection>,
+    SignedIn(token): SignedIn,
+    Filled(form): Filled<ConfirmForm>,
 ) -> Response {
-    let Some(token) = visitor.token() else { return to_sign_in() };
-    let Form(form) = match form {
-        Ok(form) => form,
-        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
-    };
     let body = RemoveHost { name: form.name.trim().to_owned() };
-    match web.agent.call(&calls::recover(&body).as_session(token).for_client(client.0)).await {
+    match web.agent.call(&calls::recover(&body).as_session(&token).for_client(client.0)).await {
         Ok(()) => draw(&StartingPage {
             title: "This host goes on alone",
             sentence: "It starts again with all the data it has. Then sign in as before.",
         }),
         Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
-            confirm_recovery(&web, token, Some(problem)).await
+            confirm_recovery(&web, &token, Some(problem)).await
         }
         Err(error) => turned_away(&error),
     }
 }
 
 /// `GET /cluster/leave`
-pub(crate) async fn leave_page(State(web): State<Web>, visitor: Visitor) -> Response {
-    let Some(token) = visitor.token() else { return to_sign_in() };
-    confirm_leaving(&web, token, None).await
+pub(crate) async fn leave_page(State(web): State<Web>, SignedIn(token): SignedIn) -> Response {
+    confirm_leaving(&web, &token, None).await
 }
 
 async fn confirm_leaving(web: &Web, token: &Secret, problem: Option<Problem>) -> Response {
@@ -506,8 +452,7 @@ async fn confirm_leaving(web: &Web, token: &Secret, problem: Option<Problem>) ->
         Ok(cluster) => cluster,
         Err(error) => return turned_away(&error),
     };
-    let this = cluster.hosts.iter().find(|host| host.id == cluster.this_host);
-    let name = this.map_or_else(|| cluster.this_host.clone(), |host| host.name.clone());
+    let name = cluster.this_name().to_owned();
     let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
     let page = ConfirmPage {
         title: format!("Let {name} leave the cluster"),
@@ -528,31 +473,25 @@ async fn confirm_leaving(web: &Web, token: &Secret, problem: Option<Problem>) ->
 pub(crate) async fn leave(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    visitor: Visitor,
-    form: Result<Form<ConfirmForm>, FormRejection>,
+    SignedIn(token): SignedIn,
+    Filled(form): Filled<ConfirmForm>,
 ) -> Response {
-    let Some(token) = visitor.token() else { return to_sign_in() };
-    let Form(form) = match form {
-        Ok(form) => form,
-        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
-    };
-    let cluster = match web.agent.call(&calls::cluster().as_session(token)).await {
+    let cluster = match web.agent.call(&calls::cluster().as_session(&token)).await {
         Ok(cluster) => cluster,
         Err(error) => return turned_away(&error),
     };
-    let this = cluster.hosts.iter().find(|host| host.id == cluster.this_host);
-    if this.is_some_and(|host| host.name != form.name.trim()) {
+    if cluster.this_name() != form.name.trim() {
         let problem =
             Problem::new(ProblemCode::Invalid, "This is not the name of this host.").in_field("name");
-        return confirm_leaving(&web, token, Some(problem)).await;
+        return confirm_leaving(&web, &token, Some(problem)).await;
     }
-    match web.agent.call(&calls::leave().as_session(token).for_client(client.0)).await {
+    match web.agent.call(&calls::leave().as_session(&token).for_client(client.0)).await {
         Ok(()) => draw(&StartingPage {
             title: "This host has left",
             sentence: "It starts again as a cluster of its own. Its first password is on its screen.",
         }),
         Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
-            confirm_leaving(&web, token, Some(problem)).await
+            confirm_leaving(&web, &token, Some(problem)).await
         }
         Err(error) => turned_away(&error),
     }

@@ -2,11 +2,13 @@
 
 use askama::Template;
 use axum::{
-    Json,
+    Form, Json,
+    extract::{FromRequest, Request, rejection::FormRejection},
     http::{HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
 use quantix_api::{CallError, Problem, ProblemCode};
+use serde::de::DeserializeOwned;
 
 /// A page that says what happened.
 #[derive(Debug, Template)]
@@ -89,6 +91,21 @@ impl IntoResponse for Page {
         // For the last layer, which knows whether a program asked.
         response.extensions_mut().insert(What(self.what));
         response
+    }
+}
+
+/// A form as it was filled in; one that cannot be read gets a page that says so.
+#[derive(Debug)]
+pub(crate) struct Filled<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Filled<T> {
+    type Rejection = Page;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Page> {
+        let Form(form) = Form::from_request(request, state)
+            .await
+            .map_err(|rejection: FormRejection| Page::bad_form(rejection.status()))?;
+        Ok(Self(form))
     }
 }
 

@@ -3,8 +3,7 @@
 
 use askama::Template;
 use axum::{
-    Form,
-    extract::{Extension, FromRequestParts, RawQuery, State, rejection::FormRejection},
+    extract::{Extension, FromRequestParts, RawQuery, State},
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
@@ -12,7 +11,7 @@ use quantix_api::{CallError, ChangePassword, Problem, ProblemCode, Secret, SignI
 use serde::Deserialize;
 
 use crate::{
-    problem::{Page, draw},
+    problem::{Filled, Page, draw},
     web::{ClientAddress, Web},
 };
 
@@ -35,6 +34,18 @@ impl Visitor {
     /// The token, if there is one.
     pub(crate) fn token(&self) -> Option<&Secret> {
         self.0.as_ref()
+    }
+}
+
+/// The token of somebody who has one; whoever has none is shown the way to sign in before anything else is looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct SignedIn(pub(crate) Secret);
+
+impl<S: Sync> FromRequestParts<S> for SignedIn {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+        token(&parts.headers).map(|token| Self(Secret::new(token))).ok_or_else(to_sign_in)
     }
 }
 
@@ -81,12 +92,8 @@ pub(crate) struct SignInForm {
 pub(crate) async fn sign_in(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    form: Result<Form<SignInForm>, FormRejection>,
+    Filled(form): Filled<SignInForm>,
 ) -> Response {
-    let Form(form) = match form {
-        Ok(form) => form,
-        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
-    };
     let body = SignIn { username: form.username.trim().to_owned(), password: form.password };
     match web.agent.call(&calls::sign_in(&body).for_client(client.0)).await {
         Ok(session) => {
@@ -130,10 +137,9 @@ struct PasswordPage {
 }
 
 impl PasswordPage {
-    /// The sentence for a field, if the problem is about it; the one without a field stands above the form.
+    /// The sentence for a field; the one without a field stands above the form.
     fn error(&self, field: &str) -> Option<&str> {
-        let problem = self.problem.as_ref()?;
-        (problem.field.as_deref().unwrap_or_default() == field).then_some(problem.detail.as_str())
+        self.problem.as_ref()?.about(field)
     }
 }
 
@@ -167,12 +173,8 @@ pub(crate) async fn change_password(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
     visitor: Visitor,
-    form: Result<Form<PasswordForm>, FormRejection>,
+    Filled(form): Filled<PasswordForm>,
 ) -> Response {
-    let Form(form) = match form {
-        Ok(form) => form,
-        Err(rejection) => return Page::bad_form(rejection.status()).into_response(),
-    };
     let Some(token) = visitor.token() else { return to_sign_in() };
     let changed = if form.new == form.again {
         let body = ChangePassword { current: form.current, new: form.new };

@@ -32,6 +32,14 @@ pub struct Cluster {
     pub trouble: Vec<String>,
 }
 
+impl Cluster {
+    /// The name of the host that answers.
+    pub fn this_name(&self) -> &str {
+        let this = self.hosts.iter().find(|host| host.id == self.this_host);
+        this.map_or(&self.this_host, |host| &host.name)
+    }
+}
+
 /// A host of the cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClusterHost {

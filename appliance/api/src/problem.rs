@@ -94,6 +94,11 @@ impl Problem {
         self
     }
 
+    /// The sentence for a field, if the problem is about it; for no field, if it is about none.
+    pub fn about(&self, field: &str) -> Option<&str> {
+        (self.field.as_deref().unwrap_or_default() == field).then_some(self.detail.as_str())
+    }
+
     /// Says how long to wait.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
