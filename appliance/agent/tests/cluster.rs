@@ -4,6 +4,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     process::{Child, Command},
     sync::{
         Arc, Mutex,
@@ -75,6 +76,16 @@ impl Host {
     fn start_again(&mut self) {
         self.up.store(true, Ordering::Relaxed);
         self.keeper = Some(self.keep());
+    }
+
+    /// The files of its database, without the log.
+    fn database(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let folder = std::fs::read_dir(self.dir.path().join("state/cluster/store")).unwrap();
+        let paths = folder.map(|file| file.unwrap().path());
+        let is_of_it = |path: &PathBuf| {
+            !["log", "lock"].iter().any(|of| path.file_name().unwrap().to_str().unwrap().starts_with(of))
+        };
+        paths.filter(is_of_it).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
     }
 
     fn client(&self) -> AgentClient {
@@ -224,6 +235,42 @@ async fn three_hosts_join_and_any_of_them_answers() {
     until("the first has caught up", async || {
         let Ok(now) = hosts[0].cluster(&again).await else { return false };
         hosts[1].cluster(&again).await.is_ok_and(|other| other.applied_index == now.applied_index)
+    })
+    .await;
+}
+
+/// A power cut leaves the log whole; the database may be as it was when the other hosts were not there yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_has_forgotten_the_others_lets_them_in_again() {
+    let mut hosts: Vec<_> = ["qx-0", "qx-1", "qx-2"].into_iter().map(Host::start).collect();
+    let session = hosts[0].settled().await;
+    let made = hosts[0].make_token(&session, 10).await;
+    hosts[0].kill();
+    let earlier = hosts[0].database();
+    hosts[0].start_again();
+    hosts[0].ready().await;
+    for number in [1, 2] {
+        let own = hosts[number].settled().await;
+        hosts[number].join(&own, &hosts[0], &made.token).await.unwrap();
+    }
+    until("three vote", async || {
+        let Ok(cluster) = hosts[1].cluster(&session).await else { return false };
+        count(&cluster, |role| matches!(role, HostRole::Leader | HostRole::Voter)) == 3
+    })
+    .await;
+    hosts[0].kill();
+    for (path, _) in hosts[0].database() {
+        std::fs::remove_file(path).unwrap();
+    }
+    for (path, bytes) in earlier {
+        std::fs::write(path, bytes).unwrap();
+    }
+    hosts[1].make_token(&session, 1).await;
+    hosts[0].start_again();
+    hosts[0].ready().await;
+    until("it has caught up", async || {
+        let Ok(now) = hosts[0].cluster(&session).await else { return false };
+        now.hosts.len() == 3 && now.hosts.iter().all(|host| host.lag == Some(0))
     })
     .await;
 }

@@ -71,11 +71,28 @@ pub(crate) fn hosts(connection: &Connection) -> rusqlite::Result<Vec<KeptHost>> 
         .collect()
 }
 
-/// Whether a host of this id has this key.
-pub(super) fn is_host(connection: &Connection, host: HostId, key_hash: &[u8]) -> rusqlite::Result<bool> {
-    connection
+/// What the table of hosts knows of one who shows a key with the authority's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It is a host of the cluster.
+    Member,
+    /// It was one, and was removed.
+    Removed,
+    /// Nothing; it may have been let in after what is known here.
+    NotYet,
+}
+
+/// What is known of a host of this id with this key.
+pub(super) fn known(connection: &Connection, host: HostId, key_hash: &[u8]) -> rusqlite::Result<Known> {
+    let is_member = connection
         .prepare_cached("SELECT 1 FROM host WHERE id = ?1 AND key_hash = ?2")?
-        .exists(params![host.0, key_hash])
+        .exists(params![host.0, key_hash])?;
+    let mut removed = connection.prepare_cached("SELECT 1 FROM removed_host WHERE key_hash = ?1")?;
+    Ok(match is_member {
+        true => Known::Member,
+        false if removed.exists([key_hash])? => Known::Removed,
+        false => Known::NotYet,
+    })
 }
 
 pub(super) fn keep_host(
@@ -110,6 +127,10 @@ pub(super) fn keep_host(
 }
 
 pub(crate) fn remove_host(connection: &Connection, host: HostId) -> Result<(), Refused> {
+    connection.execute(
+        "INSERT OR IGNORE INTO removed_host SELECT key_hash, id, name FROM host WHERE id = ?1",
+        [host.0],
+    )?;
     connection.execute("DELETE FROM host WHERE id = ?1", [host.0])?;
     Ok(())
 }

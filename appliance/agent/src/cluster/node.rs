@@ -33,7 +33,7 @@ use tokio::{
 use super::{
     Cluster, Contact, authority,
     join::{Answered, Asked},
-    kept::{self, Line},
+    kept::{self, Known, Line},
     sign,
     transport::{self, Binding, HTTP, STORE, Shown},
     unusable,
@@ -164,9 +164,9 @@ async fn connection(
     stream.set_nodelay(true)?;
     let to = stream.local_addr()?.ip().to_canonical();
     let (stream, shown) = identity.accept(stream).await?;
-    let is_member = match shown {
-        Some(shown) => cluster.is_member(shown).await,
-        None => false,
+    let known = match shown {
+        Some(shown) => cluster.known(shown).await,
+        None => Known::NotYet,
     };
     // Whoever has shown a key of the cluster's does not take a stranger's place.
     let place = if shown.is_some() {
@@ -178,17 +178,19 @@ async fn connection(
     match (stream.get_ref().1.alpn_protocol(), shown) {
         (Some(STORE), Some(shown)) => {
             let store = cluster.arriving.borrow().clone().ok_or(io::ErrorKind::NotConnected)?;
-            if is_member || !cluster.has_tables() {
-                store.serve(shown.host, stream).await
-            } else {
-                store.refuse(shown.host, stream).await
+            // Of a host it does not know yet, the store asks for a membership that is newer than its own.
+            match known {
+                Known::Member | Known::NotYet => store.serve(shown.host, stream).await,
+                Known::Removed => store.refuse(shown.host, stream).await,
             }
         }
         (Some(HTTP), shown) => {
             let binding = transport::binding(&stream)?;
             let asks = FromHost { shown, binding, from: from.ip().to_canonical(), to };
-            let router =
-                if is_member { nodes.merge(api).layer(Extension(Member)) } else { nodes.fallback(no_member) };
+            let router = match known {
+                Known::Member => nodes.merge(api).layer(Extension(Member)),
+                Known::Removed | Known::NotYet => nodes.fallback(no_member),
+            };
             let service = TowerToHyperService::new(router.layer(Extension(asks)));
             let mut server = hyper::server::conn::http1::Builder::new();
             server.timer(TokioTimer::new()).header_read_timeout(HEADERS).keep_alive(false);
@@ -290,14 +292,10 @@ async fn leave(
 }
 
 impl Cluster {
-    /// Whether the table of hosts has this host with this key.
-    async fn is_member(&self, shown: Shown) -> bool {
-        let found = self.read(move |connection| kept::is_host(connection, shown.host, &shown.key_hash)).await;
-        found.unwrap_or_default()
-    }
-
-    fn has_tables(&self) -> bool {
-        self.store().is_ok()
+    /// What the table of hosts knows of it.
+    async fn known(&self, shown: Shown) -> Known {
+        let known = self.read(move |connection| kept::known(connection, shown.host, &shown.key_hash)).await;
+        known.unwrap_or(Known::NotYet)
     }
 
     /// A host that was alone learns where it is reached from the first that reaches it.

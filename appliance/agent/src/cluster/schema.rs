@@ -40,10 +40,17 @@ pub(super) const SCHEMA: &[Migration] = &[Migration {
         CREATE TABLE host (
             id INTEGER PRIMARY KEY,
             name TEXT NOT NULL UNIQUE COLLATE NOCASE,
-            -- SHA-256 of its public key: a host without a row here is no member, whatever its certificate says.
+            -- SHA-256 of its public key.
             key_hash BLOB NOT NULL,
             joined_at INTEGER NOT NULL
         ) STRICT;
+
+        -- Keys that are good for nothing any more. A host whose row is only missing may be newer than the data here.
+        CREATE TABLE removed_host (
+            key_hash BLOB PRIMARY KEY,
+            id INTEGER NOT NULL,
+            name TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;
 
         CREATE TABLE join_token (
             id BLOB PRIMARY KEY,
