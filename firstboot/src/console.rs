@@ -20,7 +20,10 @@ use ratatui::{
 };
 use tokio::time::timeout;
 
-use crate::view::{self, Seen};
+use crate::{
+    form::{Deed, Form, Step},
+    view::{self, Seen},
+};
 
 /// How long the screen may be behind.
 const REFRESH: Duration = Duration::from_secs(2);
@@ -39,18 +42,50 @@ pub(crate) fn run(agent: &Path) -> io::Result<()> {
     terminal::enable_raw_mode()?;
     let mut screen = fresh()?;
     let mut drawn = Instant::now();
+    let mut form: Option<Form> = None;
     loop {
         let seen = runtime.block_on(look(&agent));
         if drawn.elapsed() >= REDRAW {
             screen = fresh()?;
             drawn = Instant::now();
         }
-        screen.draw(|frame| view::draw(frame, &seen))?;
-        if key_asks_to_redraw(REFRESH)? {
-            screen = fresh()?;
-            drawn = Instant::now();
+        draw(&mut screen, &seen, form.as_ref())?;
+        let until = Instant::now() + REFRESH;
+        // A person types faster than the agent is asked.
+        while event::poll(until.saturating_duration_since(Instant::now()))? {
+            let event = event::read()?;
+            if asks_to_redraw(&event) {
+                screen = fresh()?;
+                drawn = Instant::now();
+            }
+            if let (Event::Key(key), Seen::Agent { console, .. }) = (&event, &seen) {
+                let step = form.as_mut().map(|form| form.key(*key));
+                match (step, &mut form) {
+                    (Some(Step::Close), _) => form = None,
+                    (Some(Step::Submit), Some(filled)) => {
+                        filled.wait();
+                        draw(&mut screen, &seen, Some(filled))?;
+                        runtime.block_on(filled.submit(&agent, console));
+                    }
+                    (Some(_), _) => {}
+                    (None, _) => form = Deed::of(key.code, console).map(|deed| Form::new(deed, console)),
+                }
+            }
+            draw(&mut screen, &seen, form.as_ref())?;
         }
     }
+}
+
+fn draw(
+    screen: &mut Terminal<CrosstermBackend<io::Stdout>>,
+    seen: &Seen,
+    form: Option<&Form>,
+) -> io::Result<()> {
+    let drawn = screen.draw(|frame| match form {
+        Some(form) => form.draw(frame),
+        None => view::draw(frame, seen),
+    });
+    drawn.map(drop)
 }
 
 /// An empty screen that is drawn in full next. `Terminal::clear` is of no use here: it asks the terminal where the
@@ -74,16 +109,13 @@ async fn look(agent: &AgentClient) -> Seen {
     Seen::NoAgent { why, hostname: quantix_host::hostname(), nics: quantix_host::nics() }
 }
 
-fn key_asks_to_redraw(within: Duration) -> io::Result<bool> {
-    if !event::poll(within)? {
-        return Ok(false);
-    }
-    Ok(match event::read()? {
+fn asks_to_redraw(event: &Event) -> bool {
+    match event {
         Event::Key(key) => {
             key.code == KeyCode::F(5)
                 || (key.code == KeyCode::Char('l') && key.modifiers.contains(KeyModifiers::CONTROL))
         }
         Event::Resize(..) => true,
         _ => false,
-    })
+    }
 }

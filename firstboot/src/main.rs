@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 mod console;
+mod form;
 mod view;
 
 fn main() -> ExitCode {

@@ -12,6 +12,8 @@ use ratatui::{
     widgets::{Paragraph, Wrap},
 };
 
+use crate::form::Deed;
+
 /// What there is to show.
 #[derive(Debug)]
 pub(crate) enum Seen {
@@ -73,7 +75,11 @@ fn title_line(seen: &Seen, width: u16) -> Line<'static> {
         }
         Seen::NoAgent { .. } => " Quantix".to_owned(),
     };
-    let key = "F5 refresh ";
+    let deed = match seen {
+        Seen::Agent { console, .. } => Deed::possible(console),
+        Seen::NoAgent { .. } => None,
+    };
+    let key = deed.map_or_else(String::new, |deed| format!("{}   ", deed.hint())) + "F5 refresh ";
     let space = usize::from(width).saturating_sub(text.chars().count() + key.len());
     Line::styled(
         format!("{text}{}{key}", " ".repeat(space)),
@@ -203,8 +209,10 @@ fn footer_line(seen: &Seen) -> Line<'static> {
 }
 
 #[cfg(test)]
-mod tests {
-    use quantix_api::{Address, Clock, Cpu, Filesystem, HostFacts, Memory, Readiness, Secret, Slot};
+pub(crate) mod tests {
+    use quantix_api::{
+        Address, Clock, ConsoleCluster, Cpu, Filesystem, HostFacts, Memory, Readiness, Secret, Slot,
+    };
     use ratatui::{Terminal, backend::TestBackend};
 
     use super::*;
@@ -220,8 +228,17 @@ mod tests {
         }
     }
 
-    fn console(nics: Vec<Nic>, first_password: Option<&str>, checks: Vec<Check>) -> Seen {
-        let now: Timestamp = "2026-11-20T22:47:00Z".parse().unwrap();
+    fn now() -> Timestamp {
+        "2026-11-20T22:47:00Z".parse().unwrap()
+    }
+
+    fn seen(nics: Vec<Nic>, first_password: Option<&str>, checks: Vec<Check>) -> Seen {
+        Seen::Agent { console: Box::new(console(nics, first_password, checks)), now: now() }
+    }
+
+    /// A host alone.
+    pub(crate) fn console(nics: Vec<Nic>, first_password: Option<&str>, checks: Vec<Check>) -> ConsoleView {
+        let now = now();
         let host = HostFacts {
             hostname: "quantix".into(),
             machine_id: "a38e790bf6e142e186f76269fa886ba0".into(),
@@ -238,13 +255,13 @@ mod tests {
             state_storage: Filesystem { size_bytes: 1, available_bytes: 1, mounted: true, read_only: false },
             services: vec![],
         };
-        let console = ConsoleView {
+        ConsoleView {
             certificate_fingerprint: vec!["AB"; 32].join(":"),
             first_password: first_password.map(Secret::new),
             readiness: Readiness::of(checks),
             host,
-        };
-        Seen::Agent { console: Box::new(console), now }
+            cluster: Some(ConsoleCluster { hosts: 1, writable: true }),
+        }
     }
 
     fn check(state: CheckState, detail: &str) -> Check {
@@ -259,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_fresh_host_says_where_to_go_and_how_to_get_in() {
-        insta::assert_snapshot!(screen(&console(
+        insta::assert_snapshot!(screen(&seen(
             vec![nic(true, &["192.0.2.7", "fe80::1", "2001:db8::7"])],
             Some("abcde-fghjk-mnpqr-stuvw"),
             vec![check(CheckState::Ok, "fine")]
@@ -268,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_host_in_trouble_says_the_worst_first() {
-        insta::assert_snapshot!(screen(&console(
+        insta::assert_snapshot!(screen(&seen(
             vec![nic(false, &[])],
             None,
             vec![

@@ -14,6 +14,10 @@ use crate::{
 
 /// Changes that a duty depends on are seen at once; time goes by unseen.
 const LOOK: Duration = Duration::from_secs(30);
+/// What could not be done without a leader is tried again sooner.
+const SOON: Duration = Duration::from_secs(1);
+/// How long a host that ends waits for another to lead.
+const HAND_OVER: Duration = Duration::from_secs(5);
 /// The tables that duties depend on.
 const TABLES: &[&str] = &["account", "cluster", "host"];
 
@@ -24,6 +28,15 @@ impl Agent {
         tokio::select! {
             why = store.stopped() => why,
             () = self.look_after(&store) => "the store has ended".to_owned(),
+        }
+    }
+
+    /// What is seen to while everything still answers.
+    pub(crate) async fn prepare_to_end(&self) {
+        match tokio::time::timeout(HAND_OVER, self.cluster.hand_over()).await {
+            Ok(Err(problem)) => log::warn!("This host ends while it leads: {problem}"),
+            Err(_) => log::warn!("This host ends while it leads: no other took the vDC role in time"),
+            Ok(Ok(())) => {}
         }
     }
 
@@ -45,7 +58,7 @@ impl Agent {
             tokio::select! {
                 changed = leadership.changed() => if changed.is_err() { return },
                 () = changed => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(if store.status().writable { LOOK } else { SOON }) => {}
             }
         }
     }

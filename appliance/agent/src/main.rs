@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     process::ExitCode,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -73,7 +73,7 @@ async fn serve(options: options::Options) -> Result<(), StartError> {
     log::info!(socket:% = socket.display(); "The agent answers at {}", socket.display());
     quantix_service::ready("answering");
     let (ask_to_end, asked_to_end) = oneshot::channel::<()>();
-    let served = api::serve(listener, hosts, agent, async {
+    let served = api::serve(listener, hosts, Arc::clone(&agent), async {
         let _ = asked_to_end.await;
     });
     tokio::pin!(served);
@@ -84,7 +84,10 @@ async fn serve(options: options::Options) -> Result<(), StartError> {
             quantix_service::feed_watchdog(|| async { client.call(&quantix_api::calls::ready()).await.is_ok() }).await;
             std::future::pending::<()>().await;
         } => {}
-        () = quantix_service::asked_to_end() => {}
+        () = async {
+            quantix_service::asked_to_end().await;
+            agent.prepare_to_end().await;
+        } => {}
     }
     drop(ask_to_end);
     match tokio::time::timeout(LAST_ANSWERS, served).await {

@@ -167,4 +167,15 @@ pub struct ConsoleView {
     pub readiness: Readiness,
     /// The host itself.
     pub host: HostFacts,
+    /// Its cluster, once the data is open.
+    pub cluster: Option<ConsoleCluster>,
+}
+
+/// What the screen at the machine must know of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleCluster {
+    /// How many hosts belong to it.
+    pub hosts: u32,
+    /// Whether anything can be changed.
+    pub writable: bool,
 }

@@ -20,7 +20,8 @@ pub use cluster::{
     NewJoinToken, RemoveHost, SetVoters,
 };
 pub use host::{
-    Address, Clock, ConsoleView, Cpu, Disk, Filesystem, HostFacts, Memory, Nic, Service, Slot, SlotName,
+    Address, Clock, ConsoleCluster, ConsoleView, Cpu, Disk, Filesystem, HostFacts, Memory, Nic, Service,
+    Slot, SlotName,
 };
 pub use problem::{Problem, ProblemCode};
 pub use readiness::{Check, CheckState, Readiness};

@@ -105,6 +105,14 @@ pub(crate) async fn tend(core: Arc<Core>) {
         if core.may_write().is_err() || core.moving.load(Ordering::Relaxed) {
             continue;
         }
+        if core.trouble.has("log") {
+            // Nothing is agreed on without this host's disk. Another's may have room.
+            match hand_over(&core).await {
+                Ok(()) => log::warn!("Another host leads: this one cannot write its log"),
+                Err(failure) => log::warn!("No other host can lead: {failure}"),
+            }
+            continue;
+        }
         let changed = match tend_voters(&core).await {
             Ok(()) => tend_schema(&core).await,
             Err(failure) => Err(failure),
@@ -262,6 +270,21 @@ pub(crate) async fn move_lead(core: &Arc<Core>, to: HostId) -> Result<(), Failur
     }
     drop(moving);
     Err(Failure::NotWritten("the host was not elected; this one goes on leading".into()))
+}
+
+/// Lets whichever other host is fittest lead, if this one does and is not the only one.
+pub(crate) async fn hand_over(core: &Arc<Core>) -> Result<(), Failure> {
+    let status = status(core);
+    if status.leader != Some(status.id) || status.members.len() == 1 {
+        return Ok(());
+    }
+    let answers = |member: &&Member| {
+        member.id != status.id && member.silent.is_some_and(|silent| silent < voters::ANSWERS)
+    };
+    let heirs = status.members.iter().filter(answers);
+    let heir = heirs.min_by_key(|member| (member.role == Role::Learner, std::cmp::Reverse(member.matched)));
+    let nobody = || Failure::NotWritten("no other host answers".into());
+    move_lead(core, heir.ok_or_else(nobody)?.id).await
 }
 
 /// While it lives this host sends no heartbeats and lets no writer work.

@@ -21,6 +21,8 @@ use crate::{
 const IDLE: usize = 4;
 /// How long it may take to reach a host and to be welcomed.
 const REACH: Duration = Duration::from_secs(5);
+/// How long an answer may take, which may have to wait for a disk.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Under this and its id the log keeps what is known of a host.
 const MARK: &str = "host-";
 
@@ -319,7 +321,11 @@ impl Peers {
     }
 }
 
-pub(crate) async fn exchange(link: &mut dyn Link, request: &Request) -> io::Result<Response> {
-    frame::send(link, request).await?;
-    frame::receive(link, frame::LARGE).await
+/// Asks and waits, but not for ever: a host whose power is gone does not even say that it is gone.
+async fn exchange(link: &mut dyn Link, request: &Request) -> io::Result<Response> {
+    let answered = async {
+        frame::send(link, request).await?;
+        frame::receive(link, frame::LARGE).await
+    };
+    timeout(ANSWER, answered).await.map_err(io::Error::other)?
 }

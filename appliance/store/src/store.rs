@@ -406,6 +406,11 @@ impl Store {
         members::move_lead(&self.core, to).await
     }
 
+    /// Makes another host the leader if this one is: it is about to end.
+    pub async fn hand_over(&self) -> Result<(), Failure> {
+        members::hand_over(&self.core).await
+    }
+
     /// What is wanted of the voters from now on. Every host is told, since each may lead.
     pub fn prefer(&self, preferences: Preferences) {
         *crate::lock(&self.core.preferences) = preferences;

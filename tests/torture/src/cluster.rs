@@ -8,8 +8,12 @@ use std::{
 
 use crate::{
     member::CLIENTS,
+    space::Space,
     wire::{Answer, Ask, Client, Standing},
 };
+
+/// What gives a process another time.
+pub const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 /// A member's process.
 #[derive(Debug)]
@@ -20,15 +24,15 @@ pub struct Process {
     pub ip: String,
     /// The port for members.
     pub port: u16,
-    /// Where other members reach it, if that is not its own address.
-    pub advertised: Option<String>,
+    /// The network it stands in, if that is not the machine's.
+    pub space: Option<Space>,
     child: Option<Child>,
 }
 
 impl Process {
     /// A member that is not running.
     pub fn new(folder: &Path, ip: &str, port: u16) -> Self {
-        Self { folder: folder.into(), ip: ip.into(), port, advertised: None, child: None }
+        Self { folder: folder.into(), ip: ip.into(), port, space: None, child: None }
     }
 
     /// Starts it.
@@ -36,14 +40,20 @@ impl Process {
     pub fn start(&mut self) {
         let program = std::env::current_exe().unwrap().with_file_name("quantix-member");
         let mut command = Command::new(program);
-        command.arg(&self.folder).arg(&self.ip).arg(self.port.to_string()).arg(self.address());
-        let errors = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.folder.with_extension("err"))
-            .unwrap();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
-        self.child = Some(command.spawn().unwrap());
+        command.arg(&self.folder).arg(&self.ip).arg(self.port.to_string());
+        let errors = std::fs::File::create(self.folder.with_extension("err")).unwrap();
+        // It ends when this process does, for then its input does.
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(errors);
+        let child = match &self.space {
+            Some(space) => {
+                // Its clock is off by what a file says; while there is none it is right.
+                command.env("LD_PRELOAD", FAKETIME).env("FAKETIME_TIMESTAMP_FILE", self.clock());
+                command.env("FAKETIME_CACHE_DURATION", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+                space.inside(|| command.spawn()).unwrap()
+            }
+            None => command.spawn(),
+        };
+        self.child = Some(child.unwrap());
     }
 
     /// Kills it as a power cut would, but for what the kernel still holds.
@@ -64,19 +74,29 @@ impl Process {
         self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_some()))
     }
 
-    /// What it said when it ended.
+    /// What it has said since it was started.
     pub fn errors(&self) -> String {
         std::fs::read_to_string(self.folder.with_extension("err")).unwrap_or_default()
     }
 
     /// Where other members reach it.
     pub fn address(&self) -> String {
-        self.advertised.clone().unwrap_or_else(|| format!("{}:{}", self.ip, self.port))
+        format!("{}:{}", self.ip, self.port)
+    }
+
+    /// Where clients do.
+    pub fn client_address(&self) -> String {
+        format!("{}:{}", self.ip, self.port + CLIENTS)
+    }
+
+    /// The file that says what is wrong with its clock.
+    pub fn clock(&self) -> PathBuf {
+        self.folder.with_extension("clock")
     }
 
     /// A connection for a client.
     pub async fn client(&self) -> std::io::Result<Client> {
-        Client::connect(&format!("{}:{}", self.ip, self.port + CLIENTS)).await
+        Client::connect(&self.client_address()).await
     }
 
     /// Asks once.

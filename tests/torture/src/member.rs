@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension, params, types::Value};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
 };
 
 use crate::wire::{self, Answer, Ask, Client, Standing};
@@ -31,6 +32,9 @@ const SCHEMA: &[Migration] = &[Migration {
 
 /// The port for clients is so far above the one for members.
 pub const CLIENTS: u16 = 1000;
+
+/// How long a member that shall end waits for another to lead.
+const HAND_OVER: Duration = Duration::from_secs(5);
 
 struct Plain(Arc<OnceLock<HostId>>);
 
@@ -53,7 +57,7 @@ struct Member {
 }
 
 /// Runs a member until the process ends.
-pub async fn run(folder: &Path, ip: &str, port: u16, address: &str) -> io::Result<()> {
+pub async fn run(folder: &Path, ip: &str, port: u16) -> io::Result<()> {
     let id = Arc::new(OnceLock::new());
     let store =
         Store::open(folder, SCHEMA, Box::new(Plain(Arc::clone(&id)))).await.map_err(io::Error::other)?;
@@ -63,8 +67,13 @@ pub async fn run(folder: &Path, ip: &str, port: u16, address: &str) -> io::Resul
     let members = TcpListener::bind((ip, port)).await?;
     let clients = TcpListener::bind((ip, port + CLIENTS)).await?;
     tokio::spawn(watch(Arc::clone(&member)));
+    let mut asked_to_end = signal(SignalKind::terminate())?;
     loop {
         tokio::select! {
+            _ = asked_to_end.recv() => {
+                drop(tokio::time::timeout(HAND_OVER, member.store.hand_over()).await);
+                return Ok(());
+            }
             Ok((mut stream, _)) = members.accept() => {
                 let store = Arc::clone(&member.store);
                 tokio::spawn(async move {
@@ -78,7 +87,7 @@ pub async fn run(folder: &Path, ip: &str, port: u16, address: &str) -> io::Resul
                 });
             }
             Ok((stream, _)) = clients.accept() => {
-                tokio::spawn(serve(Arc::clone(&member), stream, address.to_owned()));
+                tokio::spawn(serve(Arc::clone(&member), stream, format!("{ip}:{port}")));
             }
             why = member.store.stopped() => return Err(io::Error::other(why)),
         }
@@ -106,7 +115,7 @@ async fn forward(store: &Store, leader: &mut Option<(HostId, Client)>, ask: &Ask
     if leader.as_ref().is_none_or(|(known, _)| *known != id) {
         let address = status.members.into_iter().find(|member| member.id == id)?.address.0;
         let (ip, port) = address.rsplit_once(':')?;
-        let client = Client::connect(&format!("{ip}:{}", client_port(port.parse().ok()?))).await.ok()?;
+        let client = Client::connect(&format!("{ip}:{}", port.parse::<u16>().ok()? + CLIENTS)).await.ok()?;
         *leader = Some((id, client));
     }
     let (_, client) = leader.as_mut()?;
@@ -117,11 +126,6 @@ async fn forward(store: &Store, leader: &mut Option<(HostId, Client)>, ask: &Ask
             Some(Answer::Unknown("the leader was lost".into()))
         }
     }
-}
-
-/// Members may be reached through a relay; clients never are.
-fn client_port(port: u16) -> u16 {
-    (if port % 1000 >= 600 { port - 500 } else { port }) + CLIENTS
 }
 
 impl Member {
@@ -136,6 +140,10 @@ impl Member {
             Ask::Found => done(store.found(Address(address.into())).await),
             Ask::Id => Answer::Figures(vec![store.id().0]),
             Ask::Add(id, address) => match store.add(HostId(id), Address(address)).await {
+                Err(Failure::NotLeader) => return None,
+                result => done(result),
+            },
+            Ask::Remove(id) => match store.remove(HostId(id)).await {
                 Err(Failure::NotLeader) => return None,
                 result => done(result),
             },
@@ -217,6 +225,7 @@ impl Member {
         Standing {
             id: status.id.0,
             leads: self.store.leadership().borrow().is_some(),
+            led: status.writable,
             voters: status.members.iter().filter(|member| member.role != Role::Learner).count(),
             members: status.members.len(),
             applied: status.applied,
@@ -313,5 +322,9 @@ fn dump(connection: &Connection) -> rusqlite::Result<String> {
             text.push('\n');
         }
     }
-    Ok(text)
+    let filled =
+        connection.query_row("SELECT count(*), total(length(bytes) * id) FROM filling", [], |row| {
+            Ok(format!("filling {} {}\n", row.get::<_, i64>(0)?, row.get::<_, f64>(1)?))
+        })?;
+    Ok(text + &filled)
 }

@@ -17,6 +17,8 @@ pub enum Ask {
     Id,
     /// Takes a member in, who is reached at the address.
     Add(u64, String),
+    /// Puts a member out.
+    Remove(u64),
     /// How it stands.
     Status,
     /// Sets a row.
@@ -67,6 +69,8 @@ pub struct Standing {
     pub id: u64,
     /// Whether it leads and can write.
     pub leads: bool,
+    /// Whether somebody does, who can write.
+    pub led: bool,
     /// How many members vote.
     pub voters: usize,
     /// How many there are.

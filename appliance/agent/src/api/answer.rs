@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    body::Bytes,
+    body::{Bytes, HttpBody},
     extract::{FromRequest, Request},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -32,6 +32,15 @@ impl IntoResponse for Failure {
     }
 }
 
+/// Whether a body is announced as larger than any may be; such a one is not waited for.
+pub(crate) fn says_too_much(body: &axum::body::Body) -> bool {
+    usize::try_from(body.size_hint().lower()).is_ok_and(|bytes| bytes > MAX_BODY_BYTES)
+}
+
+pub(crate) fn too_large() -> Problem {
+    Problem::new(ProblemCode::TooLarge, format!("The request is larger than {MAX_BODY_BYTES} bytes."))
+}
+
 /// A request's body.
 #[derive(Debug)]
 pub(crate) struct Body<T>(pub(crate) T);
@@ -40,10 +49,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        if says_too_much(request.body()) {
+            return Err(too_large().into());
+        }
         let body = Bytes::from_request(request, state).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                let sentence = format!("The request is larger than {MAX_BODY_BYTES} bytes.");
-                Problem::new(ProblemCode::TooLarge, sentence)
+                too_large()
             } else {
                 Problem::new(ProblemCode::Malformed, "The request was cut short.")
             }

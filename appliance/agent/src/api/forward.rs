@@ -10,9 +10,13 @@ use axum::{
     middleware::Next,
     response::IntoResponse,
 };
-use quantix_api::{INDEX_HEADER, MAX_BODY_BYTES, Problem, ProblemCode, calls};
+use quantix_api::{INDEX_HEADER, MAX_BODY_BYTES, calls};
 
-use super::{Agent, answer::Failure, peer::sign_in_needed};
+use super::{
+    Agent,
+    answer::{Failure, says_too_much, too_large},
+    peer::sign_in_needed,
+};
 use crate::cluster::FromHost;
 
 /// What a host does for itself.
@@ -47,9 +51,11 @@ pub(crate) async fn to_leader(
     }
 
     let (parts, body) = request.into_parts();
+    if says_too_much(&body) {
+        return Failure(too_large()).into_response();
+    }
     let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
-        let sentence = format!("The request is larger than {MAX_BODY_BYTES} bytes.");
-        return Failure(Problem::new(ProblemCode::TooLarge, sentence)).into_response();
+        return Failure(too_large()).into_response();
     };
     let path = parts.uri.path().to_owned();
     let passed =

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
-use quantix_api::{ConsoleView, HostFacts, Readiness};
+use quantix_api::{ConsoleCluster, ConsoleView, HostFacts, Readiness};
 
 use super::{
     Agent,
@@ -39,5 +39,11 @@ pub(crate) async fn console(State(agent): State<Arc<Agent>>, _: Root) -> Json<Co
     let first_password = account.and_then(|account| account.first_password);
     let certificate_fingerprint = lock(&agent.certificate).clone().unwrap_or_default();
     let host = (*agent.host.facts().await).clone();
-    Json(ConsoleView { certificate_fingerprint, first_password, readiness: Readiness::of(checks), host })
+    let cluster = agent.cluster.store().ok().map(|store| {
+        let status = store.status();
+        let hosts = u32::try_from(status.members.len()).unwrap_or(u32::MAX);
+        ConsoleCluster { hosts, writable: status.writable }
+    });
+    let readiness = Readiness::of(checks);
+    Json(ConsoleView { certificate_fingerprint, first_password, readiness, host, cluster })
 }

@@ -30,7 +30,7 @@ use crate::{
 const KEEP: Duration = Duration::from_secs(3);
 
 impl Agent {
-    async fn session(&self, token: &str) -> Result<SessionInfo, Problem> {
+    pub(crate) async fn session(&self, token: &str) -> Result<SessionInfo, Problem> {
         let (hash, now) = (sessions::hash(token), sessions::now());
         let session = match self.sessions_here.find(&hash, now) {
             Some(session) => session,

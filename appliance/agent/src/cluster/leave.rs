@@ -1,9 +1,9 @@
 //! Hosts that go: on their own, or because they are gone already.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use quantix_api::{Problem, ProblemCode};
-use quantix_store::{HostId, Role, Store};
+use quantix_store::HostId;
 
 use super::{
     Cluster, failed,
@@ -40,24 +40,20 @@ impl Cluster {
                 let sentence = "This host is a cluster of its own; there is nothing to leave.";
                 return Err(Problem::new(ProblemCode::Invalid, sentence));
             }
-            self.hand_over(&store).await?;
+            self.hand_over().await?;
+            self.wait_for_leader(HAND_OVER).await;
             let leader = self.other_leader().ok_or_else(nobody_leads)?;
             self.ask_host::<()>(&leader, node::LEAVE, &line).await?;
         }
         self.forget().await
     }
 
-    async fn hand_over(&self, store: &Arc<Store>) -> Result<(), Problem> {
-        let status = store.status();
-        if status.leader != Some(status.id) {
-            return Ok(());
-        }
-        let others = status.members.iter().filter(|member| member.id != status.id);
-        let heir = others.min_by_key(|member| (member.role == Role::Learner, member.silent));
-        let heir = heir.ok_or_else(nobody_leads)?.id;
-        store.move_lead(heir).await.map_err(failed)?;
+    /// Lets another host lead if this one does, so that nobody has to notice first that it is gone.
+    pub(crate) async fn hand_over(&self) -> Result<(), Problem> {
+        let store = self.store()?;
+        store.hand_over().await.map_err(failed)?;
         let led = async {
-            while self.other_leader().is_none() {
+            while store.leadership().borrow().is_some() && store.status().members.len() > 1 {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };

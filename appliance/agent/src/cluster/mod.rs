@@ -8,6 +8,7 @@ mod leave;
 mod member;
 mod node;
 mod recover;
+mod refusals;
 mod schema;
 mod token;
 mod transport;
@@ -62,6 +63,7 @@ pub(crate) struct Cluster {
     /// The store while it is not a member yet: other hosts may speak to it, people may not.
     arriving: watch::Sender<Option<Arc<Store>>>,
     strangers: std::sync::Mutex<Throttle>,
+    refusals: refusals::Refusals,
     /// One at a time.
     membership: tokio::sync::Mutex<()>,
     start_again: Notify,
@@ -78,6 +80,7 @@ impl Cluster {
             standing: watch::Sender::new(Standing::Closed(None)),
             arriving: watch::Sender::new(None),
             strangers: std::sync::Mutex::default(),
+            refusals: refusals::Refusals::default(),
             membership: tokio::sync::Mutex::default(),
             start_again: Notify::new(),
         }

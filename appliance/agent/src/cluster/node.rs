@@ -10,8 +10,9 @@ use std::{
 use axum::{
     Extension, Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, Request as Asking, State},
     http::{HeaderMap, Method, Request, Response, StatusCode, header},
+    middleware::{Next, from_fn},
     routing::post,
 };
 use http_body_util::{BodyExt, Full, Limited};
@@ -34,7 +35,7 @@ use super::{
     Cluster, Contact, authority,
     join::{Answered, Asked},
     kept::{self, Known, Line},
-    sign,
+    refusals, sign,
     transport::{self, Binding, HTTP, STORE, Shown},
     unusable,
 };
@@ -51,6 +52,7 @@ const ANNOUNCE: &str = "/node/v1/announce";
 pub(super) const LEAVE: &str = "/node/v1/leave";
 const WELCOME: &str = "/node/v1/welcome";
 const CERTIFICATE: &str = "/node/v1/certificate";
+const NOTE: &str = "/node/v1/note";
 
 /// Links that hosts have open to this one, and connections of strangers among them.
 const CONNECTIONS: usize = 1024;
@@ -131,6 +133,7 @@ pub(crate) async fn serve(listener: TcpListener, cluster: Arc<Cluster>, api: Rou
         .route(WELCOME, post(welcome))
         .route(CERTIFICATE, post(certificate))
         .route(LEAVE, post(leave))
+        .route(NOTE, post(note))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(Arc::clone(&cluster));
     loop {
@@ -146,6 +149,9 @@ pub(crate) async fn serve(listener: TcpListener, cluster: Arc<Cluster>, api: Rou
             let _place = place;
             if let Err(error) = connection(stream, from, &cluster, nodes, api, &strangers).await {
                 log::debug!("A connection from {from} ended: {error}");
+                if let Some(why) = refusals::reason(&error) {
+                    cluster.note_refusal(from.ip().to_canonical(), None, why);
+                }
             }
         });
     }
@@ -181,7 +187,11 @@ async fn connection(
             // Of a host it does not know yet, the store asks for a membership that is newer than its own.
             match known {
                 Known::Member | Known::NotYet => store.serve(shown.host, stream).await,
-                Known::Removed => store.refuse(shown.host, stream).await,
+                Known::Removed => {
+                    let why = "It was removed from the cluster.".to_owned();
+                    cluster.note_refusal(from.ip().to_canonical(), Some(shown), why);
+                    store.refuse(shown.host, stream).await
+                }
             }
         }
         (Some(HTTP), shown) => {
@@ -191,7 +201,20 @@ async fn connection(
                 Known::Member => nodes.merge(api).layer(Extension(Member)),
                 Known::Removed | Known::NotYet => nodes.fallback(no_member),
             };
-            let service = TowerToHyperService::new(router.layer(Extension(asks)));
+            let refused = Arc::clone(cluster);
+            let router = router.layer(Extension(asks)).layer(from_fn(move |request: Asking, next: Next| {
+                let refused = Arc::clone(&refused);
+                async move {
+                    // Why a host may not join, or a person may not do something, is noted where it is decided.
+                    let is_noted = known == Known::Member || request.uri().path() == JOIN;
+                    let response = next.run(request).await;
+                    if let Some(why) = refusals::reason_of(response.status(), is_noted) {
+                        refused.note_refusal(asks.from, shown, why);
+                    }
+                    response
+                }
+            }));
+            let service = TowerToHyperService::new(router);
             let mut server = hyper::server::conn::http1::Builder::new();
             server.timer(TokioTimer::new()).header_read_timeout(HEADERS).keep_alive(false);
             let served =
@@ -280,6 +303,15 @@ async fn certificate(
     Ok(Json(cluster.make_certificate(asked.host, asked.request).await?))
 }
 
+async fn note(
+    State(cluster): State<Arc<Cluster>>,
+    _: ByMember,
+    Body(line): Body<Line>,
+) -> Result<StatusCode, Failure> {
+    cluster.note(line).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 async fn leave(
     State(cluster): State<Arc<Cluster>>,
     Extension(asks): Extension<FromHost>,
@@ -296,6 +328,14 @@ impl Cluster {
     async fn known(&self, shown: Shown) -> Known {
         let known = self.read(move |connection| kept::known(connection, shown.host, &shown.key_hash)).await;
         known.unwrap_or(Known::NotYet)
+    }
+
+    /// Adds a line to the audit log, whoever leads.
+    pub(super) async fn note(&self, line: Line) -> Result<(), Problem> {
+        match self.other_leader() {
+            Some(leader) => self.ask_host(&leader, NOTE, &line).await,
+            None => self.write(move |connection| kept::note(connection, &line)).await,
+        }
     }
 
     /// A host that was alone learns where it is reached from the first that reaches it.

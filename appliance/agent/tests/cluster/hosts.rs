@@ -1,0 +1,231 @@
+//! Agents as processes of their own, on loopback.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use quantix_api::{
+    AgentClient, CallError, ChangePassword, CheckState, Cluster, HostRole, JoinCluster, MadeJoinToken,
+    NewJoinToken, Problem, ProblemCode, Secret, SignIn, calls,
+};
+
+pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// What gives a process another time.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+/// A host whose agent is started again when it ends, as systemd does.
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) hosts: SocketAddr,
+    /// How far its clock is off, in seconds.
+    pub(crate) clock: i64,
+    dir: tempfile::TempDir,
+    child: Arc<Mutex<Option<Child>>>,
+    up: Arc<AtomicBool>,
+    keeper: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Host {
+    pub(crate) fn start(name: &str) -> Self {
+        Self::start_at(name, 0)
+    }
+
+    /// One whose clock is off by so many seconds.
+    pub(crate) fn start_at(name: &str, clock: i64) -> Self {
+        assert!(clock == 0 || std::path::Path::new(FAKETIME).exists(), "the package libfaketime is missing");
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("state")).unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let hosts = free.local_addr().unwrap();
+        drop(free);
+        let (child, up) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(true)));
+        let mut host = Self { name: name.into(), hosts, clock, dir, child, up, keeper: None };
+        host.keeper = Some(host.keep());
+        host
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the program under test is a process")]
+    fn keep(&self) -> std::thread::JoinHandle<()> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quantixd"));
+        command.args(["--name", &self.name, "--hosts", &self.hosts.to_string()]);
+        command.arg("--state-dir").arg(self.dir.path().join("state"));
+        command.arg("--run-dir").arg(self.dir.path().join("run"));
+        if self.clock != 0 {
+            command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", format!("{:+}", self.clock));
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        let (child, up) = (Arc::clone(&self.child), Arc::clone(&self.up));
+        std::thread::spawn(move || {
+            while up.load(Ordering::Relaxed) {
+                *child.lock().unwrap() = Some(command.spawn().unwrap());
+                loop {
+                    std::thread::sleep(Duration::from_millis(20));
+                    if child.lock().unwrap().as_mut().unwrap().try_wait().unwrap().is_some() {
+                        break;
+                    }
+                }
+            }
+        })
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.up.store(false, Ordering::Relaxed);
+        if let Some(child) = self.child.lock().unwrap().as_mut() {
+            drop(child.kill());
+        }
+        if let Some(keeper) = self.keeper.take() {
+            keeper.join().unwrap();
+        }
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        self.up.store(true, Ordering::Relaxed);
+        self.keeper = Some(self.keep());
+    }
+
+    /// What makes it a member: its key and its certificates.
+    pub(crate) fn member(&self) -> serde_json::Value {
+        let file = std::fs::read(self.dir.path().join("state/cluster/member.json")).unwrap();
+        serde_json::from_slice(&file).unwrap()
+    }
+
+    /// What the audit log says came of things.
+    pub(crate) fn outcomes(&self) -> Vec<String> {
+        let is_database = |(path, _): &(PathBuf, Vec<u8>)| path.extension().is_some_and(|end| end == "db");
+        let (path, _) = self.database().into_iter().find(is_database).unwrap();
+        let connection = rusqlite::Connection::open(path).unwrap();
+        let mut lines = connection.prepare("SELECT outcome FROM audit ORDER BY id").unwrap();
+        lines.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    /// The files of its database, without the log.
+    pub(crate) fn database(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let folder = std::fs::read_dir(self.dir.path().join("state/cluster/store")).unwrap();
+        let paths = folder.map(|file| file.unwrap().path());
+        let is_of_it = |path: &PathBuf| {
+            !["log", "lock"].iter().any(|of| path.file_name().unwrap().to_str().unwrap().starts_with(of))
+        };
+        paths.filter(is_of_it).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    }
+
+    pub(crate) fn client(&self) -> AgentClient {
+        AgentClient::new(self.dir.path().join("run/api.sock"))
+    }
+
+    /// Waits until people can sign in and data can be changed.
+    pub(crate) async fn ready(&self) {
+        until(&format!("{} is ready", self.name), async || {
+            let Ok(readiness) = self.client().call(&calls::ready()).await else { return false };
+            ["store", "account"].iter().all(|name| {
+                readiness.checks.iter().any(|check| check.name == *name && check.state == CheckState::Ok)
+            })
+        })
+        .await;
+    }
+
+    pub(crate) async fn sign_in(&self) -> Secret {
+        let body = SignIn { username: "admin".into(), password: Secret::new(PASSWORD) };
+        let mut session = None;
+        until("one can sign in", async || {
+            session = self.client().call(&calls::sign_in(&body)).await.ok();
+            session.is_some()
+        })
+        .await;
+        session.unwrap().token
+    }
+
+    /// Makes its password the usual one, and signs in.
+    pub(crate) async fn settled(&self) -> Secret {
+        self.ready().await;
+        let first = self.client().call(&calls::console()).await.unwrap().first_password.unwrap();
+        let body = SignIn { username: "admin".into(), password: first.clone() };
+        let session = self.client().call(&calls::sign_in(&body)).await.unwrap();
+        let change = ChangePassword { current: first, new: Secret::new(PASSWORD) };
+        self.client().call(&calls::change_password(&change).as_session(&session.token)).await.unwrap();
+        session.token
+    }
+
+    pub(crate) async fn cluster(&self, session: &Secret) -> Result<Cluster, CallError> {
+        self.client().call(&calls::cluster().as_session(session)).await
+    }
+
+    pub(crate) async fn make_token(&self, session: &Secret, uses: u32) -> MadeJoinToken {
+        let body = NewJoinToken { purpose: "a test".into(), hours: 1, uses };
+        let call = calls::make_join_token(&body).as_session(session);
+        let start = Instant::now();
+        loop {
+            // On a busy machine the role may move at any time; then the answer is to try again.
+            match self.client().call(&call).await {
+                Ok(made) => return made,
+                Err(CallError::Problem(problem)) if problem.code == ProblemCode::Unavailable => {}
+                Err(error) => panic!("{error}"),
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "no token could be made");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(crate) async fn join(&self, session: &Secret, to: &Host, token: &Secret) -> Result<(), CallError> {
+        let body = JoinCluster { address: to.hosts.to_string(), token: token.clone() };
+        self.client().call(&calls::join(&body).as_session(session)).await
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so().await {
+        assert!(start.elapsed() < Duration::from_secs(30), "waited 30 s until {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[track_caller]
+pub(crate) fn problem<T: std::fmt::Debug>(result: Result<T, CallError>) -> Problem {
+    match result.unwrap_err() {
+        CallError::Problem(problem) => problem,
+        other => panic!("{other}"),
+    }
+}
+
+pub(crate) fn count(cluster: &Cluster, is: impl Fn(HostRole) -> bool) -> usize {
+    cluster.hosts.iter().filter(|host| is(host.role)).count()
+}
+
+/// So many hosts of one cluster, all that can vote voting; and a session.
+pub(crate) async fn cluster_of(count_of_hosts: usize) -> (Vec<Host>, Secret) {
+    let mut hosts: Vec<_> = (0..count_of_hosts).map(|number| Host::start(&format!("qx-{number}"))).collect();
+    let session = hosts[0].settled().await;
+    let made = hosts[0].make_token(&session, 10).await;
+    for host in &mut hosts[1..] {
+        host.settled().await;
+    }
+    for number in 1..hosts.len() {
+        let own = hosts[number].sign_in().await;
+        hosts[number].join(&own, &hosts[0], &made.token).await.unwrap();
+    }
+    let wanted = if count_of_hosts < 3 { 1 } else { 3.min(count_of_hosts) };
+    for host in &hosts {
+        host.ready().await;
+        until("the voters vote", async || {
+            let Ok(cluster) = host.cluster(&session).await else { return false };
+            cluster.hosts.len() == count_of_hosts
+                && count(&cluster, |role| matches!(role, HostRole::Leader | HostRole::Voter)) == wanted
+        })
+        .await;
+    }
+    (hosts, session)
+}

@@ -1,0 +1,7 @@
+//! Several agents, each a process of its own, that become a cluster over loopback.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test ends it")]
+
+mod hostile;
+mod hosts;
+mod membership;
