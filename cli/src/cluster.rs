@@ -1,6 +1,9 @@
 //! The cluster: its hosts, tokens to join it, the vDC role.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    path::PathBuf,
+};
 
 use clap::Subcommand;
 use jiff::Timestamp;
@@ -9,7 +12,7 @@ use quantix_api::{
 };
 
 use crate::{
-    Failure, Session, ask_secret,
+    Failure, Session, ask_secret, backup,
     shown::{self, Output},
 };
 
@@ -51,6 +54,19 @@ pub(crate) enum Command {
     Voters {
         /// How many.
         wanted: String,
+    },
+    /// Write the cluster's data into a file that only a passphrase opens.
+    Backup {
+        /// A file that does not exist yet.
+        file: PathBuf,
+    },
+    /// Let the host where you are signed in begin again from a backup, as a cluster of its own.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// The host's name, instead of being asked for it.
+        #[arg(long)]
+        confirm: Option<String>,
     },
     /// Let the host where you are signed in go on alone, when too few others are left for ever.
     Recover {
@@ -101,6 +117,16 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
             )?;
             session.call(calls::leave()).await?;
             done(output, "The host starts again as a cluster of its own.")
+        }
+        Command::Backup { file } => {
+            let bytes = backup::make(&session, &file).await?;
+            done(output, &format!("{} holds the backup, {bytes} bytes.", file.display()))
+        }
+        Command::Restore { file, confirm } => {
+            let name = session.call(calls::cluster()).await?.this_name().to_owned();
+            confirmed(&name, confirm, "What it has now is lost; it begins again with the backup's data.")?;
+            backup::restore(&session, &file, &name).await?;
+            done(output, "The host starts again. Then sign in with a password of the backup's time.")
         }
         Command::Remove { host, confirm } => {
             let cluster = session.call(calls::cluster()).await?;

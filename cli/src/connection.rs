@@ -7,11 +7,13 @@ use std::{
     time::Duration,
 };
 
-use http::{Response, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{body::Bytes, client::conn::http1};
-use hyper_util::rt::TokioIo;
-use quantix_api::{Answer, Call, Problem};
+use http::{Request, Response, header};
+use http_body_util::Full;
+use hyper::body::{Body, Bytes};
+use quantix_api::{
+    Answer, Call, Problem,
+    connection::{self, Arriving, Broken},
+};
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -78,21 +80,25 @@ impl Host {
     }
 
     async fn exchange<T: Answer>(&self, call: &Call<T>) -> Result<Response<Bytes>, CallError> {
-        let broken = |error: &dyn std::fmt::Display| self.unreachable(io::Error::other(error.to_string()));
-        let mut request =
-            call.request().map_err(|error| broken(&error))?.map(|body| Full::new(Bytes::from(body)));
+        let request = call.request().map_err(|error| self.broken(&error))?;
+        let response = self.begin(request.map(|body| Full::new(Bytes::from(body)))).await?;
+        connection::collect(response, MAX_ANSWER_BYTES).await.map_err(|error| self.broken(&error))
+    }
+
+    /// Sends a request that may be long, and gives the answer as it comes.
+    pub(crate) async fn begin<B>(&self, mut request: Request<B>) -> Result<Response<Arriving>, CallError>
+    where
+        B: Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
+    {
         if let Ok(host) = self.address.parse() {
             request.headers_mut().insert(header::HOST, host);
         }
         let (stream, _) = self.connect().await?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
-        let driven = tokio::spawn(connection);
-        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-        let (parts, body) = response.into_parts();
-        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| broken(&error))?;
-        driven.abort();
-        Ok(Response::from_parts(parts, body.to_bytes()))
+        connection::send(stream, request).await.map_err(|error| self.broken(&error))
+    }
+
+    fn broken(&self, error: &dyn std::fmt::Display) -> CallError {
+        self.unreachable(io::Error::other(error.to_string()))
     }
 
     async fn connect(&self) -> Result<(tokio_rustls::client::TlsStream<TcpStream>, String), CallError> {

@@ -1,5 +1,6 @@
 //! qx: Quantix from the command line.
 
+mod backup;
 mod cluster;
 mod connection;
 mod kept;

@@ -9,12 +9,27 @@
 use std::{
     io::{BufRead, BufReader, Write},
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 const PASSWORD: &str = "correct horse battery";
+
+fn beside(program: &str) -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_qx")).with_file_name(program)
+}
+
+fn start_agent(dir: &Path, name: &str) -> Child {
+    Command::new(beside("quantixd"))
+        .args(["--name", name, "--hosts", "127.0.0.1:0"])
+        .arg("--state-dir")
+        .arg(dir.join("state"))
+        .arg("--run-dir")
+        .arg(dir.join("run"))
+        .spawn()
+        .unwrap()
+}
 
 struct Host {
     agent: Child,
@@ -26,18 +41,10 @@ struct Host {
 impl Host {
     fn start(name: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let beside = |program: &str| Path::new(env!("CARGO_BIN_EXE_qx")).with_file_name(program);
         assert!(beside("quantix-hostui").exists(), "build first: cargo build -p quantixd -p quantix-hostui");
         let (state, run) = (dir.path().join("state"), dir.path().join("run"));
         std::fs::create_dir(&state).unwrap();
-        let agent = Command::new(beside("quantixd"))
-            .args(["--name", name, "--hosts", "127.0.0.1:0"])
-            .arg("--state-dir")
-            .arg(&state)
-            .arg("--run-dir")
-            .arg(&run)
-            .spawn()
-            .unwrap();
+        let agent = start_agent(dir.path(), name);
         let (certificate, key) = (state.join("tls/cert.pem"), state.join("tls/key.pem"));
         until(|| certificate.exists() && run.join("api.sock").exists());
         let mut pages = Command::new(beside("quantix-hostui"))
@@ -169,6 +176,31 @@ fn what_cannot_be_done_is_said_and_nothing_is_done_unconfirmed() {
     let join = host.refused(&["cluster", "join", "127.0.0.1:1"], "QUANTIX-0000-0000-0000-0000\n");
     assert!(join.contains("No member of a cluster answers"), "{join}");
     assert!(host.done(&["cluster", "voters", "auto"], "").contains("Saved"));
+}
+
+#[test]
+fn a_backup_is_written_and_a_host_begins_again_from_it() {
+    let mut host = Host::settled("qx-01");
+    let file = host.dir.path().join("kept.age");
+    let path = file.to_str().unwrap();
+    assert!(host.refused(&["cluster", "backup", path], "short\n").contains("at least 12 characters"));
+    assert!(!file.exists());
+    let passphrase = "correct horse battery staple\n";
+    host.done(&["cluster", "backup", path], passphrase);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    // What is there already is not written over.
+    assert!(host.refused(&["cluster", "backup", path], passphrase).contains("cannot be made"));
+
+    host.done(&["cluster", "token", "make", "After the backup"], "");
+    let restore = ["cluster", "restore", path, "--confirm", "qx-01"];
+    assert!(host.refused(&restore, "wrong horse battery staple\n").contains("passphrase is wrong"));
+    assert!(host.done(&["cluster", "token", "list"], "").contains("After the backup"));
+    host.done(&restore, passphrase);
+    assert!(host.agent.wait().unwrap().success());
+    host.agent = start_agent(host.dir.path(), "qx-01");
+    // The session was opened before the backup was made, so it is in it.
+    until(|| host.qx(&["cluster", "token", "list"], "").status.success());
+    assert!(!host.done(&["cluster", "token", "list"], "").contains("After the backup"));
 }
 
 #[test]

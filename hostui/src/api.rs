@@ -2,12 +2,12 @@
 //! decides; a session in a cookie is for pages and counts for nothing here.
 
 use axum::{
-    body::{Body, to_bytes},
+    body::Body,
     extract::{Extension, Request, State},
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use quantix_api::{CLIENT_ADDRESS_HEADER, MAX_BODY_BYTES, Problem, ProblemCode};
+use quantix_api::{CLIENT_ADDRESS_HEADER, Problem, ProblemCode};
 
 use crate::web::{ClientAddress, Web};
 
@@ -18,10 +18,6 @@ pub(crate) async fn pass_on(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
-        let sentence = format!("The request is larger than {MAX_BODY_BYTES} bytes.");
-        return refuse(&Problem::new(ProblemCode::TooLarge, sentence));
-    };
     let address = parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
     let mut passed =
         axum::http::Request::builder().method(parts.method).uri(address).header(header::HOST, "agent");
@@ -30,18 +26,19 @@ pub(crate) async fn pass_on(
             passed = passed.header(name, value);
         }
     }
-    let passed = passed.header(CLIENT_ADDRESS_HEADER, client.0.to_string()).body(body.to_vec());
+    let passed = passed.header(CLIENT_ADDRESS_HEADER, client.0.to_string()).body(body);
     let answer = match passed {
-        Ok(passed) => web.agent.pass_on(passed).await,
+        Ok(passed) => web.agent.begin(passed).await,
         Err(_) => return refuse(&Problem::new(ProblemCode::Malformed, "The request cannot be passed on.")),
     };
     match answer {
         Ok(answer) => {
             // What is between this program and the agent is not between it and the client.
-            let mut response = Response::new(Body::from(answer.body().clone()));
-            *response.status_mut() = answer.status();
+            let (parts, body) = answer.into_parts();
+            let mut response = Response::new(Body::new(body));
+            *response.status_mut() = parts.status;
             for name in [header::CONTENT_TYPE, header::RETRY_AFTER] {
-                if let Some(value) = answer.headers().get(&name) {
+                if let Some(value) = parts.headers.get(&name) {
                     response.headers_mut().insert(name, value.clone());
                 }
             }

@@ -25,7 +25,7 @@ const LOST_MS: u64 = 5_000;
 const BEHIND: u64 = 100;
 
 /// What every page of the bar must say: where it is.
-trait Here {
+pub(crate) trait Here {
     fn here(&self) -> &'static str {
         "cluster"
     }
@@ -298,9 +298,9 @@ pub(crate) async fn join_page(_: SignedIn) -> Response {
 
 #[derive(Debug, Template)]
 #[template(path = "cluster/starting.html")]
-struct StartingPage {
-    title: &'static str,
-    sentence: &'static str,
+pub(crate) struct StartingPage {
+    pub(crate) title: &'static str,
+    pub(crate) sentence: &'static str,
 }
 
 /// `POST /cluster/join`

@@ -2,10 +2,14 @@
 //! few: one that asks nothing must give its place back, however politely it answers pings.
 
 use std::{
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::body::Frame;
 use tokio::time::{Instant, sleep_until};
 
 /// The requests under way on one connection, and when the last of them ended.
@@ -21,6 +25,29 @@ struct Activity {
 /// One request under way, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Busy(Idle);
+
+/// A file on its way: its connection is busy until the end of it.
+#[derive(Debug)]
+pub(crate) struct Download {
+    pub(crate) body: Body,
+    pub(crate) _busy: Busy,
+}
+
+impl HttpBody for Download {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
 
 impl Idle {
     /// A connection that has just been opened.
@@ -70,6 +97,15 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_millis(40);
     const LONGER: Duration = Duration::from_millis(400);
+
+    #[tokio::test]
+    async fn a_file_under_way_is_not_idleness() {
+        let idle = Idle::new();
+        let download = Body::new(Download { body: Body::from("the file"), _busy: idle.busy() });
+        assert!(timeout(LONGER, idle.lasts(LIMIT)).await.is_err());
+        drop(download);
+        assert!(timeout(LONGER, idle.lasts(LIMIT)).await.is_ok());
+    }
 
     #[tokio::test]
     async fn a_connection_that_asks_nothing_is_idle() {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod api;
 mod assets;
+mod backup;
 mod cluster;
 mod health;
 mod idle;

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use axum::body::{Body, HttpBody};
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -26,7 +27,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-use crate::{idle::Idle, options::Options, redirect, web};
+use crate::{
+    idle::{self, Idle},
+    options::Options,
+    redirect, web,
+};
 
 const MOST_CONNECTIONS: usize = 1024;
 const MOST_FROM_ONE_ADDRESS: usize = 256;
@@ -74,7 +79,7 @@ pub(crate) async fn serve(options: Options) -> Result<(), StartError> {
     };
     let watchdog = async {
         quantix_service::feed_watchdog(|| async {
-            let request = axum::extract::Request::builder().uri("/healthz").body(axum::body::Body::empty());
+            let request = axum::extract::Request::builder().uri("/healthz").body(Body::empty());
             match request {
                 Ok(request) => {
                     alive.clone().oneshot(request).await.is_ok_and(|answer| answer.status().is_success())
@@ -174,8 +179,13 @@ async fn secure_connection(stream: TcpStream, address: SocketAddr, tls: TlsAccep
             let answer = app.clone().oneshot(request);
             async move {
                 let answer = answer.await;
-                drop(busy);
-                answer
+                // A file takes as long as it takes. Anything else is there when its head is.
+                answer.map(|answer| {
+                    answer.map(|body| match body.size_hint().exact() {
+                        Some(_) => body,
+                        None => Body::new(idle::Download { body, _busy: busy }),
+                    })
+                })
             }
         }
     });

@@ -10,11 +10,11 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{any, get, post},
 };
-use quantix_api::{AgentClient, MAX_BODY_BYTES};
+use quantix_api::{AgentClient, MAX_BODY_BYTES, calls};
 use tower_http::timeout::TimeoutLayer;
 
 use crate::{
-    api, assets, cluster, health, origin, overview,
+    api, assets, backup, cluster, health, origin, overview,
     problem::{self, Page},
     session,
 };
@@ -73,8 +73,13 @@ pub(crate) fn router(socket: &Path) -> Router {
         .fallback(async || Page::not_found())
         .method_not_allowed_fallback(async || Page::wrong_method())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn(origin::own_pages_only))
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ANSWER_WITHIN))
+        // Files that come and go take as long as they take; the agent gives up one that does not move.
+        .route("/cluster/backup", get(backup::make_page).post(backup::make))
+        .route("/cluster/restore", get(backup::restore_page).post(backup::restore))
+        .route(calls::BACKUP_PATH, post(api::pass_on))
+        .route(calls::RESTORE_PATH, post(api::pass_on))
+        .layer(middleware::from_fn(origin::own_pages_only))
         .layer(middleware::from_fn(every_answer))
         .with_state(Web { agent: AgentClient::new(socket) })
 }

@@ -59,6 +59,46 @@ async fn a_join_token_is_made_shown_once_and_taken_back() {
 }
 
 #[tokio::test]
+async fn a_backup_is_downloaded_and_uploaded_again() {
+    const PASSPHRASE: &str = "correct+horse+battery+staple";
+    let pages = Pages::start().await;
+    for path in ["/cluster/backup", "/cluster/restore"] {
+        assert_eq!(pages.get(path, "").await.location, "/sign-in");
+        assert_eq!(pages.post(path, "", "").await.location, "/sign-in");
+    }
+    let cookie = pages.settled().await;
+    for (form, says) in [
+        (format!("passphrase={PASSPHRASE}&again=other"), r#"id="again-error""#),
+        ("passphrase=short&again=short".to_owned(), r#"id="passphrase-error""#),
+    ] {
+        let refused = pages.post("/cluster/backup", &cookie, &form).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(refused.body.contains(says) && !refused.body.contains("short\""), "{}", refused.body);
+    }
+    let form = format!("passphrase={PASSPHRASE}&again={PASSPHRASE}");
+    let made = pages.post("/cluster/backup", &cookie, &form).await;
+    assert_eq!(made.status, StatusCode::OK, "{}", made.body);
+    assert!(made.headers[header::CONTENT_DISPOSITION].to_str().unwrap().contains("filename=\"quantix-"));
+    assert!(made.bytes.starts_with(b"age-encryption.org/v1\n"));
+
+    let page = pages.get("/cluster/restore", &cookie).await.body;
+    let name = page.split("<b class=\"mono\">").nth(1).unwrap().split('<').next().unwrap().to_owned();
+    for (name, passphrase, file, says) in [
+        ("somebody", "correct horse battery staple", &made.bytes[..], r#"id="name-error""#),
+        (&name, "wrong horse battery staple", &made.bytes[..], r#"id="passphrase-error""#),
+        (&name, "correct horse battery staple", &made.bytes[..300], r#"id="backup-error""#),
+    ] {
+        let refused = pages.upload("/cluster/restore", &cookie, name, passphrase, file).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(refused.body.contains(says), "{}", refused.body);
+    }
+    let done =
+        pages.upload("/cluster/restore", &cookie, &name, "correct horse battery staple", &made.bytes).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.body);
+    assert!(done.body.contains("begins again from the backup"), "{}", done.body);
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_with_the_cluster_is_said_beside_its_field() {
     let pages = Pages::start().await;
     let cookie = pages.settled().await;

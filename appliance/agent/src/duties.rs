@@ -70,8 +70,9 @@ impl Agent {
             if account.is_none() {
                 self.make_first_account().await?;
             }
-            self.cluster.settle(&self.name).await?;
+            // A host that is gone may have had this one's name.
             self.cluster.forget_lost_hosts().await?;
+            self.cluster.settle(&self.name).await?;
         }
         if let Some((_, wanted)) = self.cluster.read(kept::cluster).await? {
             let wanted = wanted.and_then(|wanted| usize::try_from(wanted).ok());

@@ -117,8 +117,8 @@ pub mod calls {
 
     use super::Call;
     use crate::{
-        ChangePassword, Cluster, ConsoleView, HostFacts, JoinCluster, JoinTokens, MadeJoinToken, MoveLead,
-        NewJoinToken, Readiness, RemoveHost, Session, SessionInfo, SetVoters, SignIn,
+        ChangePassword, Cluster, ConsoleView, HostFacts, JoinCluster, JoinTokens, MadeJoinToken, MakeBackup,
+        MoveLead, NewJoinToken, Readiness, RemoveHost, Session, SessionInfo, SetVoters, SignIn,
     };
 
     /// Where readiness is asked for.
@@ -140,6 +140,11 @@ pub mod calls {
     pub const LEAVE_PATH: &str = "/api/v1/cluster/leave";
     /// Where this host goes on without the others.
     pub const RECOVER_PATH: &str = "/api/v1/cluster/recover";
+    /// Where this host gives the data as a file.
+    pub const BACKUP_PATH: &str = "/api/v1/cluster/backup";
+    /// Where this host begins again from such a file: a form with the host's `name`, the `passphrase`, and last the
+    /// `backup`.
+    pub const RESTORE_PATH: &str = "/api/v1/cluster/restore";
     /// Join tokens.
     pub const TOKENS_PATH: &str = "/api/v1/cluster/tokens";
     /// The host of the vDC role.
@@ -167,6 +172,11 @@ pub mod calls {
     /// Makes this host go on without hosts that are lost for good.
     pub fn recover(body: &RemoveHost) -> Call<()> {
         Call::new(Method::POST, RECOVER_PATH).json(body)
+    }
+
+    /// The data as a file; its bytes are the answer.
+    pub fn backup(body: &MakeBackup) -> Call<()> {
+        Call::new(Method::POST, BACKUP_PATH).json(body)
     }
 
     /// The join tokens.

@@ -3,12 +3,14 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
+use hyper::body::{Body, Bytes};
 use tokio::net::UnixStream;
 
-use crate::{Answer, Call, Problem};
+use crate::{
+    Answer, Call, Problem,
+    connection::{self, Arriving, Broken},
+};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
@@ -50,34 +52,24 @@ impl AgentClient {
 
     /// Passes a request on as it is, and gives the answer as it is.
     pub async fn pass_on(&self, request: Request<Vec<u8>>) -> Result<Response<Bytes>, CallError> {
-        tokio::time::timeout(TIMEOUT, self.exchange(request)).await.map_err(|_| CallError::TimedOut)?
+        let request = request.map(|body| Full::new(Bytes::from(body)));
+        let answered = async { Ok(connection::collect(self.begin(request).await?, MAX_ANSWER_BYTES).await?) };
+        tokio::time::timeout(TIMEOUT, answered).await.map_err(|_| CallError::TimedOut)?
     }
 
-    async fn exchange(&self, request: Request<Vec<u8>>) -> Result<Response<Bytes>, CallError> {
-        let broken = |error: &dyn std::fmt::Display| CallError::Broken(error.to_string());
-        let request = request.map(|body| Full::new(Bytes::from(body)));
+    /// Passes on a request that may be long, and gives an answer that may be. However long they take is the caller's
+    /// to judge.
+    pub async fn begin<B>(&self, request: Request<B>) -> Result<Response<Arriving>, CallError>
+    where
+        B: Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
+    {
         let stream = UnixStream::connect(&self.socket).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| broken(&error))?;
-        let exchange = async {
-            let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-            let (parts, body) = response.into_parts();
-            let body = Limited::new(body, MAX_ANSWER_BYTES)
-                .collect()
-                .await
-                .map_err(|error| broken(&error))?
-                .to_bytes();
-            Ok(Response::from_parts(parts, body))
-        };
-        // The connection is driven here and dropped with the call: nothing outlives it.
-        tokio::pin!(exchange);
-        tokio::select! {
-            answer = &mut exchange => answer,
-            ended = connection => match ended {
-                Ok(()) => exchange.await,
-                Err(error) => Err(broken(&error)),
-            },
-        }
+        Ok(connection::send(stream, request).await?)
+    }
+}
+
+impl From<Broken> for CallError {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken.to_string())
     }
 }

@@ -169,3 +169,11 @@ pub struct SetVoters {
     /// One, three or five; nothing means as many as fit the number of hosts.
     pub wanted: Option<u32>,
 }
+
+/// `POST /api/v1/cluster/backup`: answered with the file itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MakeBackup {
+    /// What opens the file.
+    pub passphrase: Secret,
+}

@@ -1,11 +1,11 @@
 //! The words that pages, command line, hosts and agent exchange.
 //!
-//! Types only: what they mean is decided by the agent, how they travel by the client.
+//! What they mean is decided by the agent; how they travel is here.
 
 mod call;
-#[cfg(feature = "unix-client")]
 mod client;
 mod cluster;
+pub mod connection;
 mod host;
 mod problem;
 mod readiness;
@@ -13,10 +13,9 @@ mod secret;
 mod session;
 
 pub use call::{Answer, Call, calls};
-#[cfg(feature = "unix-client")]
 pub use client::{AgentClient, CallError};
 pub use cluster::{
-    Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, JoinTokens, MadeJoinToken, MoveLead,
+    Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, JoinTokens, MadeJoinToken, MakeBackup, MoveLead,
     NewJoinToken, RemoveHost, SetVoters,
 };
 pub use host::{

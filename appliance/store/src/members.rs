@@ -105,10 +105,10 @@ pub(crate) async fn tend(core: Arc<Core>) {
         if core.may_write().is_err() || core.moving.load(Ordering::Relaxed) {
             continue;
         }
-        if core.trouble.has("log") {
-            // Nothing is agreed on without this host's disk. Another's may have room.
+        if core.trouble.has("log") || core.trouble.has("database") {
+            // Nothing is done without this host's disk. Another's may have room.
             match hand_over(&core).await {
-                Ok(()) => log::warn!("Another host leads: this one cannot write its log"),
+                Ok(()) => log::warn!("Another host leads: this one cannot write"),
                 Err(failure) => log::warn!("No other host can lead: {failure}"),
             }
             continue;

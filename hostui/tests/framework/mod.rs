@@ -46,6 +46,7 @@ pub(crate) struct Answer {
     pub(crate) cookie: String,
     pub(crate) cookie_rules: String,
     pub(crate) body: String,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Pages {
@@ -108,6 +109,33 @@ impl Pages {
         self.send(request.body(Body::from(form.to_owned())).unwrap()).await
     }
 
+    /// A form with a file.
+    pub(crate) async fn upload(
+        &self,
+        path: &str,
+        cookie: &str,
+        name: &str,
+        passphrase: &str,
+        file: &[u8],
+    ) -> Answer {
+        let mut form = Vec::new();
+        let fields = [("name", name.as_bytes()), ("passphrase", passphrase.as_bytes()), ("backup", file)];
+        for (field, value) in fields {
+            let head = format!("--line\r\nContent-Disposition: form-data; name=\"{field}\"\r\n\r\n");
+            form.extend([head.as_bytes(), value, b"\r\n"].concat());
+        }
+        form.extend(b"--line--\r\n");
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .header(header::ORIGIN, "https://localhost")
+            .header(header::COOKIE, cookie)
+            .header(header::CONTENT_TYPE, "multipart/form-data; boundary=line")
+            .header(header::CONTENT_LENGTH, form.len());
+        self.send(request.body(Body::from(form)).unwrap()).await
+    }
+
     pub(crate) async fn sign_in(&self, username: &str, password: &str) -> Answer {
         self.post("/sign-in", "", &format!("username={username}&password={password}")).await
     }
@@ -154,6 +182,7 @@ impl Pages {
             cookie: cookie_rules.split(';').next().unwrap_or_default().to_owned(),
             cookie_rules,
             body: String::from_utf8_lossy(&body).into_owned(),
+            bytes: body.into(),
             headers: parts.headers,
         }
     }

@@ -74,9 +74,10 @@ impl Process {
         self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_some()))
     }
 
-    /// What it has said since it was started.
-    pub fn errors(&self) -> String {
-        std::fs::read_to_string(self.folder.with_extension("err")).unwrap_or_default()
+    /// What it said last.
+    pub fn last_words(&self) -> String {
+        let said = std::fs::read_to_string(self.folder.with_extension("err")).unwrap_or_default();
+        said.lines().last().unwrap_or_default().to_owned()
     }
 
     /// Where other members reach it.

@@ -20,7 +20,8 @@ use super::{
 use crate::cluster::FromHost;
 
 /// What a host does for itself.
-const HERE: &[&str] = &[calls::JOIN_PATH, calls::LEAVE_PATH, calls::RECOVER_PATH];
+const HERE: &[&str] =
+    &[calls::JOIN_PATH, calls::LEAVE_PATH, calls::RECOVER_PATH, calls::BACKUP_PATH, calls::RESTORE_PATH];
 /// How long the answer waits until this host has what the leader has done. It is right without, but a page that is
 /// read here next may not show it yet.
 const CATCH_UP: Duration = Duration::from_secs(2);

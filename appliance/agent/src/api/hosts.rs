@@ -33,7 +33,7 @@ const LONGEST_PURPOSE: usize = 200;
 
 impl Agent {
     /// A line about what somebody does, to be written with it.
-    async fn line(
+    pub(super) async fn line(
         &self,
         token: &str,
         client: Client,

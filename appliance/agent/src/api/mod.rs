@@ -1,6 +1,7 @@
 //! The API on the agent's socket. Each handler checks who asks, calls one action, and answers JSON.
 
 pub(crate) mod answer;
+mod backup;
 mod forward;
 mod host;
 mod hosts;
@@ -171,6 +172,8 @@ fn routes(agent: Arc<Agent>) -> Router {
         .route(calls::JOIN_PATH, post(hosts::join))
         .route(calls::LEAVE_PATH, post(hosts::leave))
         .route(calls::RECOVER_PATH, post(hosts::recover))
+        .route(calls::BACKUP_PATH, post(backup::make))
+        .route(calls::RESTORE_PATH, post(backup::restore).layer(DefaultBodyLimit::disable()))
         .route(calls::TOKENS_PATH, get(hosts::tokens).post(hosts::make_token))
         .route(&format!("{}/{{id}}", calls::TOKENS_PATH), delete(hosts::revoke_token))
         .route(calls::LEADER_PATH, put(hosts::move_lead))

@@ -2,6 +2,7 @@
 //! it is a member.
 
 mod authority;
+mod backup;
 mod join;
 pub(crate) mod kept;
 mod leave;
@@ -28,6 +29,7 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 
 pub(crate) use authority::fingerprint;
+pub(crate) use backup::Pieces;
 pub(crate) use member::Contact;
 pub(crate) use node::{FromHost, serve};
 pub(crate) use token::JoinToken;
@@ -66,6 +68,7 @@ pub(crate) struct Cluster {
     refusals: refusals::Refusals,
     /// One at a time.
     membership: tokio::sync::Mutex<()>,
+    backing_up: Arc<tokio::sync::Mutex<()>>,
     start_again: Notify,
 }
 
@@ -82,6 +85,7 @@ impl Cluster {
             strangers: std::sync::Mutex::default(),
             refusals: refusals::Refusals::default(),
             membership: tokio::sync::Mutex::default(),
+            backing_up: Arc::default(),
             start_again: Notify::new(),
         }
     }

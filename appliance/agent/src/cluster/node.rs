@@ -15,13 +15,12 @@ use axum::{
     middleware::{Next, from_fn},
     routing::post,
 };
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
+use http_body_util::Full;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use quantix_api::{MAX_BODY_BYTES, Problem, ProblemCode};
+use quantix_api::{MAX_BODY_BYTES, Problem, ProblemCode, connection};
 use quantix_store::HostId;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
@@ -331,7 +330,7 @@ impl Cluster {
     }
 
     /// Adds a line to the audit log, whoever leads.
-    pub(super) async fn note(&self, line: Line) -> Result<(), Problem> {
+    pub(crate) async fn note(&self, line: Line) -> Result<(), Problem> {
         match self.other_leader() {
             Some(leader) => self.ask_host(&leader, NOTE, &line).await,
             None => self.write(move |connection| kept::note(connection, &line)).await,
@@ -484,25 +483,10 @@ async fn exchange(
         Problem::new(ProblemCode::Unavailable, format!("The other host's answer was cut short ({error})."))
             .retry_after(2)
     };
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
-    let exchange = async {
-        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-        let (parts, body) = response.into_parts();
-        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| broken(&error))?;
-        Ok(Response::from_parts(parts, body.to_bytes()))
-    };
-    let driven = async {
-        tokio::pin!(exchange);
-        tokio::select! {
-            answer = &mut exchange => answer,
-            ended = connection => match ended {
-                Ok(()) => exchange.await,
-                Err(error) => Err(broken(&error)),
-            },
-        }
-    };
-    timeout(ANSWER, driven).await.unwrap_or_else(|_| Err(broken(&"it took too long")))
+    let answered =
+        async { connection::collect(connection::send(stream, request).await?, MAX_ANSWER_BYTES).await };
+    let answered = timeout(ANSWER, answered).await.map_err(|_| broken(&"it took too long"))?;
+    answered.map_err(|error| broken(&error))
 }
 
 /// Where a host is reached that came from an address.

@@ -67,6 +67,11 @@ impl Cluster {
     }
 }
 
+/// Says of a store that was restored that only this host belongs to it.
+pub(super) fn note_that_it_is_alone(folder: &Path, line: &Line) -> io::Result<()> {
+    durable::write(&folder.join(DONE), &serde_json::to_vec(&(String::new(), line))?)
+}
+
 /// The store has been changed; the hosts' keys are still to go.
 const DONE: &str = "alone";
 

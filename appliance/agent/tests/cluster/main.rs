@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test ends it")]
 
+mod backup;
 mod hostile;
 mod hosts;
 mod membership;

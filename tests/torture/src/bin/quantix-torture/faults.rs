@@ -150,7 +150,7 @@ impl Torture {
             remove(&filler(member));
             if member.has_ended() {
                 // One that starts while its disk is full is started again until there is room.
-                let said = member.errors();
+                let said = member.last_words();
                 assert!(
                     said.contains("disk is full") || said.contains("No space left"),
                     "{} ended by itself: {said}",
@@ -246,7 +246,7 @@ impl Torture {
         let mut said = None;
         until("a member with another bit in its log is up or has ended", async || {
             said = Some(match member.standing().await {
-                _ if member.has_ended() => member.errors(),
+                _ if member.has_ended() => member.last_words(),
                 Some(standing) if !standing.trouble.is_empty() => standing.trouble.join(" "),
                 Some(standing) if standing.led => String::new(),
                 _ => return false,
