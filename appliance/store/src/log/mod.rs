@@ -213,8 +213,14 @@ impl RaftLogStorage<Types> for Log {
         Ok(())
     }
 
+    /// Asked once, at the start. The library would let a host that led go on leading in the same term. But entries may
+    /// have left before they were on this disk, and others of the same term and number must never follow; so it has to
+    /// be elected anew.
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        Ok(self.tail.vote())
+        let me = self.me.get().copied();
+        let unconfirmed = |vote: Vote| Vote::new(vote.leader_id.term, vote.leader_id.node_id);
+        let is_own = |vote: &Vote| Some(vote.leader_id.node_id) == me;
+        Ok(self.tail.vote().map(|vote| if is_own(&vote) { unconfirmed(vote) } else { vote }))
     }
 
     async fn append<I>(&mut self, entries: I, callback: LogFlushed<Types>) -> Result<(), StorageError>

@@ -27,6 +27,26 @@ async fn a_host_alone_writes_and_reads() {
     assert_eq!(cluster.hosts[0].store.read(hosts::contents).unwrap(), "counter Text([97]) Integer(100)\n");
 }
 
+/// What it had sent and not written in its old term must not be followed by something else of the same term.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_led_and_starts_again_leads_in_a_new_term() {
+    for hosts in [1, 3] {
+        let mut cluster = Cluster::of(hosts).await;
+        if hosts > 1 {
+            cluster = cluster.with_all_voting().await;
+        }
+        cluster.write(count).await;
+        let leader = cluster.leader().await;
+        let before = cluster.hosts[leader].store.status().term;
+        cluster.kill(leader).await;
+        cluster.restart(leader).await;
+        cluster.write(count).await;
+        let after = cluster.leader().await;
+        assert!(cluster.hosts[after].store.status().term > before);
+        cluster.assert_equal().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hosts_become_voters_and_have_the_same() {
     let cluster = Cluster::of(3).await.with_all_voting().await;
