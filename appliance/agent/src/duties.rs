@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::atomic::Ordering, time::Duration};
 
 use quantix_api::{Problem, ProblemCode};
 use quantix_host::blocking;
-use quantix_store::{Preferences, Seen, Store, Wanted};
+use quantix_store::{Seen, Store, Wanted};
 
 use crate::{
     account::{ADMIN, Account},
@@ -44,7 +44,7 @@ impl Agent {
         let mut leadership = store.leadership();
         let mut watch = store.watch(store.applied());
         loop {
-            let leads = leadership.borrow_and_update().is_some();
+            let leads = *leadership.borrow_and_update();
             if let Err(problem) = self.look(store, leads).await {
                 log::warn!("{problem}");
             }
@@ -63,21 +63,21 @@ impl Agent {
         }
     }
 
-    async fn look(&self, store: &Store, leads: bool) -> Result<(), Problem> {
+    async fn look(&self, store: &Store, leads: Option<u64>) -> Result<(), Problem> {
         let account = self.cluster.read(|connection| Account::find(connection, ADMIN)).await?;
         self.has_account.store(account.is_some(), Ordering::Relaxed);
-        if leads {
+        if let Some(term) = leads {
             if account.is_none() {
-                self.make_first_account().await?;
+                self.make_first_account(term).await?;
             }
             // A host that is gone may have had this one's name.
-            self.cluster.forget_lost_hosts().await?;
-            self.cluster.settle(&self.name).await?;
+            self.cluster.forget_lost_hosts(term).await?;
+            self.cluster.settle(term, &self.name).await?;
         }
         if let Some((_, wanted)) = self.cluster.read(kept::cluster).await? {
             let wanted = wanted.and_then(|wanted| usize::try_from(wanted).ok());
             let wanted = wanted.map_or(Wanted::BySize, Wanted::Exactly);
-            store.prefer(Preferences { wanted, ..Preferences::default() });
+            store.want_voters(wanted);
         }
         if self.cluster.must_renew() && store.status().writable {
             self.cluster.renew().await?;
@@ -85,12 +85,12 @@ impl Agent {
         self.tell_new_address(store).await
     }
 
-    async fn make_first_account(&self) -> Result<(), Problem> {
+    async fn make_first_account(&self, term: u64) -> Result<(), Problem> {
         let made = blocking(Account::first).await.unwrap_or_else(|| Err("it broke off".to_owned()));
         let first = made.map_err(|error| {
             Problem::new(ProblemCode::Internal, format!("The first account could not be made: {error}."))
         })?;
-        self.cluster.write(move |connection| first.keep_new(connection)).await
+        self.cluster.write_in(term, move |connection| first.keep_new(connection)).await
     }
 
     /// A host that has lost the address under which the others know it tells them its new one.

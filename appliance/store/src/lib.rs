@@ -32,7 +32,7 @@ pub use raft::{Address, HostId};
 pub use recover::{RecoverError, recover, restore};
 pub use state::{Failure, Migration, SchemaError};
 pub use store::{Member, OpenError, Role, Status, Store, WriteError, Written};
-pub use voters::{Preferences, Wanted};
+pub use voters::Wanted;
 
 /// A panic elsewhere does not make what a lock guards wrong: every change under one is a single step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

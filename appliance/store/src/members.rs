@@ -171,7 +171,7 @@ fn plan(core: &Core, metrics: &Metrics, without: Option<HostId>) -> BTreeSet<Hos
         };
         standings.insert(*host, standing);
     }
-    voters::plan(core.peers.me, &standings, &crate::lock(&core.preferences))
+    voters::plan(core.peers.me, &standings, *crate::lock(&core.wanted))
 }
 
 /// Proposes the next step of the schema when every host knows it and it has been seen to run here.

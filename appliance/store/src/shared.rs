@@ -18,7 +18,7 @@ use crate::{
     raft::{Address, HostId, Metrics, Raft},
     state::{Failure, Migration, State},
     trouble::Trouble,
-    voters::Preferences,
+    voters::Wanted,
 };
 
 /// A leader that has heard from no majority for so long writes nothing; nobody else leads before.
@@ -32,7 +32,7 @@ pub(crate) struct Core {
     pub(crate) peers: Arc<Peers>,
     pub(crate) metrics: watch::Receiver<Metrics>,
     pub(crate) trouble: Arc<Trouble>,
-    pub(crate) preferences: Mutex<Preferences>,
+    pub(crate) wanted: Mutex<Wanted>,
     pub(crate) migrations: &'static [Migration],
     /// The term of which this host is the leader, with everything before it in its database.
     pub(crate) leading: watch::Sender<Option<u64>>,

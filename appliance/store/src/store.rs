@@ -32,7 +32,7 @@ use crate::{
     state,
     state::{Failure, Machine, Migration, Pending, SchemaError, State, Writer},
     trouble::Trouble,
-    voters::Preferences,
+    voters::Wanted,
     writers,
 };
 
@@ -214,7 +214,7 @@ impl Store {
             peers,
             metrics,
             trouble,
-            preferences: Mutex::default(),
+            wanted: Mutex::default(),
             migrations,
             leading: watch::Sender::new(None),
             moving: AtomicBool::new(false),
@@ -411,9 +411,9 @@ impl Store {
         members::hand_over(&self.core).await
     }
 
-    /// What is wanted of the voters from now on. Every host is told, since each may lead.
-    pub fn prefer(&self, preferences: Preferences) {
-        *crate::lock(&self.core.preferences) = preferences;
+    /// How many shall vote from now on. Every host is told, since each may lead.
+    pub fn want_voters(&self, wanted: Wanted) {
+        *crate::lock(&self.core.wanted) = wanted;
     }
 
     /// Copies the database as it is now into a file.

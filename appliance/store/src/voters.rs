@@ -17,15 +17,6 @@ pub enum Wanted {
     Exactly(usize),
 }
 
-/// What the people who run the cluster want of its voters.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Preferences {
-    /// How many.
-    pub wanted: Wanted,
-    /// Hosts that shall not vote.
-    pub never: BTreeSet<HostId>,
-}
-
 /// What the leader knows of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -42,17 +33,12 @@ pub(crate) const LOST: Duration = Duration::from_secs(20);
 pub(crate) const ANSWERS: Duration = Duration::from_secs(2);
 
 /// Who should vote now. The leader always does: it is the one that changes this.
-pub(crate) fn plan(
-    leader: HostId,
-    hosts: &BTreeMap<HostId, Standing>,
-    preferences: &Preferences,
-) -> BTreeSet<HostId> {
-    let may = |host: &HostId| *host == leader || !preferences.never.contains(host);
-    let size = match preferences.wanted {
+pub(crate) fn plan(leader: HostId, hosts: &BTreeMap<HostId, Standing>, wanted: Wanted) -> BTreeSet<HostId> {
+    let size = match wanted {
         Wanted::BySize => hosts.len().min(5),
         Wanted::Exactly(count) => count.clamp(1, 5),
     };
-    let able = hosts.iter().filter(|(host, _)| may(host)).count().min(size);
+    let able = hosts.len().min(size);
     // An even number bears no more losses than the odd one below it.
     let count = if able % 2 == 0 { able.saturating_sub(1) } else { able };
 
@@ -67,11 +53,8 @@ pub(crate) fn plan(
             (false, false) => None,
         }
     };
-    let mut ranked: Vec<_> = hosts
-        .iter()
-        .filter(|(host, _)| may(host))
-        .filter_map(|(host, standing)| Some((rank(host, standing)?, *host)))
-        .collect();
+    let mut ranked: Vec<_> =
+        hosts.iter().filter_map(|(host, standing)| Some((rank(host, standing)?, *host))).collect();
     ranked.sort_unstable();
     ranked.truncate(count.max(1));
     if ranked.len() % 2 == 0 {
@@ -94,7 +77,7 @@ mod tests {
     }
 
     fn planned(standings: &[Standing]) -> Vec<u64> {
-        plan(HostId(1), &hosts(standings), &Preferences::default()).into_iter().map(|host| host.0).collect()
+        plan(HostId(1), &hosts(standings), Wanted::BySize).into_iter().map(|host| host.0).collect()
     }
 
     #[test]
@@ -118,12 +101,10 @@ mod tests {
     }
 
     #[test]
-    fn preferences_are_kept() {
+    fn no_more_vote_than_are_wanted() {
         let five = hosts(&[GOOD, LEARNER, LEARNER, LEARNER, LEARNER]);
-        let preferences =
-            Preferences { wanted: Wanted::Exactly(3), never: BTreeSet::from([HostId(2), HostId(1)]) };
-        let voters = plan(HostId(1), &five, &preferences);
-        assert_eq!(voters, BTreeSet::from([HostId(1), HostId(3), HostId(4)]));
+        let voters = plan(HostId(1), &five, Wanted::Exactly(3));
+        assert_eq!(voters, BTreeSet::from([HostId(1), HostId(2), HostId(3)]));
     }
 
     proptest! {
@@ -137,8 +118,7 @@ mod tests {
                 .map(|(votes, silent, caught_up)| Standing { votes, silent: Duration::from_secs(silent), caught_up })
                 .collect();
             let wanted = if wanted == 0 { Wanted::BySize } else { Wanted::Exactly(wanted) };
-            let preferences = Preferences { wanted, never: BTreeSet::new() };
-            let voters = plan(HostId(1), &hosts(&standings), &preferences);
+            let voters = plan(HostId(1), &hosts(&standings), wanted);
             prop_assert!(voters.contains(&HostId(1)));
             prop_assert_eq!(voters.len() % 2, 1);
             prop_assert!(voters.len() <= 5);

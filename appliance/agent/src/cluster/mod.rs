@@ -214,7 +214,7 @@ impl Cluster {
     }
 
     /// What the leader of a term sees to: that there is an authority, and that this host is among the hosts.
-    pub(crate) async fn settle(&self, hostname: &str) -> Result<(), Problem> {
+    pub(crate) async fn settle(&self, term: u64, hostname: &str) -> Result<(), Problem> {
         let store = self.store()?;
         let me = store.id();
         let known = self
@@ -244,7 +244,7 @@ impl Cluster {
             kept::keep_host(connection, me, &name, &key_hash, now)?;
             Ok((certificate, authority.certificate))
         };
-        let (certificate, authority) = self.write(signed).await?;
+        let (certificate, authority) = self.write_in(term, signed).await?;
         let renew_at = now + RENEW.as_secs();
         self.keep_member(Member { key, certificate, authority, renew_at, contacts: Vec::new() }).await
     }
@@ -340,14 +340,18 @@ impl Cluster {
         work: impl FnOnce(&Connection) -> Result<R, Refused> + Send + 'static,
     ) -> Result<R, Problem> {
         let store = self.store()?;
-        store.write(work).await.map(|written| written.value).map_err(|error| match error {
-            WriteError::Refused(Refused::Problem(problem)) => problem,
-            WriteError::Refused(Refused::Sqlite(error)) => {
-                log::error!("A change failed: {error}");
-                Problem::new(ProblemCode::Internal, format!("The change could not be made: {error}."))
-            }
-            WriteError::Failed(failure) => not_written(&store, &failure),
-        })
+        store.write(work).await.map(|written| written.value).map_err(|error| not_changed(&store, error))
+    }
+
+    /// The same for what the leader of a term does by itself: whoever leads later does it anew.
+    pub(crate) async fn write_in<R: Send + 'static>(
+        &self,
+        term: u64,
+        work: impl FnOnce(&Connection) -> Result<R, Refused> + Send + 'static,
+    ) -> Result<R, Problem> {
+        let store = self.store()?;
+        let written = store.write_in_term(term, work).await;
+        written.map(|written| written.value).map_err(|error| not_changed(&store, error))
     }
 
     /// Whether the data can be changed, and if not why.
@@ -386,6 +390,17 @@ impl From<rusqlite::Error> for Refused {
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
         Self::Problem(problem)
+    }
+}
+
+fn not_changed(store: &Store, error: WriteError<Refused>) -> Problem {
+    match error {
+        WriteError::Refused(Refused::Problem(problem)) => problem,
+        WriteError::Refused(Refused::Sqlite(error)) => {
+            log::error!("A change failed: {error}");
+            Problem::new(ProblemCode::Internal, format!("The change could not be made: {error}."))
+        }
+        WriteError::Failed(failure) => not_written(store, &failure),
     }
 }
 

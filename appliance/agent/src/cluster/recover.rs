@@ -53,10 +53,10 @@ impl Cluster {
     }
 
     /// Takes the lost hosts' keys away, once this host leads.
-    pub(crate) async fn forget_lost_hosts(&self) -> Result<(), Problem> {
+    pub(crate) async fn forget_lost_hosts(&self, term: u64) -> Result<(), Problem> {
         let Ok(Some(line)) = self.alone_from_now_on() else { return Ok(()) };
         let me = self.store()?.id();
-        self.write(move |connection| {
+        self.write_in(term, move |connection| {
             for host in kept::hosts(connection)?.into_iter().filter(|host| host.id != me) {
                 kept::remove_host(connection, host.id)?;
             }

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::hosts::{Host, cluster_of, until};
+use crate::hosts::{Host, cluster_of, problem, until};
 
 const STORE: &[u8] = b"quantix-store/1";
 const HTTP: &[u8] = b"http/1.1";
@@ -258,6 +258,32 @@ async fn clocks_that_are_ten_minutes_apart_do_not_matter() {
     let readiness = hosts[2].client().call(&calls::ready()).await.unwrap();
     let store = readiness.checks.iter().find(|check| check.name == "store").unwrap();
     assert_eq!(store.state, CheckState::Ok, "{}", store.detail);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_token_and_an_address_that_is_taken_let_nobody_in() {
+    let (mut hosts, session) = cluster_of(2).await;
+    let hour = hosts[0].make_token(&session, 5).await;
+    let other = Host::start("qx-other");
+    let own = other.settled().await;
+    hosts[0].kill();
+    hosts[0].clock = 2 * 60 * 60;
+    hosts[0].start_again();
+    hosts[0].ready().await;
+    let session = hosts[0].sign_in().await;
+    let refused = problem(other.join(&own, &hosts[0], &hour.token).await);
+    assert!(refused.detail.contains("has expired"), "{refused}");
+    is_noted(&hosts[0], "This join token has expired.").await;
+
+    // Where a host was that the cluster has not forgotten.
+    let made = hosts[0].make_token(&session, 5).await;
+    hosts[1].kill();
+    let twin = Host::start_on("qx-twin", hosts[1].hosts);
+    let own = twin.settled().await;
+    let refused = problem(twin.join(&own, &hosts[0], &made.token).await);
+    assert!(refused.detail.contains("already"), "{refused}");
+    is_noted(&hosts[0], &refused.detail).await;
+    assert_eq!(hosts[0].cluster(&session).await.unwrap().hosts.len(), 2);
 }
 
 /// Takes every certificate; only the host's judgement is looked at here.

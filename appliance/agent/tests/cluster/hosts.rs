@@ -41,11 +41,20 @@ impl Host {
     /// One whose clock is off by so many seconds.
     pub(crate) fn start_at(name: &str, clock: i64) -> Self {
         assert!(clock == 0 || std::path::Path::new(FAKETIME).exists(), "the package libfaketime is missing");
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("state")).unwrap();
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let hosts = free.local_addr().unwrap();
         drop(free);
+        Self::start_with(name, clock, hosts)
+    }
+
+    /// One that other hosts reach there.
+    pub(crate) fn start_on(name: &str, hosts: SocketAddr) -> Self {
+        Self::start_with(name, 0, hosts)
+    }
+
+    fn start_with(name: &str, clock: i64, hosts: SocketAddr) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("state")).unwrap();
         let (child, up) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(true)));
         let mut host = Self { name: name.into(), hosts, clock, dir, child, up, keeper: None };
         host.keeper = Some(host.keep());

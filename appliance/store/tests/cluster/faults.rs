@@ -203,6 +203,31 @@ async fn the_schema_waits_for_the_last_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn versions_that_do_not_fit_say_so() {
+    let mut cluster = Cluster::of(1).await;
+    // A newer host may join: the cluster stays as it is until all are newer.
+    let newer = cluster.start("newer", ONE_MORE).await;
+    let id = cluster.hosts[newer].store.id();
+    cluster.hosts[0].store.add(id, address(newer)).await.unwrap();
+    cluster.wait_schema(newer, 2).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(cluster.hosts[0].store.status().schema, 2);
+    cluster.kill(0).await;
+    cluster.restart_with(0, ONE_MORE).await;
+    cluster.wait_schema(0, 3).await;
+    // An older one may not, and is told why; nor may an older version start on newer data.
+    let older = cluster.start("older", SCHEMA).await;
+    let id = cluster.hosts[older].store.id();
+    let refused = cluster.hosts[0].store.add(id, address(older)).await.unwrap_err();
+    assert!(refused.to_string().contains("update it first"), "{refused}");
+    assert_eq!(cluster.hosts[0].store.status().members.len(), 2);
+    cluster.kill(0).await;
+    let folder = cluster.hosts[0].folder.clone();
+    let refused = open(&cluster.network, &folder, SCHEMA).await.err().unwrap();
+    assert!(refused.to_string().contains("start the newer version"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_survivor_goes_on_alone() {
     let mut cluster = Cluster::of(3).await.with_all_voting().await;
     for _ in 0..20 {

@@ -84,7 +84,9 @@ struct Torture {
 
 impl Torture {
     async fn start(random: StdRng, folders: &[PathBuf]) -> Self {
-        let (switch, spaces) = Switch::new(folders.len() + 1).unwrap();
+        let wired = Switch::new(folders.len() + 1);
+        let (switch, spaces) =
+            wired.unwrap_or_else(|error| panic!("no wire: {error}; is /dev/net/tun yours to open?"));
         let mut members = Vec::new();
         for (folder, space) in folders.iter().zip(spaces.into_iter().skip(1)) {
             let mut member = Process::new(folder, &space.ip, PORT);
