@@ -58,17 +58,21 @@ pub(crate) fn run(agent: &Path) -> io::Result<()> {
                 screen = fresh()?;
                 drawn = Instant::now();
             }
-            if let (Event::Key(key), Seen::Agent { console, .. }) = (&event, &seen) {
-                let step = form.as_mut().map(|form| form.key(*key));
-                match (step, &mut form) {
-                    (Some(Step::Close), _) => form = None,
-                    (Some(Step::Submit), Some(filled)) => {
-                        filled.wait();
-                        draw(&mut screen, &seen, Some(filled))?;
-                        runtime.block_on(filled.submit(&agent, console));
+            if let Event::Key(key) = event {
+                match (&mut form, &seen) {
+                    (Some(open), _) => match open.key(key) {
+                        Step::Stay => {}
+                        Step::Close => form = None,
+                        Step::Submit => {
+                            open.wait();
+                            draw(&mut screen, &seen, Some(open))?;
+                            runtime.block_on(open.submit(&agent));
+                        }
+                    },
+                    (None, Seen::Agent { console, .. }) => {
+                        form = Deed::of(key.code, console).map(|deed| Form::new(deed, console));
                     }
-                    (Some(_), _) => {}
-                    (None, _) => form = Deed::of(key.code, console).map(|deed| Form::new(deed, console)),
+                    (None, Seen::NoAgent { .. }) => {}
                 }
             }
             draw(&mut screen, &seen, form.as_ref())?;

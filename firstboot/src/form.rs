@@ -56,6 +56,8 @@ impl Field {
 pub(crate) struct Form {
     deed: Deed,
     fields: Vec<Field>,
+    /// The password that the screen shows anyway.
+    first_password: Option<Secret>,
     at: usize,
     /// What came of it, and whether it was done.
     said: Option<(String, bool)>,
@@ -123,7 +125,7 @@ impl Form {
         if console.first_password.is_none() {
             fields.push(Field { is_secret: true, ..Field::new("password", "Password of admin") });
         }
-        Self { deed, fields, at: 0, said: None }
+        Self { deed, fields, first_password: console.first_password.clone(), at: 0, said: None }
     }
 
     /// Takes a key.
@@ -168,8 +170,8 @@ impl Form {
     }
 
     /// Does it, as the administrator.
-    pub(crate) async fn submit(&mut self, agent: &AgentClient, console: &ConsoleView) {
-        self.said = Some(match self.try_to(agent, console).await {
+    pub(crate) async fn submit(&mut self, agent: &AgentClient) {
+        self.said = Some(match self.try_to(agent).await {
             Ok(done) => (done.into(), true),
             Err(CallError::Problem(problem)) => {
                 self.go_to(&problem);
@@ -179,8 +181,8 @@ impl Form {
         });
     }
 
-    async fn try_to(&self, agent: &AgentClient, console: &ConsoleView) -> Result<&'static str, CallError> {
-        let password = console.first_password.clone().unwrap_or_else(|| Secret::new(self.typed("password")));
+    async fn try_to(&self, agent: &AgentClient) -> Result<&'static str, CallError> {
+        let password = self.first_password.clone().unwrap_or_else(|| Secret::new(self.typed("password")));
         let session = agent.call(&calls::sign_in(&SignIn { username: "admin".into(), password })).await?;
         match self.deed {
             Deed::Join => {

@@ -39,9 +39,9 @@ use crate::{
 /// A leader sends something to every host at least so often. It is also how long an answer may take, so it is well
 /// above what a disk needs to keep a write.
 const HEARTBEAT: Duration = Duration::from_millis(150);
-/// The library only takes the longer of these, for how long a host keeps faith with a leader it has heard. When a host
-/// stands for election is decided in `elections`.
-const ELECTION: [Duration; 2] = [Duration::from_millis(400), LEASE];
+/// How long a vote may take to come, which a disk has a part in; and how long a host keeps faith with a leader it has
+/// heard. The library wants the first below the second. When a host stands for election is decided in `elections`.
+const ELECTION: [Duration; 2] = [Duration::from_millis(790), LEASE];
 /// Writers that wait for their turn.
 const WAITING: usize = 4096;
 /// How long a reader waits for an entry that must be there soon.
