@@ -1,5 +1,6 @@
 //! qx: Quantix from the command line.
 
+mod audit;
 mod backup;
 mod cluster;
 mod connection;
@@ -49,6 +50,8 @@ enum Command {
     /// The hosts that belong together.
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Show who did what, the newest first.
+    Audit(audit::Arguments),
     /// Write a script that completes commands, for a shell.
     Completion {
         /// The shell.
@@ -86,6 +89,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::SignOut => sign_out().await,
         Command::Cluster(command) => cluster::run(command, arguments.output).await,
+        Command::Audit(arguments_of) => audit::run(arguments_of, arguments.output).await,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "qx", &mut io::stdout());
             Ok(())

@@ -156,6 +156,12 @@ fn a_person_signs_in_looks_makes_a_token_and_signs_out() {
     host.done(&["cluster", "token", "revoke", id], "");
     assert!(host.done(&["cluster", "token", "list"], "").contains("taken back"));
 
+    let audit = host.done(&["audit", "--text", "Second host"], "");
+    assert!(audit.contains("make join token") && !audit.contains("sign in"), "{audit}");
+    let json = host.done(&["-o", "json", "audit", "--limit", "1"], "");
+    assert!(json.contains("revoke join token") && json.contains("\"next\": "), "{json}");
+    assert!(host.refused(&["audit", "--limit", "0"], "").contains("1 to 1000"));
+
     host.done(&["sign-out"], "");
     assert!(host.refused(&["cluster", "status"], "").contains("nobody is signed in"));
 }

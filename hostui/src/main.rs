@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+mod activity;
 mod api;
 mod assets;
 mod backup;

@@ -14,7 +14,7 @@ use quantix_api::{AgentClient, MAX_BODY_BYTES, calls};
 use tower_http::timeout::TimeoutLayer;
 
 use crate::{
-    api, assets, backup, cluster, health, origin, overview,
+    activity, api, assets, backup, cluster, health, origin, overview,
     problem::{self, Page},
     session,
 };
@@ -53,6 +53,7 @@ pub(crate) fn router(socket: &Path) -> Router {
     Router::new()
         .route("/", get(async || Redirect::to("/overview")))
         .route("/overview", get(overview::page))
+        .route("/activity", get(activity::page))
         .route("/cluster", get(cluster::page))
         .route("/cluster/add", get(cluster::add_page))
         .route("/cluster/tokens", post(cluster::make_token))

@@ -59,6 +59,42 @@ async fn a_join_token_is_made_shown_once_and_taken_back() {
 }
 
 #[tokio::test]
+async fn what_was_done_is_listed_and_found() {
+    let pages = Pages::start().await;
+    assert_eq!(pages.get("/activity", "").await.location, "/sign-in");
+    let cookie = pages.settled().await;
+    pages.sign_in("admin", "wrong").await;
+    pages.post("/cluster/tokens", &cookie, "purpose=%3Cimg+src%3Dx%3E&hours=24&uses=2").await;
+    let page = loop {
+        let page = pages.get("/activity", &cookie).await.body;
+        // Who is refused does not wait for the log.
+        if page.contains("The name or the password is wrong.") {
+            break page;
+        }
+    };
+    for says in ["make join token", "&#60;img src=x&#62;", "sign in", "change password", "127.0.0.1"] {
+        assert!(page.contains(says), "{says}: {page}");
+    }
+    assert!(!page.contains("<img") && !page.contains(">Older<"), "{page}");
+
+    let found = pages.get("/activity?text=JOIN%20TOKEN", &cookie).await.body;
+    assert!(found.contains("make join token") && !found.contains("change password"), "{found}");
+    let nothing = pages.get("/activity?text=%3Cb%3E", &cookie).await.body;
+    assert!(nothing.contains("Nothing has “&#60;b&#62;” in it"), "{nothing}");
+    for _ in 0..50 {
+        pages.post("/cluster/voters", &cookie, "wanted=3").await;
+    }
+    let page = pages.get("/activity?text=voters", &cookie).await.body;
+    assert!(!page.contains(">Newest<"), "{page}");
+    let page = pages.get("/activity", &cookie).await.body;
+    let older = page.split('"').find(|part| part.starts_with("/activity?before=")).unwrap();
+    let page = pages.get(&older.replace("&#38;", "&"), &cookie).await.body;
+    assert!(page.contains("change password") && page.contains(">Newest<"), "{page}");
+    // An address that was mistyped shows the newest.
+    assert!(pages.get("/activity?before=x", &cookie).await.body.contains("set voters"));
+}
+
+#[tokio::test]
 async fn a_backup_is_downloaded_and_uploaded_again() {
     const PASSPHRASE: &str = "correct+horse+battery+staple";
     let pages = Pages::start().await;

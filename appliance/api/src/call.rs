@@ -42,7 +42,8 @@ json_answer!(
     crate::ConsoleView,
     crate::Cluster,
     crate::JoinTokens,
-    crate::MadeJoinToken
+    crate::MadeJoinToken,
+    crate::AuditLines
 );
 
 impl Answer for () {
@@ -117,8 +118,9 @@ pub mod calls {
 
     use super::Call;
     use crate::{
-        ChangePassword, Cluster, ConsoleView, HostFacts, JoinCluster, JoinTokens, MadeJoinToken, MakeBackup,
-        MoveLead, NewJoinToken, Readiness, RemoveHost, Session, SessionInfo, SetVoters, SignIn,
+        AuditLines, AuditQuery, ChangePassword, Cluster, ConsoleView, HostFacts, JoinCluster, JoinTokens,
+        MadeJoinToken, MakeBackup, MoveLead, NewJoinToken, Readiness, RemoveHost, Session, SessionInfo,
+        SetVoters, SignIn,
     };
 
     /// Where readiness is asked for.
@@ -131,6 +133,9 @@ pub mod calls {
     pub const HOST_PATH: &str = "/api/v1/host";
     /// What the screen at the machine shows.
     pub const CONSOLE_PATH: &str = "/api/v1/console";
+
+    /// The audit log.
+    pub const AUDIT_PATH: &str = "/api/v1/audit";
 
     /// The cluster.
     pub const CLUSTER_PATH: &str = "/api/v1/cluster";
@@ -153,6 +158,11 @@ pub mod calls {
     pub const VOTERS_PATH: &str = "/api/v1/cluster/voters";
     /// The hosts of the cluster.
     pub const HOSTS_PATH: &str = "/api/v1/cluster/hosts";
+
+    /// A part of the audit log.
+    pub fn audit(query: &AuditQuery) -> Call<AuditLines> {
+        Call::new(Method::GET, format!("{AUDIT_PATH}?{}", query.to_query()))
+    }
 
     /// The cluster as the host that answers sees it.
     pub fn cluster() -> Call<Cluster> {

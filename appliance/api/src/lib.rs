@@ -2,6 +2,7 @@
 //!
 //! What they mean is decided by the agent; how they travel is here.
 
+mod audit;
 mod call;
 mod client;
 mod cluster;
@@ -12,6 +13,7 @@ mod readiness;
 mod secret;
 mod session;
 
+pub use audit::{AuditLine, AuditLines, AuditQuery};
 pub use call::{Answer, Call, calls};
 pub use client::{AgentClient, CallError};
 pub use cluster::{

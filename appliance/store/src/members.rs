@@ -29,6 +29,8 @@ const INTRODUCE: Duration = Duration::from_secs(1);
 const BEHIND: u64 = 1000;
 /// The log is cut when it is larger than this, and larger than half the database.
 const LOG_BYTES: u64 = 64 * 1024 * 1024;
+/// How long is waited to hear that a host has what the leader has.
+const CAUGHT_UP: Duration = Duration::from_secs(2);
 /// How long leadership may take to move.
 const MOVE: Duration = Duration::from_secs(5);
 
@@ -241,14 +243,17 @@ pub(crate) async fn move_lead(core: &Arc<Core>, to: HostId) -> Result<(), Failur
     }
     let _only = core.changing.lock().await;
     let address = core.address(to).ok_or_else(|| Failure::NotWritten("the host is not a member".into()))?;
-    let metrics = core.metrics.borrow().clone();
-    let last = metrics.last_log_index.unwrap_or_default();
-    let matched = metrics.replication.as_ref().and_then(|all| *all.get(&to)?);
     let answers = core.peers.ask(to, &address, &Request::Ping).await.is_ok();
-    if !answers || matched.is_none_or(|matched| matched.index + BEHIND < last) {
+    // Who has only just become the leader does not know yet how far the others are.
+    let has_caught_up = |metrics: &Metrics| {
+        let matched = metrics.replication.as_ref().and_then(|all| *all.get(&to)?);
+        matched.is_some_and(|matched| matched.index + BEHIND >= metrics.last_log_index.unwrap_or_default())
+    };
+    let mut seen = core.metrics.clone();
+    if !answers || !timeout(CAUGHT_UP, seen.wait_for(has_caught_up)).await.is_ok_and(|seen| seen.is_ok()) {
         return Err(Failure::NotWritten("the host does not answer, or has not caught up".into()));
     }
-    let voters: BTreeSet<_> = metrics.membership_config.voter_ids().collect();
+    let voters: BTreeSet<_> = core.metrics.borrow().membership_config.voter_ids().collect();
     let moving = Moving::begin(core);
     if !voters.contains(&to) {
         // It takes the vote of one that has it, of this host if there is no other.
@@ -259,7 +264,6 @@ pub(crate) async fn move_lead(core: &Arc<Core>, to: HostId) -> Result<(), Failur
         change(core, ChangeMembers::ReplaceAllVoters(wanted), true).await?;
     }
     let is_there = |metrics: &Metrics| metrics.current_leader == Some(to);
-    let mut seen = core.metrics.clone();
     for _ in 0..MOVE.as_secs() {
         // The others vote for nobody while they hear from a leader.
         sleep(Duration::from_millis(850)).await;

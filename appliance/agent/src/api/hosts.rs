@@ -19,12 +19,9 @@ use super::{
     answer::{Body, Failure},
     peer::{Client, Token},
 };
-use crate::{
-    cluster::{
-        FromHost, JoinToken as NewToken, failed, fingerprint,
-        kept::{self, Line},
-    },
-    sessions::now,
+use crate::cluster::{
+    FromHost, JoinToken as NewToken, failed, fingerprint,
+    kept::{self, Line},
 };
 
 const MOST_HOURS: u32 = 24 * 365;
@@ -41,14 +38,7 @@ impl Agent {
         object: String,
     ) -> Result<Line, Problem> {
         let actor = self.full_session(token).await?.username;
-        Ok(Line {
-            at: now(),
-            actor,
-            address: client.to_string(),
-            action: action.into(),
-            object,
-            outcome: "done".into(),
-        })
+        Ok(Line::done(actor, &client, action, object))
     }
 
     async fn host_of(&self, id: &str) -> Result<(HostId, String), Problem> {

@@ -1,6 +1,7 @@
 //! The API on the agent's socket. Each handler checks who asks, calls one action, and answers JSON.
 
 pub(crate) mod answer;
+mod audit;
 mod backup;
 mod forward;
 mod host;
@@ -168,6 +169,7 @@ fn routes(agent: Arc<Agent>) -> Router {
             get(session::show).post(session::open).put(session::note).delete(session::close),
         )
         .route(calls::PASSWORD_PATH, put(session::change_password))
+        .route(calls::AUDIT_PATH, get(audit::list))
         .route(calls::CLUSTER_PATH, get(hosts::show))
         .route(calls::JOIN_PATH, post(hosts::join))
         .route(calls::LEAVE_PATH, post(hosts::leave))

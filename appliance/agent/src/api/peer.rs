@@ -40,6 +40,10 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    pub(crate) fn address(self) -> Option<IpAddr> {
+        self.address
+    }
+
     pub(crate) fn source(self) -> Source {
         Source::of(self.address)
     }

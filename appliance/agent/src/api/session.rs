@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     account::{self, ADMIN, Account},
-    cluster::Cluster,
+    cluster::{
+        Cluster,
+        kept::{self, Line},
+    },
     hashing::NoTurn,
     lock, sessions,
 };
@@ -119,6 +122,11 @@ impl Agent {
             Ok(None) => {
                 // What a stranger typed as a name may be a password: it is not logged.
                 log::warn!(client:% = client; "Sign-in refused for {client}");
+                let line = Line {
+                    outcome: "The name or the password is wrong.".into(),
+                    ..Line::done("a stranger", &client, "sign in", "")
+                };
+                self.cluster.note_refusal(client.address(), line);
                 Err(account::changed_meanwhile())
             }
             Err(NoTurn) => Err(busy()),
@@ -140,7 +148,11 @@ pub(crate) async fn open(
     let (account, ()) = agent.prove(&body.username, body.password, client, || ()).await?;
     let token = sessions::new_token().ok_or_else(sessions::no_randomness)?;
     let (hash, now, opened) = (sessions::hash(token.expose()), sessions::now(), account.clone());
-    let kept = agent.cluster.write(move |connection| sessions::open(connection, &opened, &hash, now));
+    let line = Line::done(&account.username, &client, "sign in", "");
+    let kept = agent.cluster.write(move |connection| {
+        sessions::open(connection, &opened, &hash, now)?;
+        kept::note(connection, &line)
+    });
     match timeout(KEEP, kept).await {
         Ok(Ok(())) => {}
         Ok(Err(problem)) if problem.code == ProblemCode::WrongCredentials => return Err(problem.into()),
@@ -183,7 +195,12 @@ pub(crate) async fn close(
     let username = agent.session(&token).await?.username;
     let hash = sessions::hash(&token);
     if !agent.sessions_here.close(&hash) {
-        agent.cluster.write(move |connection| sessions::close(connection, &hash)).await?;
+        let line = Line::done(&username, &client, "sign out", "");
+        let close = move |connection: &rusqlite::Connection| {
+            sessions::close(connection, &hash)?;
+            kept::note(connection, &line)
+        };
+        agent.cluster.write(close).await?;
     }
     log::info!(user:% = username, client:% = client; "{username} signed out from {client}");
     Ok(StatusCode::NO_CONTENT)
@@ -213,7 +230,12 @@ pub(crate) async fn change_password(
     // The session may have ended while this waited for its turn.
     agent.session(&token).await?;
     let kept = sessions::hash(&token);
-    agent.cluster.write(move |connection| account.change_password(connection, &hashed, &kept)).await?;
+    let line = Line::done(&username, &client, "change password", &username);
+    let change = move |connection: &rusqlite::Connection| {
+        account.change_password(connection, &hashed, &kept)?;
+        kept::note(connection, &line)
+    };
+    agent.cluster.write(change).await?;
     agent.sessions_here.close_all(&username);
     log::info!(user:% = username, client:% = client; "{username} changed the password from {client}");
     Ok(StatusCode::NO_CONTENT)

@@ -134,14 +134,8 @@ impl Cluster {
         let (id, name, from) = (ask.token, ask.name.clone(), asked.from.clone());
         let result = self.admit_known(ask, asked).await;
         if let Err(problem) = &result {
-            let line = Line {
-                at: now(),
-                actor: "a new host".into(),
-                address: from,
-                action: "join".into(),
-                object: shorten(&name),
-                outcome: problem.detail.clone(),
-            };
+            let line = Line::done("a new host", &from, "join", shorten(&name));
+            let line = Line { outcome: problem.detail.clone(), ..line };
             log::warn!(token:? = id; "A host was not let in: {}", problem.detail);
             self.write(move |connection| kept::note(connection, &line)).await?;
         }
@@ -177,12 +171,7 @@ impl Cluster {
             let certificate = sign(&authority, &ask.request, ask.host, now)?;
             let (_, key_hash) = authority::host_of_pem(&certificate).ok_or_else(unusable)?;
             kept::keep_host(connection, ask.host, &ask.name, &key_hash, now)?;
-            let outcome = "let in".to_owned();
-            let actor = "a new host".to_owned();
-            kept::note(
-                connection,
-                &Line { at: now, actor, address: from, action: "join".into(), object: line, outcome },
-            )?;
+            kept::note(connection, &Line::done("a new host", &from, "join", line))?;
             Ok::<_, Refused>((certificate, authority.certificate))
         });
         let (certificate, authority) = signed.await?;

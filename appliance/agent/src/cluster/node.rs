@@ -149,7 +149,7 @@ pub(crate) async fn serve(listener: TcpListener, cluster: Arc<Cluster>, api: Rou
             if let Err(error) = connection(stream, from, &cluster, nodes, api, &strangers).await {
                 log::debug!("A connection from {from} ended: {error}");
                 if let Some(why) = refusals::reason(&error) {
-                    cluster.note_refusal(from.ip().to_canonical(), None, why);
+                    cluster.note_refused_host(from.ip().to_canonical(), None, why);
                 }
             }
         });
@@ -188,7 +188,7 @@ async fn connection(
                 Known::Member | Known::NotYet => store.serve(shown.host, stream).await,
                 Known::Removed => {
                     let why = "It was removed from the cluster.".to_owned();
-                    cluster.note_refusal(from.ip().to_canonical(), Some(shown), why);
+                    cluster.note_refused_host(from.ip().to_canonical(), Some(shown), why);
                     store.refuse(shown.host, stream).await
                 }
             }
@@ -208,7 +208,7 @@ async fn connection(
                     let is_noted = known == Known::Member || request.uri().path() == JOIN;
                     let response = next.run(request).await;
                     if let Some(why) = refusals::reason_of(response.status(), is_noted) {
-                        refused.note_refusal(asks.from, shown, why);
+                        refused.note_refused_host(asks.from, shown, why);
                     }
                     response
                 }

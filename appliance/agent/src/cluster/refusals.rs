@@ -12,7 +12,7 @@ use std::{
 use axum::http::StatusCode;
 
 use super::{Cluster, kept::Line, transport::Shown};
-use crate::{lock, sessions::now, throttle::Source};
+use crate::{lock, throttle::Source};
 
 const AGAIN: Duration = Duration::from_secs(10 * 60);
 /// More at once are not remembered, and not noted.
@@ -37,26 +37,24 @@ impl Refusals {
 
 impl Cluster {
     /// Writes down that somebody was refused, whoever leads.
-    pub(super) fn note_refusal(self: &Arc<Self>, from: IpAddr, shown: Option<Shown>, why: String) {
-        if !self.refusals.is_news(Source::of(Some(from)), &why, Instant::now()) {
+    pub(crate) fn note_refusal(self: &Arc<Self>, from: Option<IpAddr>, line: Line) {
+        if !self.refusals.is_news(Source::of(from), &line.outcome, Instant::now()) {
             return;
         }
-        log::warn!("Somebody at {from} was refused: {why}");
-        let actor = shown.map_or_else(|| "a stranger".to_owned(), |shown| format!("host {}", shown.host));
-        let line = Line {
-            at: now(),
-            actor,
-            address: from.to_string(),
-            action: "reach a host".into(),
-            object: String::new(),
-            outcome: why,
-        };
+        log::warn!("{} at {} was refused: {}", line.actor, line.address, line.outcome);
         let cluster = Arc::clone(self);
         tokio::spawn(async move {
             if let Err(problem) = cluster.note(line).await {
                 log::warn!("A refusal is not in the audit log: {problem}");
             }
         });
+    }
+
+    /// The same, at the port for hosts.
+    pub(super) fn note_refused_host(self: &Arc<Self>, from: IpAddr, shown: Option<Shown>, why: String) {
+        let actor = shown.map_or_else(|| "a stranger".to_owned(), |shown| format!("host {}", shown.host));
+        let line = Line { outcome: why, ..Line::done(actor, &from, "reach a host", "") };
+        self.note_refusal(Some(from), line);
     }
 }
 
