@@ -163,7 +163,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
     }
 }
 
-fn done(output: Output, sentence: &str) -> Result<(), Failure> {
+pub(crate) fn done(output: Output, sentence: &str) -> Result<(), Failure> {
     match output {
         Output::Table => shown::line(sentence)?,
         Output::Json => shown::json(&serde_json::json!({ "done": true, "detail": sentence }))?,
@@ -268,7 +268,7 @@ fn find<'a>(cluster: &'a Cluster, wanted: &str) -> Result<&'a ClusterHost, Failu
 }
 
 /// Has the name typed before something is lost.
-fn confirmed(name: &str, confirm: Option<String>, warning: &str) -> Result<(), Failure> {
+pub(crate) fn confirmed(name: &str, confirm: Option<String>, warning: &str) -> Result<(), Failure> {
     let typed = match confirm {
         Some(typed) => typed,
         None if io::stdin().is_terminal() => {

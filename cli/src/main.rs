@@ -6,6 +6,7 @@ mod cluster;
 mod connection;
 mod kept;
 mod shown;
+mod users;
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
@@ -50,6 +51,9 @@ enum Command {
     /// The hosts that belong together.
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Who may sign in, and what they may do.
+    #[command(subcommand)]
+    User(users::Command),
     /// Show who did what, the newest first.
     Audit(audit::Arguments),
     /// Write a script that completes commands, for a shell.
@@ -89,6 +93,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::SignOut => sign_out().await,
         Command::Cluster(command) => cluster::run(command, arguments.output).await,
+        Command::User(command) => users::run(command, arguments.output).await,
         Command::Audit(arguments_of) => audit::run(arguments_of, arguments.output).await,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "qx", &mut io::stdout());

@@ -185,6 +185,26 @@ fn what_cannot_be_done_is_said_and_nothing_is_done_unconfirmed() {
 }
 
 #[test]
+fn users_are_looked_after() {
+    let host = Host::settled("qx-01");
+    let made = host.done(&["user", "add", "ada"], "");
+    let password = made.lines().next().unwrap().to_owned();
+    assert!(host.done(&["user", "list"], "").contains("has not chosen a password"));
+    assert!(host.refused(&["user", "add", "ada"], "").contains("already"));
+    assert!(host.refused(&["user", "role", "admin", "viewer"], "").contains("last administrator"));
+    host.done(&["user", "role", "ada", "administrator"], "");
+    host.done(&["user", "lock", "ada"], "");
+    assert!(host.done(&["user", "list"], "").contains("locked"));
+    host.done(&["user", "unlock", "ada"], "");
+    assert_ne!(host.done(&["user", "reset-password", "ada"], "").lines().next(), Some(password.as_str()));
+    host.done(&["user", "sign-out", "ada"], "");
+    assert!(host.refused(&["user", "remove", "ada"], "").contains("--confirm ada"));
+    host.done(&["user", "remove", "ada", "--confirm", "ada"], "");
+    let json = host.done(&["-o", "json", "user", "list"], "");
+    assert!(!json.contains("ada") && json.contains("\"role\": \"administrator\""), "{json}");
+}
+
+#[test]
 fn a_backup_is_written_and_a_host_begins_again_from_it() {
     let mut host = Host::settled("qx-01");
     let file = host.dir.path().join("kept.age");

@@ -123,7 +123,8 @@ impl Form {
             Deed::GoOnAlone => vec![Field::new("name", "This host's name")],
         };
         if console.first_password.is_none() {
-            fields.push(Field { is_secret: true, ..Field::new("password", "Password of admin") });
+            fields.push(Field { value: "admin".into(), ..Field::new("username", "User") });
+            fields.push(Field { is_secret: true, ..Field::new("password", "Password") });
         }
         Self { deed, fields, first_password: console.first_password.clone(), at: 0, said: None }
     }
@@ -183,7 +184,8 @@ impl Form {
 
     async fn try_to(&self, agent: &AgentClient) -> Result<&'static str, CallError> {
         let password = self.first_password.clone().unwrap_or_else(|| Secret::new(self.typed("password")));
-        let session = agent.call(&calls::sign_in(&SignIn { username: "admin".into(), password })).await?;
+        let username = if self.first_password.is_some() { "admin".into() } else { self.typed("username") };
+        let session = agent.call(&calls::sign_in(&SignIn { username, password })).await?;
         match self.deed {
             Deed::Join => {
                 let join =
@@ -313,6 +315,7 @@ mod tests {
     fn a_password_is_not_shown_and_a_refusal_is() {
         let mut form = Form::new(Deed::GoOnAlone, &at(3, false, None));
         type_in(&mut form, "quantix-000001");
+        form.key(KeyCode::Tab.into());
         form.key(KeyCode::Tab.into());
         type_in(&mut form, "secret");
         let problem =

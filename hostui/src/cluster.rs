@@ -8,7 +8,7 @@ use axum::{
 use jiff::Timestamp;
 use quantix_api::{
     CallError, Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, MadeJoinToken, MoveLead, NewJoinToken,
-    Problem, ProblemCode, RemoveHost, Secret, SetVoters, calls,
+    Problem, ProblemCode, RemoveHost, Role, Secret, SetVoters, calls,
 };
 use serde::Deserialize;
 
@@ -36,12 +36,18 @@ pub(crate) trait Here {
 struct ClusterPage {
     cluster: Cluster,
     tokens: Vec<JoinToken>,
+    /// Whether whoever looks may change anything.
+    administers: bool,
     problem: Option<Problem>,
 }
 
 impl Here for ClusterPage {}
 
 impl ClusterPage {
+    fn may_change(&self) -> bool {
+        self.administers && self.cluster.writable
+    }
+
     fn is_alone(&self) -> bool {
         self.cluster.hosts.len() < 2
     }
@@ -160,15 +166,23 @@ pub(crate) async fn page(State(web): State<Web>, SignedIn(token): SignedIn) -> R
 }
 
 async fn show(web: &Web, token: &Secret, problem: Option<Problem>) -> Response {
-    let (cluster_call, tokens_call) =
-        (calls::cluster().as_session(token), calls::join_tokens().as_session(token));
-    match tokio::try_join!(web.agent.call(&cluster_call), web.agent.call(&tokens_call)) {
-        Ok((cluster, tokens)) => {
-            let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-            (status, draw(&ClusterPage { cluster, tokens: tokens.tokens, problem })).into_response()
+    let (cluster_call, session_call) =
+        (calls::cluster().as_session(token), calls::session().as_session(token));
+    let found = tokio::try_join!(web.agent.call(&cluster_call), web.agent.call(&session_call));
+    let (cluster, session) = match found {
+        Ok(found) => found,
+        Err(error) => return turned_away(&error),
+    };
+    let administers = session.role == Role::Administrator;
+    let mut tokens = Vec::new();
+    if administers {
+        match web.agent.call(&calls::join_tokens().as_session(token)).await {
+            Ok(found) => tokens = found.tokens,
+            Err(error) => return turned_away(&error),
         }
-        Err(error) => turned_away(&error),
     }
+    let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
+    (status, draw(&ClusterPage { cluster, tokens, administers, problem })).into_response()
 }
 
 /// Goes back to the cluster's page, or shows it with what went wrong.

@@ -17,6 +17,7 @@ mod problem;
 mod redirect;
 mod server;
 mod session;
+mod users;
 mod web;
 mod words;
 

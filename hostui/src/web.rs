@@ -16,7 +16,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::{
     activity, api, assets, backup, cluster, health, origin, overview,
     problem::{self, Page},
-    session,
+    session, users,
 };
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -53,6 +53,9 @@ pub(crate) fn router(socket: &Path) -> Router {
     Router::new()
         .route("/", get(async || Redirect::to("/overview")))
         .route("/overview", get(overview::page))
+        .route("/users", get(users::page).post(users::make))
+        .route("/users/{name}", get(users::user_page))
+        .route("/users/{name}/{deed}", post(users::deed))
         .route("/activity", get(activity::page))
         .route("/cluster", get(cluster::page))
         .route("/cluster/add", get(cluster::add_page))

@@ -95,6 +95,63 @@ async fn what_was_done_is_listed_and_found() {
 }
 
 #[tokio::test]
+async fn users_are_made_changed_locked_and_removed() {
+    let pages = Pages::start().await;
+    assert_eq!(pages.get("/users", "").await.location, "/sign-in");
+    let cookie = pages.settled().await;
+    let page = pages.get("/users", &cookie).await.body;
+    assert!(page.contains("admin") && page.contains("Can sign in"), "{page}");
+
+    let refused = pages.post("/users", &cookie, "username=%3Cb%3E&role=viewer").await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.body.contains(r#"id="username-error""#) && !refused.body.contains("<b>\""));
+    let made = pages.post("/users", &cookie, "username=ada&role=viewer").await.body;
+    let password = made.split("token\">").nth(1).unwrap().split('<').next().unwrap().to_owned();
+    assert!(pages.get("/users", &cookie).await.body.contains("Password not chosen yet"));
+
+    // A viewer sees, and changes only a password.
+    let ada = pages.sign_in("ada", &password).await;
+    assert_eq!(ada.location, "/password");
+    let ada = ada.cookie;
+    pages.change_password(&ada, &password, PASSWORD, PASSWORD).await;
+    let cluster = pages.get("/cluster", &ada).await;
+    assert_eq!(cluster.status, StatusCode::OK);
+    for hidden in ["Add a host", "Join a cluster", "Back up", "Join tokens"] {
+        assert!(!cluster.body.contains(hidden), "{hidden}");
+    }
+    for path in ["/users", "/users/admin", "/activity", "/cluster/backup"] {
+        let refused = pages.get(path, &ada).await;
+        assert!(path == "/cluster/backup" || refused.status == StatusCode::FORBIDDEN, "{path}");
+    }
+    let refused = pages.post("/users/admin/lock", &ada, "").await;
+    assert!(refused.status == StatusCode::FORBIDDEN && refused.body.contains("Only administrators"));
+
+    // The last administrator stays; of two, one may go.
+    let refused = pages.post("/users/admin/role", &cookie, "role=viewer").await;
+    assert!(refused.body.contains("last administrator"), "{}", refused.body);
+    assert_eq!(pages.post("/users/ada/role", &cookie, "role=administrator").await.location, "/users/ada");
+    assert_eq!(pages.get("/users", &ada).await.status, StatusCode::OK);
+
+    assert_eq!(pages.post("/users/ada/lock", &cookie, "").await.location, "/users/ada");
+    assert!(pages.get("/overview", &ada).await.location.starts_with("/sign-in"));
+    assert!(pages.sign_in("ada", "correct+horse+battery").await.body.contains("is locked"));
+    assert_eq!(pages.post("/users/ada/unlock", &cookie, "").await.location, "/users/ada");
+    let ada = pages.sign_in("ada", "correct+horse+battery").await.cookie;
+    assert_eq!(pages.get("/overview", &ada).await.status, StatusCode::OK);
+    pages.post("/users/ada/sign-out", &cookie, "").await;
+    assert!(pages.get("/overview", &ada).await.location.starts_with("/sign-in"));
+
+    let refused = pages.post("/users/ada/remove", &cookie, "name=somebody").await;
+    assert!(refused.body.contains(r#"id="name-error""#), "{}", refused.body);
+    assert_eq!(pages.post("/users/ada/remove", &cookie, "name=ada").await.location, "/users");
+    assert_eq!(pages.get("/users/ada", &cookie).await.status, StatusCode::NOT_FOUND);
+    for odd in ["/users/..%2fx/lock", "/users/ada/what", "/users/%C3%A4/lock"] {
+        assert_eq!(pages.post(odd, &cookie, "").await.status, StatusCode::NOT_FOUND, "{odd}");
+    }
+    assert!(pages.get("/activity?text=remove%20user", &cookie).await.body.contains("ada"));
+}
+
+#[tokio::test]
 async fn a_backup_is_downloaded_and_uploaded_again() {
     const PASSPHRASE: &str = "correct+horse+battery+staple";
     let pages = Pages::start().await;

@@ -6,11 +6,7 @@ use quantix_api::{Problem, ProblemCode};
 use quantix_host::blocking;
 use quantix_store::{Seen, Store, Wanted};
 
-use crate::{
-    account::{ADMIN, Account},
-    api::Agent,
-    cluster::kept,
-};
+use crate::{account::Account, api::Agent, cluster::kept};
 
 /// Changes that a duty depends on are seen at once; time goes by unseen.
 const LOOK: Duration = Duration::from_secs(30);
@@ -64,7 +60,7 @@ impl Agent {
     }
 
     async fn look(&self, store: &Store, leads: Option<u64>) -> Result<(), Problem> {
-        let account = self.cluster.read(|connection| Account::find(connection, ADMIN)).await?;
+        let account = self.cluster.read(Account::any).await?;
         self.has_account.store(account.is_some(), Ordering::Relaxed);
         if let Some(term) = leads {
             if account.is_none() {

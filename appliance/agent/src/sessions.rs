@@ -7,13 +7,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use quantix_api::{Problem, Secret};
+use quantix_api::{Problem, Role, Secret};
 use rand::TryRngCore;
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    account::{Account, changed_meanwhile},
+    account::{Account, changed_meanwhile, users},
     cluster::Refused,
     lock,
 };
@@ -34,6 +34,7 @@ pub(crate) type TokenHash = [u8; 32];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Open {
     pub(crate) username: String,
+    pub(crate) role: Role,
     pub(crate) must_change_password: bool,
     opened_at: u64,
     used_at: u64,
@@ -75,18 +76,25 @@ pub(crate) fn open(
     )?;
     let opened = connection.execute(
         "INSERT INTO session (token_hash, username, opened_at, used_at)
-         SELECT ?1, username, ?4, ?4 FROM account WHERE username = ?2 AND password_hash = ?3",
+         SELECT ?1, username, ?4, ?4 FROM account WHERE username = ?2 AND password_hash = ?3 AND NOT locked",
         params![token, account.username, account.password_hash, now],
     )?;
-    if opened == 0 { Err(changed_meanwhile().into()) } else { Ok(()) }
+    if opened == 0 {
+        return Err(changed_meanwhile().into());
+    }
+    connection.execute(
+        "UPDATE account SET last_sign_in = ?2 WHERE username = ?1",
+        params![account.username, now],
+    )?;
+    Ok(())
 }
 
 /// The session of a token, if it is open.
 pub(crate) fn find(connection: &Connection, token: &TokenHash, now: u64) -> rusqlite::Result<Option<Open>> {
     let found = connection
         .prepare_cached(
-            "SELECT username, first_password IS NOT NULL, opened_at, used_at
-             FROM session JOIN account USING (username) WHERE token_hash = ?1",
+            "SELECT username, first_password IS NOT NULL OR must_change, opened_at, used_at, role
+             FROM session JOIN account USING (username) WHERE token_hash = ?1 AND NOT locked",
         )?
         .query_row([token], |row| {
             Ok(Open {
@@ -94,6 +102,7 @@ pub(crate) fn find(connection: &Connection, token: &TokenHash, now: u64) -> rusq
                 must_change_password: row.get(1)?,
                 opened_at: row.get(2)?,
                 used_at: row.get(3)?,
+                role: users::role(&row.get::<_, String>(4)?),
             })
         })
         .optional()?;
@@ -128,15 +137,20 @@ impl Here {
     pub(crate) fn open(&self, account: &Account, token: TokenHash, now: u64) {
         let mut open = lock(&self.0);
         open.retain(|_, session| session.is_alive(now));
-        let must_change_password = account.first_password.is_some();
         while open.len() >= MOST_HERE
             && let Some(idlest) =
                 open.iter().min_by_key(|(_, session)| session.used_at).map(|(token, _)| *token)
         {
             open.remove(&idlest);
         }
-        let username = account.username.clone();
-        open.insert(token, Open { username, must_change_password, opened_at: now, used_at: now });
+        let session = Open {
+            username: account.username.clone(),
+            role: account.role,
+            must_change_password: account.must_change_password,
+            opened_at: now,
+            used_at: now,
+        };
+        open.insert(token, session);
     }
 
     pub(crate) fn find(&self, token: &TokenHash, now: u64) -> Option<Open> {
@@ -167,7 +181,14 @@ mod tests {
     use crate::cluster::tables;
 
     fn account(connection: &Connection) -> Account {
-        let account = Account { username: "admin".into(), password_hash: "one".into(), first_password: None };
+        let account = Account {
+            username: "admin".into(),
+            password_hash: "one".into(),
+            first_password: None,
+            role: Role::Administrator,
+            locked: false,
+            must_change_password: false,
+        };
         account.keep_new(connection).unwrap();
         account
     }

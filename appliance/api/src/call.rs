@@ -43,7 +43,10 @@ json_answer!(
     crate::Cluster,
     crate::JoinTokens,
     crate::MadeJoinToken,
-    crate::AuditLines
+    crate::AuditLines,
+    crate::User,
+    crate::UserPassword,
+    crate::Users
 );
 
 impl Answer for () {
@@ -118,9 +121,9 @@ pub mod calls {
 
     use super::Call;
     use crate::{
-        AuditLines, AuditQuery, ChangePassword, Cluster, ConsoleView, HostFacts, JoinCluster, JoinTokens,
-        MadeJoinToken, MakeBackup, MoveLead, NewJoinToken, Readiness, RemoveHost, Session, SessionInfo,
-        SetVoters, SignIn,
+        AuditLines, AuditQuery, ChangePassword, ChangeUser, Cluster, ConsoleView, HostFacts, JoinCluster,
+        JoinTokens, MadeJoinToken, MakeBackup, MoveLead, NewJoinToken, NewUser, Readiness, RemoveHost,
+        Session, SessionInfo, SetVoters, SignIn, User, UserPassword, Users,
     };
 
     /// Where readiness is asked for.
@@ -134,6 +137,8 @@ pub mod calls {
     /// What the screen at the machine shows.
     pub const CONSOLE_PATH: &str = "/api/v1/console";
 
+    /// The users.
+    pub const USERS_PATH: &str = "/api/v1/users";
     /// The audit log.
     pub const AUDIT_PATH: &str = "/api/v1/audit";
 
@@ -158,6 +163,36 @@ pub mod calls {
     pub const VOTERS_PATH: &str = "/api/v1/cluster/voters";
     /// The hosts of the cluster.
     pub const HOSTS_PATH: &str = "/api/v1/cluster/hosts";
+
+    /// The users.
+    pub fn users() -> Call<Users> {
+        Call::new(Method::GET, USERS_PATH)
+    }
+
+    /// Adds a user.
+    pub fn make_user(body: &NewUser) -> Call<UserPassword> {
+        Call::new(Method::POST, USERS_PATH).json(body)
+    }
+
+    /// Changes a user.
+    pub fn change_user(name: &str, body: &ChangeUser) -> Call<User> {
+        Call::new(Method::PATCH, format!("{USERS_PATH}/{name}")).json(body)
+    }
+
+    /// Gives a user a new password for the next sign-in.
+    pub fn reset_password(name: &str) -> Call<UserPassword> {
+        Call::new(Method::POST, format!("{USERS_PATH}/{name}/password"))
+    }
+
+    /// Ends all sessions of a user.
+    pub fn end_sessions(name: &str) -> Call<()> {
+        Call::new(Method::DELETE, format!("{USERS_PATH}/{name}/sessions"))
+    }
+
+    /// Takes a user out.
+    pub fn remove_user(name: &str) -> Call<()> {
+        Call::new(Method::DELETE, format!("{USERS_PATH}/{name}"))
+    }
 
     /// A part of the audit log.
     pub fn audit(query: &AuditQuery) -> Call<AuditLines> {

@@ -12,6 +12,7 @@ mod problem;
 mod readiness;
 mod secret;
 mod session;
+mod users;
 
 pub use audit::{AuditLine, AuditLines, AuditQuery};
 pub use call::{Answer, Call, calls};
@@ -28,6 +29,7 @@ pub use problem::{Problem, ProblemCode};
 pub use readiness::{Check, CheckState, Readiness};
 pub use secret::Secret;
 pub use session::{ChangePassword, Session, SessionInfo, SignIn};
+pub use users::{ChangeUser, NewUser, Role, User, UserPassword, Users};
 
 /// Where the agent answers.
 pub const AGENT_SOCKET: &str = "/run/quantix/api.sock";

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Secret;
+use crate::{Role, Secret};
 
 /// `POST /api/v1/session`
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub struct Session {
 pub struct SessionInfo {
     /// The account's name.
     pub username: String,
+    /// What it may do.
+    pub role: Role,
     /// True until the first password has been changed; nothing else is allowed before.
     pub must_change_password: bool,
 }

@@ -178,20 +178,28 @@ fn plan(core: &Core, metrics: &Metrics, without: Option<HostId>) -> BTreeSet<Hos
 
 /// Proposes the next step of the schema when every host knows it and it has been seen to run here.
 async fn tend_schema(core: &Core) -> Result<(), Failure> {
-    let to = core.state.schema() + 1;
     let membership = Arc::clone(&core.metrics.borrow().membership_config);
-    let all_know = || membership.membership().nodes().all(|(host, _)| core.peers.knows(*host) >= Some(to));
-    if to > core.knows() || !all_know() {
-        return Ok(());
+    let all_know =
+        |to: u32| membership.membership().nodes().all(|(host, _)| core.peers.knows(*host) >= Some(to));
+    loop {
+        let to = core.state.schema() + 1;
+        if to > core.knows() || !all_know(to) || !take_step(core, to).await? {
+            return Ok(());
+        }
     }
+}
+
+/// Whether the step was taken.
+async fn take_step(core: &Core, to: u32) -> Result<bool, Failure> {
     let tried = core.state.ask(|answer| Ask::TryStep(to, answer)).await;
     if let Some(Err(why)) = tried {
         core.trouble.set("schema", format!("Step {to} of the schema does not run on this data: {why}."));
-        return Ok(());
+        return Ok(false);
     }
     core.trouble.clear("schema");
     log::info!(step = to; "The schema takes step {to}");
-    core.raft.client_write(Command::Migrate { to }).await.map(drop).map_err(failure)
+    core.raft.client_write(Command::Migrate { to }).await.map_err(failure)?;
+    Ok(core.state.schema() >= to)
 }
 
 pub(crate) async fn add(core: &Core, host: HostId, address: Address) -> Result<(), Failure> {

@@ -1,10 +1,10 @@
 //! Accounts as they are kept. Next to the hash stands the first password in plain, for the screen at the machine,
 //! until it has been changed; both change in one write.
 
-use quantix_api::{Problem, ProblemCode, Secret};
+use quantix_api::{Problem, ProblemCode, Role, Secret};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{ADMIN, password};
+use super::{ADMIN, password, users};
 use crate::cluster::Refused;
 
 /// An account.
@@ -15,27 +15,54 @@ pub(crate) struct Account {
     pub(crate) password_hash: String,
     /// The password it began with, as long as it is still the one.
     pub(crate) first_password: Option<Secret>,
+    pub(crate) role: Role,
+    pub(crate) locked: bool,
+    pub(crate) must_change_password: bool,
 }
 
 impl Account {
     /// The account that a cluster begins with; blocking.
     pub(crate) fn first() -> Result<Self, String> {
-        let first = password::random().map_err(|error| error.to_string())?;
-        let password_hash = hash(&first)?;
-        Ok(Self { username: ADMIN.into(), password_hash, first_password: Some(Secret::new(first)) })
+        let (first, password_hash) = super::one_time_password()?;
+        Ok(Self {
+            username: ADMIN.into(),
+            password_hash,
+            first_password: Some(first),
+            role: Role::Administrator,
+            locked: false,
+            must_change_password: true,
+        })
     }
 
     /// Finds an account by its name.
     pub(crate) fn find(connection: &Connection, username: &str) -> rusqlite::Result<Option<Self>> {
         connection
             .prepare_cached(
-                "SELECT username, password_hash, first_password FROM account WHERE username = ?1",
+                "SELECT username, password_hash, first_password, role, locked, must_change FROM account
+                 WHERE username = ?1",
             )?
             .query_row([username], |row| {
                 let first_password = row.get::<_, Option<String>>(2)?.map(Secret::new);
-                Ok(Self { username: row.get(0)?, password_hash: row.get(1)?, first_password })
+                Ok(Self {
+                    username: row.get(0)?,
+                    password_hash: row.get(1)?,
+                    must_change_password: first_password.is_some() || row.get(5)?,
+                    first_password,
+                    role: users::role(&row.get::<_, String>(3)?),
+                    locked: row.get(4)?,
+                })
             })
             .optional()
+    }
+
+    /// The oldest account.
+    pub(crate) fn any(connection: &Connection) -> rusqlite::Result<Option<Self>> {
+        let name: Option<String> = connection
+            .query_row("SELECT username FROM account ORDER BY made_at, username LIMIT 1", [], |row| {
+                row.get(0)
+            })
+            .optional()?;
+        name.map_or(Ok(None), |name| Self::find(connection, &name))
     }
 
     /// Keeps it, unless there is one of its name.
@@ -56,7 +83,7 @@ impl Account {
         kept_session: &[u8],
     ) -> Result<(), Refused> {
         let changed = connection.execute(
-            "UPDATE account SET password_hash = ?3, first_password = NULL WHERE username = ?1 AND password_hash = ?2",
+            "UPDATE account SET password_hash = ?3, first_password = NULL, must_change = 0 WHERE username = ?1 AND password_hash = ?2",
             params![self.username, self.password_hash, new_hash],
         )?;
         if changed == 0 {

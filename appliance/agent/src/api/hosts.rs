@@ -18,6 +18,7 @@ use super::{
     Agent,
     answer::{Body, Failure},
     peer::{Client, Token},
+    session::not_an_administrator,
 };
 use crate::cluster::{
     FromHost, JoinToken as NewToken, failed, fingerprint,
@@ -34,8 +35,8 @@ impl Agent {
         &self,
         token: &str,
         client: Client,
-        action: &'static str,
-        object: String,
+        action: &str,
+        object: impl Into<String>,
     ) -> Result<Line, Problem> {
         let actor = self.full_session(token).await?.username;
         Ok(Line::done(actor, &client, action, object))
@@ -60,7 +61,6 @@ pub(crate) async fn show(
     from_host: Option<Extension<FromHost>>,
     Token(token): Token,
 ) -> Result<Json<Cluster>, Failure> {
-    agent.full_session(&token).await?;
     let here = agent.cluster.store()?.id().to_string();
     if from_host.is_none()
         && let Some(leader) = agent.cluster.other_leader()
@@ -125,11 +125,7 @@ fn described(status: &Status, kept: Vec<kept::KeptHost>) -> Vec<ClusterHost> {
 }
 
 /// `GET /api/v1/cluster/tokens`
-pub(crate) async fn tokens(
-    State(agent): State<Arc<Agent>>,
-    Token(token): Token,
-) -> Result<Json<JoinTokens>, Failure> {
-    agent.full_session(&token).await?;
+pub(crate) async fn tokens(State(agent): State<Arc<Agent>>) -> Result<Json<JoinTokens>, Failure> {
     let tokens = agent.cluster.read(kept::tokens).await?;
     Ok(Json(JoinTokens { tokens: tokens.into_iter().map(token_shown).collect() }))
 }
@@ -202,7 +198,8 @@ pub(crate) async fn revoke_token(
     Token(session): Token,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Failure> {
-    let line = agent.line(&session, client, "revoke join token", id.chars().take(16).collect()).await?;
+    let line =
+        agent.line(&session, client, "revoke join token", id.chars().take(16).collect::<String>()).await?;
     let id = unhex(&id).ok_or_else(|| Problem::new(ProblemCode::NotFound, "There is no such join token."))?;
     let write = move |connection: &rusqlite::Connection| {
         kept::revoke_token(connection, &id)?;
@@ -219,7 +216,9 @@ pub(crate) async fn join(
     Token(session): Token,
     Body(body): Body<JoinCluster>,
 ) -> Result<StatusCode, Failure> {
-    agent.session(&session).await?;
+    if agent.session(&session).await?.role != quantix_api::Role::Administrator {
+        return Err(not_an_administrator().into());
+    }
     agent.cluster.join(&body, &agent.name).await?;
     Ok(StatusCode::ACCEPTED)
 }
@@ -295,7 +294,6 @@ pub(crate) async fn remove_host(
     Path(id): Path<String>,
     Body(body): Body<RemoveHost>,
 ) -> Result<StatusCode, Failure> {
-    agent.full_session(&session).await?;
     let (host, name) = agent.host_of(&id).await?;
     if body.name != name {
         let sentence = format!("To remove this host, type its name: {name}.");

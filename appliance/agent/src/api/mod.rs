@@ -8,6 +8,7 @@ mod host;
 mod hosts;
 mod peer;
 mod session;
+mod users;
 
 use std::{
     fs, io,
@@ -25,7 +26,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware,
-    routing::{delete, get, post, put},
+    routing::{delete, get, patch, post, put},
 };
 use quantix_api::{Check, CheckState, MAX_BODY_BYTES, Problem, ProblemCode, calls};
 use quantix_host::{Host, blocking};
@@ -159,19 +160,27 @@ pub(crate) async fn serve(
     }
 }
 
+/// Who may ask for what is decided here, before anything of the request is looked at.
 fn routes(agent: Arc<Agent>) -> Router {
-    Router::new()
+    let anybody = Router::new()
         .route(calls::READY_PATH, get(host::ready))
-        .route(calls::HOST_PATH, get(host::facts))
         .route(calls::CONSOLE_PATH, get(host::console))
         .route(
             calls::SESSION_PATH,
             get(session::show).post(session::open).put(session::note).delete(session::close),
         )
         .route(calls::PASSWORD_PATH, put(session::change_password))
-        .route(calls::AUDIT_PATH, get(audit::list))
+        .route(calls::JOIN_PATH, post(hosts::join));
+    let people = Router::new()
+        .route(calls::HOST_PATH, get(host::facts))
         .route(calls::CLUSTER_PATH, get(hosts::show))
-        .route(calls::JOIN_PATH, post(hosts::join))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&agent), session::only_people));
+    let administrators = Router::new()
+        .route(calls::USERS_PATH, get(users::list).post(users::make))
+        .route(&format!("{}/{{name}}", calls::USERS_PATH), patch(users::change).delete(users::remove))
+        .route(&format!("{}/{{name}}/password", calls::USERS_PATH), post(users::reset_password))
+        .route(&format!("{}/{{name}}/sessions", calls::USERS_PATH), delete(users::end_sessions))
+        .route(calls::AUDIT_PATH, get(audit::list))
         .route(calls::LEAVE_PATH, post(hosts::leave))
         .route(calls::RECOVER_PATH, post(hosts::recover))
         .route(calls::BACKUP_PATH, post(backup::make))
@@ -181,6 +190,10 @@ fn routes(agent: Arc<Agent>) -> Router {
         .route(calls::LEADER_PATH, put(hosts::move_lead))
         .route(calls::VOTERS_PATH, put(hosts::set_voters))
         .route(&format!("{}/{{id}}", calls::HOSTS_PATH), delete(hosts::remove_host))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&agent), session::only_administrators));
+    anybody
+        .merge(people)
+        .merge(administrators)
         .fallback(async || {
             answer::Failure(Problem::new(ProblemCode::NotFound, "There is nothing at this path."))
         })

@@ -8,10 +8,12 @@ use std::{
 use axum::{
     Json,
     body::Bytes,
-    extract::State,
+    extract::{Request, State},
     http::{HeaderMap, Method, StatusCode, header},
+    middleware::Next,
+    response::Response,
 };
-use quantix_api::{ChangePassword, Problem, ProblemCode, Secret, Session, SessionInfo, SignIn, calls};
+use quantix_api::{ChangePassword, Problem, ProblemCode, Role, Secret, Session, SessionInfo, SignIn, calls};
 use tokio::time::timeout;
 
 use super::{
@@ -20,7 +22,7 @@ use super::{
     peer::{Client, Token, sign_in_needed},
 };
 use crate::{
-    account::{self, ADMIN, Account},
+    account::{self, Account},
     cluster::{
         Cluster,
         kept::{self, Line},
@@ -47,7 +49,11 @@ impl Agent {
                 session
             }
         };
-        Ok(SessionInfo { username: session.username, must_change_password: session.must_change_password })
+        Ok(SessionInfo {
+            username: session.username,
+            role: session.role,
+            must_change_password: session.must_change_password,
+        })
     }
 
     /// Whether a request is in a session that only this host knows. It ends when there is a leader, who does not.
@@ -85,6 +91,15 @@ impl Agent {
         Ok(session)
     }
 
+    /// A session of somebody who may do everything.
+    pub(crate) async fn administrator(&self, token: &str) -> Result<SessionInfo, Problem> {
+        let session = self.full_session(token).await?;
+        if session.role != Role::Administrator {
+            return Err(not_an_administrator());
+        }
+        Ok(session)
+    }
+
     /// Checks a password, slowed down for whoever guesses, and when it is right goes on with `then`, in the same turn.
     async fn prove<T: Send + 'static>(
         &self,
@@ -105,16 +120,24 @@ impl Agent {
         let place = self.hashing.place(source).ok_or_else(busy)?;
         // Counted before the hash and taken back after it: who hangs up has tried as well.
         lock(&self.throttle).failed(source, Instant::now());
-        let known = username == ADMIN;
-        // A name that does not exist takes as long as one that does.
-        let found = self.cluster.read(|connection| Account::find(connection, ADMIN)).await?;
-        let account = found.ok_or_else(|| {
+        let name = username.to_owned();
+        let find = move |connection: &rusqlite::Connection| {
+            let found = Account::find(connection, &name)?;
+            // A name that does not exist takes as long as one that does.
+            Ok((found.is_some(), found.map_or_else(|| Account::any(connection), |found| Ok(Some(found)))?))
+        };
+        let (known, account) = self.cluster.read(find).await?;
+        let account = account.ok_or_else(|| {
             Problem::new(ProblemCode::Unavailable, "The host is starting. Try again in a few seconds.")
                 .retry_after(2)
         })?;
         let kept = account.password_hash.clone();
         let work = move || (account::verify(password.expose(), &kept) && known).then(then);
         match self.hashing.run(place, work).await {
+            Ok(Some(_)) if account.locked => {
+                let sentence = "This user is locked. An administrator can let you in again.";
+                Err(Problem::new(ProblemCode::Forbidden, sentence))
+            }
             Ok(Some(done)) => {
                 lock(&self.throttle).succeeded(source);
                 Ok((account, done))
@@ -134,7 +157,33 @@ impl Agent {
     }
 }
 
-fn busy() -> Problem {
+pub(super) fn not_an_administrator() -> Problem {
+    Problem::new(ProblemCode::Forbidden, "Only administrators may do this. Ask one of them.")
+}
+
+/// Lets through whoever is signed in and has a password of their own.
+pub(crate) async fn only_people(
+    State(agent): State<Arc<Agent>>,
+    Token(token): Token,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    agent.full_session(&token).await?;
+    Ok(next.run(request).await)
+}
+
+/// Lets through administrators only.
+pub(crate) async fn only_administrators(
+    State(agent): State<Arc<Agent>>,
+    Token(token): Token,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    agent.administrator(&token).await?;
+    Ok(next.run(request).await)
+}
+
+pub(super) fn busy() -> Problem {
     Problem::new(ProblemCode::Unavailable, "Many people are signing in. Try again in a few seconds.")
         .retry_after(2)
 }
@@ -160,7 +209,8 @@ pub(crate) async fn open(
     }
     let username = account.username.clone();
     log::info!(user:% = username, client:% = client; "{username} signed in from {client}");
-    let info = SessionInfo { username, must_change_password: account.first_password.is_some() };
+    let info =
+        SessionInfo { username, role: account.role, must_change_password: account.must_change_password };
     Ok((StatusCode::CREATED, Json(Session { token, info })))
 }
 
@@ -174,6 +224,10 @@ pub(crate) async fn note(
     State(agent): State<Arc<Agent>>,
     Token(token): Token,
 ) -> Result<StatusCode, Failure> {
+    // Only what is there is noted: who guesses tokens writes nothing.
+    let (hash, now) = (sessions::hash(&token), sessions::now());
+    let found = agent.cluster.read(move |connection| sessions::find(connection, &hash, now)).await?;
+    found.ok_or_else(sign_in_needed)?;
     note_here(&agent.cluster, &token).await?;
     Ok(StatusCode::NO_CONTENT)
 }

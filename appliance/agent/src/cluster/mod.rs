@@ -129,8 +129,11 @@ impl Cluster {
                 Member::read(&self.folder).ok().flatten().map(|member| member.contacts).unwrap_or_default();
             if contacts.is_empty() {
                 // It is reached nowhere until there is somebody to reach it.
-                if let Err(failure) = store.found(Address::default()).await {
-                    self.standing.send_replace(Standing::Closed(Some(failure.to_string())));
+                match store.found(Address::default()).await {
+                    Ok(()) => return,
+                    Err(failure) => {
+                        self.standing.send_replace(Standing::Closed(Some(failure.to_string())));
+                    }
                 }
             } else {
                 let waits = match self.announce(&contacts).await {

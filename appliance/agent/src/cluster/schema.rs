@@ -3,7 +3,7 @@
 use quantix_store::Migration;
 
 /// Without these this version does not work.
-pub(super) const NEEDED: usize = 2;
+pub(super) const NEEDED: usize = 3;
 
 pub(super) const SCHEMA: &[Migration] = &[Migration {
     name: "accounts and sessions",
@@ -81,5 +81,15 @@ pub(super) const SCHEMA: &[Migration] = &[Migration {
             object TEXT NOT NULL,
             outcome TEXT NOT NULL
         ) STRICT;
+        ",
+}, Migration {
+    name: "people",
+    sql: "
+        ALTER TABLE account ADD COLUMN role TEXT NOT NULL DEFAULT 'administrator';
+        ALTER TABLE account ADD COLUMN locked INTEGER NOT NULL DEFAULT 0;
+        -- The password was given to them and is good for one sign-in.
+        ALTER TABLE account ADD COLUMN must_change INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE account ADD COLUMN made_at INTEGER;
+        ALTER TABLE account ADD COLUMN last_sign_in INTEGER;
         ",
 }];

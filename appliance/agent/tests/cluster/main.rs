@@ -6,3 +6,4 @@ mod backup;
 mod hostile;
 mod hosts;
 mod membership;
+mod rights;
