@@ -16,7 +16,8 @@ use nix::{
     unistd::{Gid, Uid},
 };
 use rand::Rng;
-use tun_rs::{AsyncDevice, DeviceBuilder, SyncDevice};
+use tokio::runtime::Handle;
+use tun_rs::{DeviceBuilder, SyncDevice};
 
 /// The largest packet.
 const PACKET: usize = 1500;
@@ -101,13 +102,14 @@ impl Switch {
                 });
                 made.join().map_err(|_| io::Error::other("no namespace"))??
             };
-            wires.push(Arc::new(AsyncDevice::new(wire)?));
+            wires.push(Arc::new(wire));
             spaces.push(space);
         }
         let wires: Arc<[_]> = wires.into();
+        let later = Handle::current();
         for place in 0..places {
-            let (switch, wires) = (Arc::clone(&switch), Arc::clone(&wires));
-            tokio::spawn(async move { switch.carry(place, &wires).await });
+            let (switch, wires, later) = (Arc::clone(&switch), Arc::clone(&wires), later.clone());
+            std::thread::spawn(move || switch.carry(place, &wires, &later));
         }
         Ok((switch, spaces))
     }
@@ -122,10 +124,11 @@ impl Switch {
         self.weather.lock().unwrap().clear();
     }
 
-    async fn carry(&self, from: usize, wires: &[Arc<AsyncDevice>]) -> io::Result<()> {
+    /// Reads a wire until the end of the process, on a thread of its own: nothing waits for what else goes on here.
+    fn carry(&self, from: usize, wires: &[Arc<SyncDevice>], later: &Handle) -> io::Result<()> {
         let mut packet = [0; PACKET];
         loop {
-            let length = wires[from].recv(&mut packet).await?;
+            let length = wires[from].recv(&mut packet)?;
             // The end of an IPv4 destination says which place; there is nothing else here.
             let Some(to) = packet[..length].get(19).and_then(|end| usize::from(*end).checked_sub(1)) else {
                 continue;
@@ -139,12 +142,12 @@ impl Switch {
             let takes = weather.delay + weather.uneven.mul_f64(random.random());
             if takes.is_zero() {
                 // A full wire loses packets, as wires do.
-                drop(wire.try_send(&packet[..length]));
+                drop(wire.send(&packet[..length]));
             } else {
                 let (wire, packet) = (Arc::clone(wire), packet[..length].to_vec());
-                tokio::spawn(async move {
+                later.spawn(async move {
                     tokio::time::sleep(takes).await;
-                    drop(wire.try_send(&packet));
+                    drop(wire.send(&packet));
                 });
             }
         }

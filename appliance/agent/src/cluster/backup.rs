@@ -29,10 +29,18 @@ const SHORTEST: usize = 12;
 const PIECE: usize = 64 * 1024;
 const PIECES: usize = 4;
 
+/// The copy that a backup is made of.
+const COPY: &str = "backup.db";
+
 /// The parts of a backup, as they come or go.
 pub(crate) type Pieces = mpsc::Receiver<io::Result<Bytes>>;
 
 impl Cluster {
+    /// Removes what a backup left behind that was being made when the process ended.
+    pub(super) fn finish_backup(&self) -> io::Result<()> {
+        remove(&self.folder.join(COPY))
+    }
+
     /// The data as it is now, encrypted.
     pub(crate) async fn backup(&self, passphrase: &Secret) -> Result<Pieces, Problem> {
         if passphrase.expose().chars().count() < SHORTEST {
@@ -46,7 +54,7 @@ impl Cluster {
         if store.status().writable {
             store.catch_up().await.map_err(failed)?;
         }
-        let path = self.folder.join("backup.db");
+        let path = self.folder.join(COPY);
         remove(&path).map_err(|error| not_written(&error))?;
         let made = store.backup(path.clone()).await;
         let opened = File::open(&path);
@@ -132,7 +140,7 @@ fn encrypt(
 }
 
 fn begin_again(folder: &Path, pieces: Pieces, passphrase: &Secret, line: &Line) -> Result<(), Problem> {
-    let database = folder.join("backup.db");
+    let database = folder.join(COPY);
     fs::create_dir_all(folder).map_err(|error| not_written(&error))?;
     decrypt(pieces, passphrase, &database)?;
     quantix_store::restore(&folder.join("store"), &database, Address::default())

@@ -111,7 +111,8 @@ impl Cluster {
     }
 
     async fn try_open(&self) -> Result<Arc<Store>, String> {
-        self.finish_switch().map_err(|error| format!("{}: {error}", self.folder.display()))?;
+        let finished = self.finish_switch().and_then(|()| self.finish_backup());
+        finished.map_err(|error| format!("{}: {error}", self.folder.display()))?;
         self.recover_if_told()?;
         let dial = Box::new(self.dialler.clone());
         let store = Store::open(&self.folder.join("store"), schema::SCHEMA, dial).await;
