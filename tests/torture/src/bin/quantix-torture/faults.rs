@@ -219,8 +219,14 @@ impl Torture {
         if led != Some(at) {
             return format!("filled the disk of {at}");
         }
+        // It may take itself for the leader for as long as it stands still; it can do nothing with that.
         until("another leads than the one whose disk is full", async || {
-            self.leader().await.is_some_and(|leader| leader != at)
+            for (number, member) in self.members.iter().enumerate() {
+                if number != at && member.standing().await.is_some_and(|standing| standing.leads) {
+                    return true;
+                }
+            }
+            false
         })
         .await;
         format!("filled the disk of {at}, which led")
