@@ -9,6 +9,7 @@ use std::{
 
 mod account;
 mod api;
+mod audit;
 mod certificate;
 mod cluster;
 mod durable;

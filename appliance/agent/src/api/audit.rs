@@ -9,7 +9,7 @@ use axum::{
 use quantix_api::{AuditLines, AuditQuery, Problem, ProblemCode};
 
 use super::{Agent, answer::Failure};
-use crate::cluster::kept;
+use crate::audit;
 
 const USUAL: u32 = 50;
 const MOST: u32 = 1000;
@@ -33,6 +33,6 @@ pub(crate) async fn list(
         return Err(invalid("text", format!("A text to search for has at most {LONGEST} characters.")).into());
     }
     let before = asked.before.unwrap_or(i64::MAX);
-    let lines = agent.cluster.read(move |connection| kept::lines(connection, before, limit, &text)).await?;
+    let lines = agent.cluster.read(move |connection| audit::lines(connection, before, limit, &text)).await?;
     Ok(Json(lines))
 }

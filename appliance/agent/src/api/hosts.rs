@@ -20,9 +20,9 @@ use super::{
     peer::{Client, Token},
     session::not_an_administrator,
 };
-use crate::cluster::{
-    FromHost, JoinToken as NewToken, failed, fingerprint,
-    kept::{self, Line},
+use crate::{
+    audit::Line,
+    cluster::{FromHost, JoinToken as NewToken, failed, fingerprint, kept},
 };
 
 const MOST_HOURS: u32 = 24 * 365;
@@ -170,17 +170,16 @@ pub(crate) async fn make_token(
     let token = NewToken::new().ok_or_else(crate::sessions::no_randomness)?;
     let kept = token.kept();
     let line = agent.line(&session, client, "make join token", purpose.clone()).await?;
-    let made_at = line.at;
+    let (made_at, made_by) = (line.at, line.actor.clone());
     let expires_at = made_at + u64::from(body.hours) * 3600;
     let id = kept.id;
-    let write = move |connection: &rusqlite::Connection| {
-        kept::keep_token(connection, &kept, &purpose, &line.actor, made_at, expires_at, body.uses)?;
-        kept::note(connection, &line)?;
+    let keep = move |connection: &rusqlite::Connection| {
+        kept::keep_token(connection, &kept, &purpose, &made_by, made_at, expires_at, body.uses)?;
         let made = kept::tokens(connection)?.into_iter().find(|made| made.id == id);
         let authority = kept::cluster(connection)?.map(|(authority, _)| authority);
         Ok((made, authority.unwrap_or_default()))
     };
-    let (made, authority) = agent.cluster.write(write).await?;
+    let (made, authority) = agent.cluster.write_noted(line, keep).await?;
     let made = made.ok_or_else(|| Problem::new(ProblemCode::Internal, "The token was not kept."))?;
     let made = MadeJoinToken {
         token: Secret::new(token.shown()),
@@ -201,11 +200,7 @@ pub(crate) async fn revoke_token(
     let line =
         agent.line(&session, client, "revoke join token", id.chars().take(16).collect::<String>()).await?;
     let id = unhex(&id).ok_or_else(|| Problem::new(ProblemCode::NotFound, "There is no such join token."))?;
-    let write = move |connection: &rusqlite::Connection| {
-        kept::revoke_token(connection, &id)?;
-        kept::note(connection, &line)
-    };
-    agent.cluster.write(write).await?;
+    agent.cluster.write_noted(line, move |connection| kept::revoke_token(connection, &id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -259,7 +254,7 @@ pub(crate) async fn move_lead(
 ) -> Result<StatusCode, Failure> {
     let (host, name) = agent.host_of(&body.host).await?;
     let line = agent.line(&session, client, "move vDC role", name).await?;
-    agent.cluster.write(move |connection| kept::note(connection, &line)).await?;
+    agent.cluster.note(line).await?;
     agent.cluster.store()?.move_lead(host).await.map_err(failed)?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -278,11 +273,8 @@ pub(crate) async fn set_voters(
     }
     let wanted = body.wanted.map_or_else(|| "as many as fit".to_owned(), |wanted| wanted.to_string());
     let line = agent.line(&session, client, "set voters", wanted).await?;
-    let write = move |connection: &rusqlite::Connection| {
-        kept::set_wanted_voters(connection, body.wanted)?;
-        kept::note(connection, &line)
-    };
-    agent.cluster.write(write).await?;
+    let set = move |connection: &rusqlite::Connection| kept::set_wanted_voters(connection, body.wanted);
+    agent.cluster.write_noted(line, set).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -1,4 +1,4 @@
-//! The API on the agent's socket. Each handler checks who asks, calls one action, and answers JSON.
+//! The API on the agent's socket. The routes say who may ask; each handler calls one action, and answers JSON.
 
 pub(crate) mod answer;
 mod audit;
@@ -35,6 +35,7 @@ use tokio::net::{TcpListener, UnixListener};
 use crate::{
     certificate,
     cluster::{self, Cluster},
+    durable,
     hashing::Hashing,
     lock, sessions,
     throttle::Throttle,
@@ -129,10 +130,7 @@ pub(crate) fn listen(socket: &Path) -> io::Result<UnixListener> {
     if let Some(dir) = socket.parent() {
         fs::create_dir_all(dir)?;
     }
-    match fs::remove_file(socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    durable::remove(socket)?;
     let listener = UnixListener::bind(socket)?;
     let mode = match nix::unistd::Group::from_name(PAGES).ok().flatten() {
         Some(group) if nix::unistd::chown(socket, None, Some(group.gid)).is_ok() => 0o660,

@@ -23,10 +23,8 @@ use super::{
 };
 use crate::{
     account::{self, Account},
-    cluster::{
-        Cluster,
-        kept::{self, Line},
-    },
+    audit::Line,
+    cluster::Cluster,
     hashing::NoTurn,
     lock, sessions,
 };
@@ -145,10 +143,8 @@ impl Agent {
             Ok(None) => {
                 // What a stranger typed as a name may be a password: it is not logged.
                 log::warn!(client:% = client; "Sign-in refused for {client}");
-                let line = Line {
-                    outcome: "The name or the password is wrong.".into(),
-                    ..Line::done("a stranger", &client, "sign in", "")
-                };
+                let line = Line::done("a stranger", &client, "sign in", "")
+                    .refused("The name or the password is wrong.");
                 self.cluster.note_refusal(client.address(), line);
                 Err(account::changed_meanwhile())
             }
@@ -198,10 +194,8 @@ pub(crate) async fn open(
     let token = sessions::new_token().ok_or_else(sessions::no_randomness)?;
     let (hash, now, opened) = (sessions::hash(token.expose()), sessions::now(), account.clone());
     let line = Line::done(&account.username, &client, "sign in", "");
-    let kept = agent.cluster.write(move |connection| {
-        sessions::open(connection, &opened, &hash, now)?;
-        kept::note(connection, &line)
-    });
+    let open = move |connection: &rusqlite::Connection| sessions::open(connection, &opened, &hash, now);
+    let kept = agent.cluster.write_noted(line, open);
     match timeout(KEEP, kept).await {
         Ok(Ok(())) => {}
         Ok(Err(problem)) if problem.code == ProblemCode::WrongCredentials => return Err(problem.into()),
@@ -250,11 +244,7 @@ pub(crate) async fn close(
     let hash = sessions::hash(&token);
     if !agent.sessions_here.close(&hash) {
         let line = Line::done(&username, &client, "sign out", "");
-        let close = move |connection: &rusqlite::Connection| {
-            sessions::close(connection, &hash)?;
-            kept::note(connection, &line)
-        };
-        agent.cluster.write(close).await?;
+        agent.cluster.write_noted(line, move |connection| sessions::close(connection, &hash)).await?;
     }
     log::info!(user:% = username, client:% = client; "{username} signed out from {client}");
     Ok(StatusCode::NO_CONTENT)
@@ -285,11 +275,8 @@ pub(crate) async fn change_password(
     agent.session(&token).await?;
     let kept = sessions::hash(&token);
     let line = Line::done(&username, &client, "change password", &username);
-    let change = move |connection: &rusqlite::Connection| {
-        account.change_password(connection, &hashed, &kept)?;
-        kept::note(connection, &line)
-    };
-    agent.cluster.write(change).await?;
+    let change = move |connection: &rusqlite::Connection| account.change_password(connection, &hashed, &kept);
+    agent.cluster.write_noted(line, change).await?;
     agent.sessions_here.close_all(&username);
     log::info!(user:% = username, client:% = client; "{username} changed the password from {client}");
     Ok(StatusCode::NO_CONTENT)

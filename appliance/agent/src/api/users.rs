@@ -18,7 +18,6 @@ use super::{
 };
 use crate::{
     account::{self, users},
-    cluster::kept,
     throttle::Source,
 };
 
@@ -38,12 +37,8 @@ pub(crate) async fn make(
     users::check_name(&body.username)?;
     let (password, hash) = agent.one_time_password(client.source()).await?;
     let now = line.at;
-    let write = move |connection: &Connection| {
-        let user = users::add(connection, &body.username, body.role, &hash, now)?;
-        kept::note(connection, &line)?;
-        Ok(user)
-    };
-    let user = agent.cluster.write(write).await?;
+    let add = move |connection: &Connection| users::add(connection, &body.username, body.role, &hash, now);
+    let user = agent.cluster.write_noted(line, add).await?;
     Ok((StatusCode::CREATED, Json(UserPassword { user, password })))
 }
 
@@ -66,12 +61,8 @@ pub(crate) async fn change(
         return Err(Problem::new(ProblemCode::Invalid, "Nobody can lock themselves out.").into());
     }
     let of = name.clone();
-    let write = move |connection: &Connection| {
-        let user = users::change(connection, &name, body)?;
-        kept::note(connection, &line)?;
-        Ok(user)
-    };
-    let user = agent.cluster.write(write).await?;
+    let change = move |connection: &Connection| users::change(connection, &name, body);
+    let user = agent.cluster.write_noted(line, change).await?;
     if user.locked {
         agent.sessions_here.close_all(&of);
     }
@@ -88,12 +79,8 @@ pub(crate) async fn reset_password(
     let line = agent.line(&session, client, "reset password", &name).await?;
     let (password, hash) = agent.one_time_password(client.source()).await?;
     let of = name.clone();
-    let write = move |connection: &Connection| {
-        let user = users::reset_password(connection, &name, &hash)?;
-        kept::note(connection, &line)?;
-        Ok(user)
-    };
-    let user = agent.cluster.write(write).await?;
+    let reset = move |connection: &Connection| users::reset_password(connection, &name, &hash);
+    let user = agent.cluster.write_noted(line, reset).await?;
     agent.sessions_here.close_all(&of);
     Ok(Json(UserPassword { user, password }))
 }
@@ -107,12 +94,11 @@ pub(crate) async fn end_sessions(
 ) -> Result<StatusCode, Failure> {
     let line = agent.line(&session, client, "sign out everywhere", &name).await?;
     let of = name.clone();
-    let write = move |connection: &Connection| {
+    let end = move |connection: &Connection| {
         users::one(connection, &name)?;
-        users::end_sessions(connection, &name)?;
-        kept::note(connection, &line)
+        users::end_sessions(connection, &name)
     };
-    agent.cluster.write(write).await?;
+    agent.cluster.write_noted(line, end).await?;
     agent.sessions_here.close_all(&of);
     Ok(StatusCode::NO_CONTENT)
 }
@@ -129,11 +115,7 @@ pub(crate) async fn remove(
         return Err(Problem::new(ProblemCode::Invalid, "Nobody can remove themselves.").into());
     }
     let of = name.clone();
-    let write = move |connection: &Connection| {
-        users::remove(connection, &name)?;
-        kept::note(connection, &line)
-    };
-    agent.cluster.write(write).await?;
+    agent.cluster.write_noted(line, move |connection| users::remove(connection, &name)).await?;
     agent.sessions_here.close_all(&of);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -17,7 +17,8 @@ use quantix_host::blocking;
 use quantix_store::{Address, Store};
 use tokio::sync::mpsc;
 
-use super::{Cluster, failed, kept::Line, recover, schema};
+use super::{Cluster, failed, recover, schema};
+use crate::{audit::Line, durable};
 
 /// How much guessing one passphrase costs: 64 MiB and some tenths of a second.
 const WORK: u8 = 16;
@@ -38,7 +39,7 @@ pub(crate) type Pieces = mpsc::Receiver<io::Result<Bytes>>;
 impl Cluster {
     /// Removes what a backup left behind that was being made when the process ended.
     pub(super) fn finish_backup(&self) -> io::Result<()> {
-        remove(&self.folder.join(COPY))
+        durable::remove(&self.folder.join(COPY))
     }
 
     /// The data as it is now, encrypted.
@@ -49,17 +50,20 @@ impl Cluster {
         }
         let store = self.store()?;
         let only = Arc::clone(&self.backing_up).try_lock_owned();
-        let only = only.map_err(|_| busy("A backup of this host is being made already."))?;
+        let only = only.map_err(|_| {
+            let sentence = "A backup of this host is being made already.";
+            Problem::new(ProblemCode::Unavailable, sentence).retry_after(10)
+        })?;
         // A host that hears no leader gives what it has; that is when a backup may matter most.
         if store.status().writable {
             store.catch_up().await.map_err(failed)?;
         }
         let path = self.folder.join(COPY);
-        remove(&path).map_err(|error| not_written(&error))?;
+        durable::remove(&path).map_err(|error| not_written(&error))?;
         let made = store.backup(path.clone()).await;
         let opened = File::open(&path);
         // Open, it stays readable; and nothing of it is left whatever happens.
-        remove(&path).map_err(|error| not_written(&error))?;
+        durable::remove(&path).map_err(|error| not_written(&error))?;
         made.map_err(failed)?;
         let file = opened.map_err(|error| not_written(&error))?;
         let passphrase = SecretString::from(passphrase.expose().to_owned());
@@ -84,16 +88,8 @@ impl Cluster {
         passphrase: Secret,
         line: Line,
     ) -> Result<(), Problem> {
-        let _only = self
-            .membership
-            .try_lock()
-            .map_err(|_| busy("This host is joining, leaving or being restored already."))?;
-        if self.store()?.status().members.len() > 1 {
-            return Err(Problem::new(
-                ProblemCode::Forbidden,
-                "This host belongs to a cluster of several hosts. Let it leave that one first.",
-            ));
-        }
+        let _only = self.only_change()?;
+        self.must_be_alone()?;
         self.finish_switch().map_err(|error| not_written(&error))?;
         let joining = self.joining.clone();
         let restored = blocking(move || begin_again(&joining, pieces, &passphrase, &line)).await;
@@ -145,7 +141,7 @@ fn begin_again(folder: &Path, pieces: Pieces, passphrase: &Secret, line: &Line) 
     decrypt(pieces, passphrase, &database)?;
     quantix_store::restore(&folder.join("store"), &database, Address::default())
         .map_err(|error| unusable(&error))?;
-    remove(&database).map_err(|error| not_written(&error))?;
+    durable::remove(&database).map_err(|error| not_written(&error))?;
     // The hosts of old are not hosts of this cluster: should they come back, they are refused.
     recover::note_that_it_is_alone(folder, line).map_err(|error| not_written(&error))
 }
@@ -209,17 +205,6 @@ impl Read for Arriving {
         into[..length].copy_from_slice(&self.now.split_to(length));
         Ok(length)
     }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn busy(sentence: &str) -> Problem {
-    Problem::new(ProblemCode::Unavailable, sentence).retry_after(10)
 }
 
 fn not_written(error: &dyn std::fmt::Display) -> Problem {

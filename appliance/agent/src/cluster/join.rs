@@ -7,14 +7,13 @@ use quantix_store::{Address, HostId, Store};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cluster, Contact, JoinToken, RENEW, Refused, authority,
-    kept::{self, Line},
+    Cluster, Contact, JoinToken, RENEW, Refused, authority, kept,
     member::Member,
     node, schema, sign,
     transport::{self, Binding},
     unusable,
 };
-use crate::sessions::now;
+use crate::{audit::Line, sessions::now};
 
 /// What a new host asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,15 +59,8 @@ pub(super) struct Answered {
 impl Cluster {
     /// Joins the cluster of another host. When it is done, this host starts again as its member.
     pub(crate) async fn join(&self, wanted: &JoinCluster, hostname: &str) -> Result<(), Problem> {
-        let _only = self.membership.try_lock().map_err(|_| {
-            Problem::new(ProblemCode::Unavailable, "This host is joining or leaving already.")
-        })?;
-        if self.store()?.status().members.len() > 1 {
-            return Err(Problem::new(
-                ProblemCode::Forbidden,
-                "This host belongs to a cluster of several hosts. Let it leave that one first.",
-            ));
-        }
+        let _only = self.only_change()?;
+        self.must_be_alone()?;
         let token = JoinToken::read(wanted.token.expose()).ok_or_else(|| {
             Problem::new(
                 ProblemCode::Invalid,
@@ -116,9 +108,7 @@ impl Cluster {
 
     /// Leaves the cluster: this host starts again as one of its own, with nothing of the cluster's data.
     pub(crate) async fn forget(&self) -> Result<(), Problem> {
-        let _only = self.membership.try_lock().map_err(|_| {
-            Problem::new(ProblemCode::Unavailable, "This host is joining or leaving already.")
-        })?;
+        let _only = self.only_change()?;
         self.finish_switch().map_err(|error| not_written(&error))?;
         std::fs::create_dir_all(&self.joining).map_err(|error| not_written(&error))?;
         self.switch().map_err(|error| not_written(&error))?;
@@ -134,10 +124,9 @@ impl Cluster {
         let (id, name, from) = (ask.token, ask.name.clone(), asked.from.clone());
         let result = self.admit_known(ask, asked).await;
         if let Err(problem) = &result {
-            let line = Line::done("a new host", &from, "join", shorten(&name));
-            let line = Line { outcome: problem.detail.clone(), ..line };
+            let line = Line::done("a new host", &from, "join", shorten(&name)).refused(&*problem.detail);
             log::warn!(token:? = id; "A host was not let in: {}", problem.detail);
-            self.write(move |connection| kept::note(connection, &line)).await?;
+            self.note(line).await?;
         }
         result
     }
@@ -164,14 +153,13 @@ impl Cluster {
             ));
         }
         let now = now();
-        let (line, from) = (format!("{} ({})", ask.name, ask.host), asked.from.clone());
-        let signed = self.write(move |connection| {
+        let line = Line::done("a new host", &asked.from, "join", format!("{} ({})", ask.name, ask.host));
+        let signed = self.write_noted(line, move |connection| {
             kept::use_token(connection, &ask.token, ask.host, &ask.name, now)?;
             let authority = kept::authority(connection)?.ok_or_else(unusable)?;
             let certificate = sign(&authority, &ask.request, ask.host, now)?;
             let (_, key_hash) = authority::host_of_pem(&certificate).ok_or_else(unusable)?;
             kept::keep_host(connection, ask.host, &ask.name, &key_hash, now)?;
-            kept::note(connection, &Line::done("a new host", &from, "join", line))?;
             Ok::<_, Refused>((certificate, authority.certificate))
         });
         let (certificate, authority) = signed.await?;

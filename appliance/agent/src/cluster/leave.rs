@@ -5,11 +5,8 @@ use std::time::Duration;
 use quantix_api::{Problem, ProblemCode};
 use quantix_store::HostId;
 
-use super::{
-    Cluster, failed,
-    kept::{self, Line},
-    node,
-};
+use super::{Cluster, failed, kept, node};
+use crate::audit::Line;
 
 /// How long another host may take to lead.
 const HAND_OVER: Duration = Duration::from_secs(10);
@@ -23,11 +20,7 @@ impl Cluster {
                 "This host has the vDC role. Move the role to another host first, or let the host leave.";
             return Err(Problem::new(ProblemCode::Invalid, sentence));
         }
-        self.write(move |connection| {
-            kept::remove_host(connection, host)?;
-            kept::note(connection, &line)
-        })
-        .await?;
+        self.write_noted(line, move |connection| kept::remove_host(connection, host)).await?;
         store.remove(host).await.map_err(failed)
     }
 

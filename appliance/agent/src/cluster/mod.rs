@@ -34,7 +34,11 @@ pub(crate) use member::Contact;
 pub(crate) use node::{FromHost, serve};
 pub(crate) use token::JoinToken;
 
-use crate::{sessions::now, throttle::Throttle};
+use crate::{
+    audit::{self, Line},
+    sessions::now,
+    throttle::Throttle,
+};
 use member::Member;
 use transport::{Dialler, Identity};
 
@@ -157,6 +161,25 @@ impl Cluster {
             // Trouble comes and goes without anything being applied.
             drop(tokio::time::timeout(Duration::from_secs(1), applied.changed()).await);
         }
+    }
+
+    /// Only one thing at a time decides what this host is a member of.
+    fn only_change(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Problem> {
+        self.membership.try_lock().map_err(|_| {
+            let sentence = "This host is joining, leaving or being restored already.";
+            Problem::new(ProblemCode::Unavailable, sentence).retry_after(10)
+        })
+    }
+
+    /// What takes the place of all this host has is only done where no others have it too.
+    fn must_be_alone(&self) -> Result<(), Problem> {
+        if self.store()?.status().members.len() > 1 {
+            return Err(Problem::new(
+                ProblemCode::Forbidden,
+                "This host belongs to a cluster of several hosts. Let it leave that one first.",
+            ));
+        }
+        Ok(())
     }
 
     /// Becomes what was made ready, or stays what it is: one rename decides.
@@ -347,7 +370,21 @@ impl Cluster {
         store.write(work).await.map(|written| written.value).map_err(|error| not_changed(&store, error))
     }
 
-    /// The same for what the leader of a term does by itself: whoever leads later does it anew.
+    /// The same, with a line of the audit log: both are there, or neither.
+    pub(crate) async fn write_noted<R: Send + 'static>(
+        &self,
+        line: Line,
+        work: impl FnOnce(&Connection) -> Result<R, Refused> + Send + 'static,
+    ) -> Result<R, Problem> {
+        let noted = move |connection: &Connection| {
+            let done = work(connection)?;
+            audit::note(connection, &line)?;
+            Ok(done)
+        };
+        self.write(noted).await
+    }
+
+    /// The same as `write` for what the leader of a term does by itself: whoever leads later does it anew.
     pub(crate) async fn write_in<R: Send + 'static>(
         &self,
         term: u64,

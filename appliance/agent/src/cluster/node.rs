@@ -33,13 +33,14 @@ use tokio::{
 use super::{
     Cluster, Contact, authority,
     join::{Answered, Asked},
-    kept::{self, Known, Line},
+    kept::{self, Known},
     refusals, sign,
     transport::{self, Binding, HTTP, STORE, Shown},
     unusable,
 };
 use crate::{
     api::answer::{Body, Failure},
+    audit::{self, Line},
     lock,
     sessions::now,
     throttle::Source,
@@ -333,7 +334,7 @@ impl Cluster {
     pub(crate) async fn note(&self, line: Line) -> Result<(), Problem> {
         match self.other_leader() {
             Some(leader) => self.ask_host(&leader, NOTE, &line).await,
-            None => self.write(move |connection| kept::note(connection, &line)).await,
+            None => self.write(move |connection| audit::note(connection, &line)).await,
         }
     }
 

@@ -8,20 +8,18 @@ use std::{fs, io, path::Path};
 use quantix_api::{Problem, ProblemCode};
 use quantix_store::Address;
 
-use super::{
-    Cluster,
-    kept::{self, Line},
+use super::{Cluster, kept};
+use crate::{
+    audit::{self, Line},
+    durable,
 };
-use crate::durable;
 
 const NOTE: &str = "go-on-alone";
 
 impl Cluster {
     /// Makes this host a cluster of its own with all it has, and starts again. What only the lost hosts had is lost.
     pub(crate) async fn go_on_alone(&self, line: &Line) -> Result<(), Problem> {
-        let _only = self.membership.try_lock().map_err(|_| {
-            Problem::new(ProblemCode::Unavailable, "This host is joining or leaving already.")
-        })?;
+        let _only = self.only_change()?;
         let status = self.store()?.status();
         if status.writable {
             let sentence =
@@ -60,7 +58,7 @@ impl Cluster {
             for host in kept::hosts(connection)?.into_iter().filter(|host| host.id != me) {
                 kept::remove_host(connection, host.id)?;
             }
-            kept::note(connection, &line)
+            audit::note(connection, &line)
         })
         .await?;
         fs::remove_file(self.folder.join(DONE)).map_err(|error| not_written(&error))

@@ -11,8 +11,8 @@ use std::{
 
 use axum::http::StatusCode;
 
-use super::{Cluster, kept::Line, transport::Shown};
-use crate::{lock, throttle::Source};
+use super::{Cluster, transport::Shown};
+use crate::{audit::Line, lock, throttle::Source};
 
 const AGAIN: Duration = Duration::from_secs(10 * 60);
 /// More at once are not remembered, and not noted.
@@ -53,7 +53,7 @@ impl Cluster {
     /// The same, at the port for hosts.
     pub(super) fn note_refused_host(self: &Arc<Self>, from: IpAddr, shown: Option<Shown>, why: String) {
         let actor = shown.map_or_else(|| "a stranger".to_owned(), |shown| format!("host {}", shown.host));
-        let line = Line { outcome: why, ..Line::done(actor, &from, "reach a host", "") };
+        let line = Line::done(actor, &from, "reach a host", "").refused(why);
         self.note_refusal(Some(from), line);
     }
 }
