@@ -2,14 +2,12 @@
 //! few: one that asks nothing must give its place back, however politely it answers pings.
 
 use std::{
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::body::{Body, Bytes, HttpBody};
-use hyper::body::Frame;
+use axum::body::Body;
+use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep_until};
 
 /// The requests under way on one connection, and when the last of them ended.
@@ -26,26 +24,13 @@ struct Activity {
 #[derive(Debug)]
 pub(crate) struct Busy(Idle);
 
-/// A file on its way: its connection is busy until the end of it.
-#[derive(Debug)]
-pub(crate) struct Download {
-    pub(crate) body: Body,
-    pub(crate) _busy: Busy,
-}
-
-impl HttpBody for Download {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+impl Busy {
+    /// The same body; its connection is busy until the end of it.
+    pub(crate) fn until_end_of(self, body: Body) -> Body {
+        Body::new(body.map_frame(move |frame| {
+            let _held = &self;
+            frame
+        }))
     }
 }
 
@@ -101,7 +86,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_under_way_is_not_idleness() {
         let idle = Idle::new();
-        let download = Body::new(Download { body: Body::from("the file"), _busy: idle.busy() });
+        let download = idle.busy().until_end_of(Body::from("the file"));
         assert!(timeout(LONGER, idle.lasts(LIMIT)).await.is_err());
         drop(download);
         assert!(timeout(LONGER, idle.lasts(LIMIT)).await.is_ok());

@@ -27,11 +27,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-use crate::{
-    idle::{self, Idle},
-    options::Options,
-    redirect, web,
-};
+use crate::{idle::Idle, options::Options, redirect, web};
 
 const MOST_CONNECTIONS: usize = 1024;
 const MOST_FROM_ONE_ADDRESS: usize = 256;
@@ -183,7 +179,7 @@ async fn secure_connection(stream: TcpStream, address: SocketAddr, tls: TlsAccep
                 answer.map(|answer| {
                     answer.map(|body| match body.size_hint().exact() {
                         Some(_) => body,
-                        None => Body::new(idle::Download { body, _busy: busy }),
+                        None => busy.until_end_of(body),
                     })
                 })
             }

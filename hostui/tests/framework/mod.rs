@@ -98,15 +98,19 @@ impl Pages {
     }
 
     pub(crate) async fn post(&self, path: &str, cookie: &str, form: &str) -> Answer {
+        self.send_form(path, cookie, "application/x-www-form-urlencoded", form.to_owned().into_bytes()).await
+    }
+
+    async fn send_form(&self, path: &str, cookie: &str, kind: &str, form: Vec<u8>) -> Answer {
         let request = Request::builder()
             .method(Method::POST)
             .uri(path)
             .header(header::HOST, "localhost")
             .header(header::ORIGIN, "https://localhost")
             .header(header::COOKIE, cookie)
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(header::CONTENT_TYPE, kind)
             .header(header::CONTENT_LENGTH, form.len());
-        self.send(request.body(Body::from(form.to_owned())).unwrap()).await
+        self.send(request.body(Body::from(form)).unwrap()).await
     }
 
     /// A form with a file.
@@ -125,15 +129,7 @@ impl Pages {
             form.extend([head.as_bytes(), value, b"\r\n"].concat());
         }
         form.extend(b"--line--\r\n");
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(path)
-            .header(header::HOST, "localhost")
-            .header(header::ORIGIN, "https://localhost")
-            .header(header::COOKIE, cookie)
-            .header(header::CONTENT_TYPE, "multipart/form-data; boundary=line")
-            .header(header::CONTENT_LENGTH, form.len());
-        self.send(request.body(Body::from(form)).unwrap()).await
+        self.send_form(path, cookie, "multipart/form-data; boundary=line", form).await
     }
 
     pub(crate) async fn sign_in(&self, username: &str, password: &str) -> Answer {

@@ -140,6 +140,23 @@ impl Host {
         .await;
     }
 
+    /// Waits until one of its checks says this.
+    pub(crate) async fn says(&self, text: &str) {
+        until(&format!("{} says: {text}", self.name), async || {
+            let Ok(readiness) = self.client().call(&calls::ready()).await else { return false };
+            readiness.checks.iter().any(|check| check.detail.contains(text))
+        })
+        .await;
+    }
+
+    /// Waits until it knows that too few others are left to change anything.
+    pub(crate) async fn hears_too_few(&self, session: &Secret) {
+        until(&format!("{} knows that it is alone", self.name), async || {
+            self.cluster(session).await.is_ok_and(|cluster| !cluster.writable)
+        })
+        .await;
+    }
+
     pub(crate) async fn sign_in(&self) -> Secret {
         let body = SignIn { username: "admin".into(), password: Secret::new(PASSWORD) };
         let mut session = None;

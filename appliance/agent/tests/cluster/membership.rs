@@ -86,10 +86,7 @@ async fn without_a_majority_people_see_everything_and_change_nothing() {
     let (mut hosts, session) = cluster_of(3).await;
     hosts[0].kill();
     hosts[1].kill();
-    until("the last host knows that it is alone", async || {
-        hosts[2].cluster(&session).await.is_ok_and(|cluster| !cluster.writable)
-    })
-    .await;
+    hosts[2].hears_too_few(&session).await;
     let own = hosts[2].sign_in().await;
     let cluster = hosts[2].cluster(&own).await.unwrap();
     assert_eq!(cluster.hosts.len(), 3);
@@ -111,10 +108,7 @@ async fn a_survivor_goes_on_alone_when_it_is_told_to() {
     let made = hosts[1].make_token(&session, 1).await;
     hosts[0].kill();
     hosts[1].kill();
-    until("the last host knows that it is alone", async || {
-        hosts[2].cluster(&session).await.is_ok_and(|cluster| !cluster.writable)
-    })
-    .await;
+    hosts[2].hears_too_few(&session).await;
     let own = hosts[2].sign_in().await;
     let wrong = RemoveHost { name: "qx-1".into() };
     let refused = problem(hosts[2].client().call(&calls::recover(&wrong).as_session(&own)).await);
@@ -129,11 +123,7 @@ async fn a_survivor_goes_on_alone_when_it_is_told_to() {
     hosts[2].make_token(&session, 1).await;
     // One that comes back is refused, and says so.
     hosts[0].start_again();
-    until("it says that it was removed", async || {
-        let Ok(readiness) = hosts[0].client().call(&calls::ready()).await else { return false };
-        readiness.checks.iter().any(|check| check.detail.contains("was removed"))
-    })
-    .await;
+    hosts[0].says("was removed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,11 +153,7 @@ async fn the_vdc_role_moves_and_hosts_leave_and_are_removed() {
     })
     .await;
     hosts[0].start_again();
-    until("it says that it was removed", async || {
-        let Ok(readiness) = hosts[0].client().call(&calls::ready()).await else { return false };
-        readiness.checks.iter().any(|check| check.detail.contains("was removed"))
-    })
-    .await;
+    hosts[0].says("was removed").await;
 
     // It starts anew, and may come back as a new host.
     let own = hosts[0].sign_in().await;
