@@ -16,15 +16,28 @@ pub(crate) struct Arguments {
     /// So many lines at most.
     #[arg(long, default_value_t = 50)]
     limit: u32,
-    /// Only lines older than the one of this number.
+    /// Only what this user did.
     #[arg(long)]
-    before: Option<i64>,
+    actor: Option<String>,
+    /// Only what was done to this.
+    #[arg(long)]
+    object: Option<String>,
+    /// The part after the one that ended with this.
+    #[arg(long)]
+    after: Option<String>,
+    /// All lines as JSON lines, the oldest first.
+    #[arg(long, conflicts_with_all = ["limit", "after"])]
+    export: bool,
 }
 
 pub(crate) async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
-    let Arguments { text, limit, before } = arguments;
-    let query = AuditQuery { before, limit: Some(limit), text };
-    let found = Session::open()?.call(calls::audit(&query)).await?;
+    let Arguments { text, limit, actor, object, after, export } = arguments;
+    let query = AuditQuery { after, limit: Some(limit), text, actor, object, oldest_first: export };
+    let session = Session::open()?;
+    if export {
+        return export_all(&session, query).await;
+    }
+    let found = session.call(calls::audit(&query)).await?;
     if output == Output::Json {
         return Ok(shown::json(&found)?);
     }
@@ -47,7 +60,22 @@ pub(crate) async fn run(arguments: Arguments, output: Output) -> Result<(), Fail
         .collect();
     shown::table(&["NUMBER", "WHEN (UTC)", "WHO", "FROM", "WHAT", "OBJECT", "OUTCOME"], &rows)?;
     if let Some(next) = found.next {
-        shown::line(&format!("\nOlder lines: --before {next}"))?;
+        shown::line(&format!("\nOlder lines: --after {next}"))?;
     }
     Ok(())
+}
+
+/// A part at a time: a pipe that is closed ends it.
+async fn export_all(session: &Session, mut query: AuditQuery) -> Result<(), Failure> {
+    query.limit = Some(1000);
+    loop {
+        let part = session.call(calls::audit(&query)).await?;
+        for line in &part.items {
+            shown::json_line(line)?;
+        }
+        match part.next {
+            Some(next) => query.after = Some(next),
+            None => return Ok(()),
+        }
+    }
 }

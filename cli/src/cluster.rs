@@ -229,7 +229,7 @@ async fn tokens(session: &Session, token: Token, output: Output) -> Result<(), F
                 return Ok(shown::json(&tokens)?);
             }
             let rows: Vec<_> = tokens
-                .tokens
+                .items
                 .into_iter()
                 .map(|token| {
                     let state = match () {

@@ -16,7 +16,7 @@ use std::{
 use clap::{CommandFactory, Parser, Subcommand};
 use connection::{CallError, Host};
 use kept::Kept;
-use quantix_api::{Answer, Call, ChangePassword, ProblemCode, Secret, SignIn, calls};
+use quantix_api::{Answer, Call, ChangePassword, ProblemCode, SecondFactorCode, Secret, SignIn, calls};
 use shown::Output;
 
 /// Quantix from the command line.
@@ -146,7 +146,11 @@ async fn sign_in(
     host.fingerprint = Some(seen.clone());
     let password = ask_secret("Password: ")?;
     let body = SignIn { username: username.clone(), password: password.clone() };
-    let session = host.call(&calls::sign_in(&body)).await?;
+    let mut session = host.call(&calls::sign_in(&body)).await?;
+    if session.info.code_needed {
+        let code = SecondFactorCode { code: ask_secret("Code of the second factor, or a recovery code: ")? };
+        session = host.call(&calls::give_code(&code).as_session(&session.token)).await?;
+    }
     let kept = Kept { address: host.address.clone(), fingerprint: seen, username, token: session.token };
     if session.info.must_change_password {
         if !new_password && !io::stdin().is_terminal() {

@@ -1,8 +1,8 @@
 //! People: who may sign in, and what they may do.
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use jiff::Timestamp;
-use quantix_api::{ChangeUser, NewUser, Role, User, UserPassword, calls};
+use quantix_api::{ChangeUser, ListQuery, NewUser, Scope, User, UserPassword, built_in, calls};
 
 use crate::{
     Failure, Session,
@@ -19,16 +19,15 @@ pub(crate) enum Command {
         /// The name to sign in with.
         name: String,
         /// What they may do.
-        #[arg(long, value_enum, default_value = "viewer")]
-        role: RoleName,
+        #[arg(long, default_value = built_in::VIEWER)]
+        role: String,
     },
     /// Say what a user may do.
     Role {
         /// The user.
         name: String,
-        /// What they may do.
-        #[arg(value_enum)]
-        role: RoleName,
+        /// The role they have everywhere.
+        role: String,
     },
     /// Keep a user out, and end their sessions.
     Lock {
@@ -60,24 +59,6 @@ pub(crate) enum Command {
     },
 }
 
-/// A role as it is typed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum RoleName {
-    /// May do everything.
-    Administrator,
-    /// Sees everything that is no secret.
-    Viewer,
-}
-
-impl From<RoleName> for Role {
-    fn from(name: RoleName) -> Self {
-        match name {
-            RoleName::Administrator => Self::Administrator,
-            RoleName::Viewer => Self::Viewer,
-        }
-    }
-}
-
 pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure> {
     let session = Session::open()?;
     let change = async |name: &str, change: ChangeUser, sentence: &str| {
@@ -87,11 +68,11 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
     match command {
         Command::List => list(&session, output).await,
         Command::Add { name, role } => {
-            let made = session.call(calls::make_user(&NewUser { username: name, role: role.into() })).await?;
+            let made = session.call(calls::make_user(&NewUser { username: name, role })).await?;
             password(output, &made)
         }
         Command::Role { name, role } => {
-            change(&name, ChangeUser { role: Some(role.into()), locked: None }, "Saved.").await
+            change(&name, ChangeUser { role: Some(role), locked: None }, "Saved.").await
         }
         Command::Lock { name } => {
             change(&name, ChangeUser { role: None, locked: Some(true) }, &format!("{name} is locked.")).await
@@ -131,12 +112,12 @@ fn password(output: Output, made: &UserPassword) -> Result<(), Failure> {
 }
 
 async fn list(session: &Session, output: Output) -> Result<(), Failure> {
-    let users = session.call(calls::users()).await?;
+    let users = session.call(calls::users(&ListQuery { limit: Some(1000), ..ListQuery::default() })).await?;
     if output == Output::Json {
         return Ok(shown::json(&users)?);
     }
     let rows: Vec<_> = users.items.iter().map(row).collect();
-    shown::table(&["NAME", "ROLE", "STATE", "LAST SIGN-IN (UTC)", "SESSIONS"], &rows)?;
+    shown::table(&["NAME", "ROLES", "STATE", "LAST SIGN-IN (UTC)", "SESSIONS"], &rows)?;
     Ok(())
 }
 
@@ -146,10 +127,17 @@ fn row(user: &User) -> Vec<String> {
         (false, true) => "has not chosen a password",
         (false, false) => "can sign in",
     };
+    let place = |scope: &Scope| match scope {
+        Scope::Datacenter => String::new(),
+        Scope::Host(_) => format!(" on {scope}"),
+    };
+    let roles: Vec<_> =
+        user.roles.iter().map(|held| format!("{}{}", held.role, place(&held.scope))).collect();
+    let roles = roles.join(", ");
     let when = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M").to_string();
     vec![
         user.username.clone(),
-        user.role.name().to_owned(),
+        roles,
         state.to_owned(),
         user.last_sign_in.map_or_else(|| "never".to_owned(), when),
         user.sessions.to_string(),

@@ -3,9 +3,9 @@
 use askama::Template;
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
-    response::Response,
+    response::{IntoResponse, Redirect, Response},
 };
-use quantix_api::{AuditLine, AuditQuery, calls};
+use quantix_api::{AuditLine, AuditQuery, CallError, ProblemCode, calls, to_query};
 
 use crate::{
     problem::draw,
@@ -42,7 +42,7 @@ impl ActivityPage {
     }
 }
 
-/// `GET /activity?text=…&before=…`
+/// `GET /activity?text=…&after=…`
 pub(crate) async fn page(
     State(web): State<Web>,
     SignedIn(token): SignedIn,
@@ -50,15 +50,20 @@ pub(crate) async fn page(
 ) -> Response {
     // An address that was mistyped shows the newest.
     let asked = query.map(|Query(query)| query).unwrap_or_default();
-    let text = asked.text.unwrap_or_default().trim().to_owned();
-    let wanted = AuditQuery { before: asked.before, limit: Some(LINES), text: Some(text.clone()) };
+    let text = asked.text.as_deref().unwrap_or_default().trim().to_owned();
+    let is_further = asked.after.is_some();
+    let wanted = AuditQuery { limit: Some(LINES), text: Some(text.clone()), ..asked };
     match web.agent.call(&calls::audit(&wanted).as_session(&token)).await {
         Ok(found) => {
             let older = found.next.map(|next| {
-                let query = AuditQuery { before: Some(next), limit: None, text: Some(text.clone()) };
-                format!("/activity?{}", query.to_query())
+                let query = AuditQuery { after: Some(next), limit: None, ..wanted.clone() };
+                format!("/activity?{}", to_query(&query))
             });
-            draw(&ActivityPage { lines: found.items, text, older, is_further: asked.before.is_some() })
+            draw(&ActivityPage { lines: found.items, text, older, is_further })
+        }
+        // An address that was mistyped leads to the newest.
+        Err(CallError::Problem(problem)) if problem.code == ProblemCode::Invalid => {
+            Redirect::to("/activity").into_response()
         }
         Err(error) => turned_away(&error),
     }

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use quantix_api::{CLIENT_ADDRESS_HEADER, Problem, ProblemCode};
+use quantix_api::{ANSWERED_HEADERS, ASKED_HEADERS, CLIENT_ADDRESS_HEADER, Problem, ProblemCode};
 
 use crate::web::{ClientAddress, Web};
 
@@ -21,7 +21,7 @@ pub(crate) async fn pass_on(
     let address = parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
     let mut passed =
         axum::http::Request::builder().method(parts.method).uri(address).header(header::HOST, "agent");
-    for name in [header::AUTHORIZATION, header::CONTENT_TYPE] {
+    for name in ASKED_HEADERS {
         if let Some(value) = parts.headers.get(&name) {
             passed = passed.header(name, value);
         }
@@ -37,7 +37,7 @@ pub(crate) async fn pass_on(
             let (parts, body) = answer.into_parts();
             let mut response = Response::new(Body::new(body));
             *response.status_mut() = parts.status;
-            for name in [header::CONTENT_TYPE, header::RETRY_AFTER] {
+            for name in ANSWERED_HEADERS {
                 if let Some(value) = parts.headers.get(&name) {
                     response.headers_mut().insert(name, value.clone());
                 }

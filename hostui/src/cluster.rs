@@ -8,7 +8,7 @@ use axum::{
 use jiff::Timestamp;
 use quantix_api::{
     CallError, Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, MadeJoinToken, MoveLead, NewJoinToken,
-    Problem, ProblemCode, RemoveHost, Role, Secret, SetVoters, calls,
+    Problem, ProblemCode, RemoveHost, Right, Secret, SetVoters, calls,
 };
 use serde::Deserialize;
 
@@ -173,11 +173,11 @@ async fn show(web: &Web, token: &Secret, problem: Option<Problem>) -> Response {
         Ok(found) => found,
         Err(error) => return turned_away(&error),
     };
-    let administers = session.role == Role::Administrator;
+    let administers = session.may(Right::ManageCluster);
     let mut tokens = Vec::new();
     if administers {
         match web.agent.call(&calls::join_tokens().as_session(token)).await {
-            Ok(found) => tokens = found.tokens,
+            Ok(found) => tokens = found.items,
             Err(error) => return turned_away(&error),
         }
     }

@@ -7,7 +7,9 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
-use quantix_api::{CallError, ChangePassword, Problem, ProblemCode, Secret, SignIn, calls};
+use quantix_api::{
+    CallError, ChangePassword, Problem, ProblemCode, SecondFactorCode, Secret, Session, SignIn, calls,
+};
 use serde::Deserialize;
 
 use crate::{
@@ -61,6 +63,9 @@ pub(crate) fn turned_away(error: &CallError) -> Response {
         CallError::Problem(Problem { code: ProblemCode::SignInNeeded, .. }) => {
             ([(header::SET_COOKIE, ended_cookie())], Redirect::to("/sign-in?ended=1")).into_response()
         }
+        CallError::Problem(Problem { code: ProblemCode::CodeNeeded, .. }) => {
+            Redirect::to("/sign-in/code").into_response()
+        }
         CallError::Problem(Problem { code: ProblemCode::PasswordChangeNeeded, .. }) => {
             Redirect::to("/password").into_response()
         }
@@ -96,18 +101,64 @@ pub(crate) async fn sign_in(
 ) -> Response {
     let body = SignIn { username: form.username.trim().to_owned(), password: form.password };
     match web.agent.call(&calls::sign_in(&body).for_client(client.0)).await {
-        Ok(session) => {
-            let next = if session.info.must_change_password { "/password" } else { "/overview" };
-            match HeaderValue::from_str(&format!("{COOKIE}={}{COOKIE_RULES}", session.token.expose())) {
-                Ok(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to(next)).into_response(),
-                Err(_) => Page::agent(&CallError::Broken("the token is not text".into())).into_response(),
-            }
-        }
+        Ok(session) => begun(&session),
         Err(error) => {
             let (status, wait) = refusal(&error);
             let page = SignInPage { username: body.username, error: Some(error.to_string()), ended: false };
             (status, wait, draw(&page)).into_response()
         }
+    }
+}
+
+/// A browser is given its session, and led to what comes next.
+fn begun(session: &Session) -> Response {
+    let next = match &session.info {
+        info if info.code_needed => "/sign-in/code",
+        info if info.must_change_password => "/password",
+        _ => "/overview",
+    };
+    match HeaderValue::from_str(&format!("{COOKIE}={}{COOKIE_RULES}", session.token.expose())) {
+        Ok(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to(next)).into_response(),
+        Err(_) => Page::agent(&CallError::Broken("the token is not text".into())).into_response(),
+    }
+}
+
+#[derive(Debug, Default, Template)]
+#[template(path = "session/code.html")]
+struct CodePage {
+    error: Option<String>,
+}
+
+/// `GET /sign-in/code`
+pub(crate) async fn code_page(SignedIn(_): SignedIn) -> Response {
+    draw(&CodePage::default())
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct CodeForm {
+    code: Secret,
+}
+
+/// `POST /sign-in/code`: the session it is answered with takes the place of the one before.
+pub(crate) async fn give_code(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    SignedIn(token): SignedIn,
+    Filled(form): Filled<CodeForm>,
+) -> Response {
+    let call =
+        calls::give_code(&SecondFactorCode { code: form.code }).as_session(&token).for_client(client.0);
+    match web.agent.call(&call).await {
+        Ok(session) => begun(&session),
+        Err(error) => match &error {
+            CallError::Problem(problem)
+                if matches!(problem.code, ProblemCode::Invalid | ProblemCode::TooManyAttempts) =>
+            {
+                let (status, wait) = refusal(&error);
+                (status, wait, draw(&CodePage { error: Some(error.to_string()) })).into_response()
+            }
+            _ => turned_away(&error),
+        },
     }
 }
 

@@ -6,7 +6,8 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use quantix_api::{
-    CallError, ChangeUser, NewUser, Problem, ProblemCode, Role, Secret, User, UserPassword, calls,
+    CallError, ChangeUser, ListQuery, NewUser, Page as Part, Problem, ProblemCode, Role, Scope, Secret, User,
+    UserPassword, built_in, calls,
 };
 use serde::Deserialize;
 
@@ -22,12 +23,20 @@ trait Here {
         "users"
     }
 
-    /// What a role is called.
-    fn title(&self, role: &Role) -> &'static str {
-        match role {
-            Role::Administrator => "Administrator",
-            Role::Viewer => "Viewer",
+    /// What a user is: the role they have everywhere, or how many they have here and there.
+    fn title(&self, user: &User) -> String {
+        match self.role_everywhere(user) {
+            Some(role) => role.to_owned(),
+            None if user.roles.is_empty() => "none".to_owned(),
+            None => user.roles.iter().map(|held| held.role.as_str()).collect::<Vec<_>>().join(", "),
         }
+    }
+
+    /// The role that was given to a user for everywhere.
+    fn role_everywhere<'a>(&self, user: &'a User) -> Option<&'a str> {
+        let mut held = user.roles.iter();
+        held.find(|held| held.through.is_none() && held.scope == Scope::Datacenter)
+            .map(|held| held.role.as_str())
     }
 
     /// How a user stands: a colour and a word.
@@ -44,8 +53,9 @@ trait Here {
 #[template(path = "users/page.html")]
 struct UsersPage {
     users: Vec<User>,
+    roles: Vec<Role>,
     username: String,
-    role: Role,
+    role: String,
     problem: Option<Problem>,
 }
 
@@ -61,6 +71,7 @@ impl UsersPage {
 #[template(path = "users/user.html")]
 struct UserPage {
     user: User,
+    roles: Vec<Role>,
     /// Whose page it is looks at it.
     is_self: bool,
     problem: Option<Problem>,
@@ -79,14 +90,26 @@ impl Here for PasswordPage {}
 
 /// `GET /users`
 pub(crate) async fn page(State(web): State<Web>, SignedIn(token): SignedIn) -> Response {
-    list(&web, &token, String::new(), Role::Viewer, None).await
+    list(&web, &token, String::new(), built_in::VIEWER.into(), None).await
 }
 
-async fn list(web: &Web, token: &Secret, username: String, role: Role, problem: Option<Problem>) -> Response {
+/// The most that can be asked for at once; there are never more.
+fn all() -> ListQuery {
+    ListQuery { limit: Some(1000), ..ListQuery::default() }
+}
+
+async fn list(
+    web: &Web,
+    token: &Secret,
+    username: String,
+    role: String,
+    problem: Option<Problem>,
+) -> Response {
     let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-    match web.agent.call(&calls::users().as_session(token)).await {
-        Ok(users) => {
-            (status, draw(&UsersPage { users: users.items, username, role, problem })).into_response()
+    let (users, roles) = (calls::users(&all()).as_session(token), calls::roles(&all()).as_session(token));
+    match tokio::try_join!(web.agent.call(&users), web.agent.call(&roles)) {
+        Ok((Part { items: users, .. }, Part { items: roles, .. })) => {
+            (status, draw(&UsersPage { users, roles, username, role, problem })).into_response()
         }
         Err(error) => turned_away(&error),
     }
@@ -96,7 +119,7 @@ async fn list(web: &Web, token: &Secret, username: String, role: Role, problem: 
 #[derive(Debug, Deserialize)]
 pub(crate) struct NewForm {
     username: String,
-    role: Role,
+    role: String,
 }
 
 /// `POST /users`: the password is shown this once.
@@ -126,25 +149,27 @@ pub(crate) async fn user_page(
 }
 
 async fn show(web: &Web, token: &Secret, name: &str, problem: Option<Problem>) -> Response {
-    let (users_call, session_call) = (calls::users().as_session(token), calls::session().as_session(token));
-    let (users, session) = match tokio::try_join!(web.agent.call(&users_call), web.agent.call(&session_call))
-    {
-        Ok(found) => found,
-        Err(error) => return turned_away(&error),
-    };
-    let Some(user) = users.items.into_iter().find(|user| user.username == name) else {
-        return Page::not_found().into_response();
-    };
-    let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-    let is_self = user.username == session.username;
-    (status, draw(&UserPage { user, is_self, problem })).into_response()
+    let (user, session) = (calls::user(name).as_session(token), calls::session().as_session(token));
+    let roles = calls::roles(&all()).as_session(token);
+    let found = tokio::try_join!(web.agent.call(&user), web.agent.call(&session), web.agent.call(&roles));
+    match found {
+        Ok((user, session, Part { items: roles, .. })) => {
+            let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
+            let is_self = user.username == session.username;
+            (status, draw(&UserPage { user, roles, is_self, problem })).into_response()
+        }
+        Err(CallError::Problem(problem)) if problem.code == ProblemCode::NotFound => {
+            Page::not_found().into_response()
+        }
+        Err(error) => turned_away(&error),
+    }
 }
 
 /// What is done to a user.
 #[derive(Debug, Deserialize)]
 pub(crate) struct DeedForm {
     /// For a change of role.
-    role: Option<Role>,
+    role: Option<String>,
     /// For a removal: the name, typed once more.
     name: Option<String>,
 }
@@ -163,7 +188,8 @@ pub(crate) async fn deed(
     {
         return Page::not_found().into_response();
     }
-    let change = |change| calls::change_user(&name, &change).as_session(&token).for_client(client.0);
+    let change =
+        |change: ChangeUser| calls::change_user(&name, &change).as_session(&token).for_client(client.0);
     let done = match deed.as_str() {
         "role" => web.agent.call(&change(ChangeUser { role: form.role, locked: None })).await.map(drop),
         "lock" => web.agent.call(&change(ChangeUser { role: None, locked: Some(true) })).await.map(drop),

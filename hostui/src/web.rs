@@ -68,6 +68,7 @@ pub(crate) fn router(socket: &Path) -> Router {
         .route("/cluster/recover", get(cluster::recover_page).post(cluster::recover))
         .route("/cluster/leave", get(cluster::leave_page).post(cluster::leave))
         .route("/sign-in", get(session::sign_in_page).post(session::sign_in))
+        .route("/sign-in/code", get(session::code_page).post(session::give_code))
         .route("/sign-out", post(session::sign_out))
         .route("/password", get(session::password_page).post(session::change_password))
         .route("/api/v1/{*path}", any(api::pass_on))

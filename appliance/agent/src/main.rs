@@ -15,9 +15,11 @@ mod cluster;
 mod durable;
 mod duties;
 mod hashing;
+mod list;
 mod options;
 mod sessions;
 mod throttle;
+mod version;
 
 use tokio::sync::oneshot;
 

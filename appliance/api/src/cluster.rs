@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::Secret;
 
 /// `GET /api/v1/cluster`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Cluster {
     /// The host that answers.
     pub this_host: String,
@@ -41,7 +41,7 @@ impl Cluster {
 }
 
 /// A host of the cluster.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ClusterHost {
     /// Its id, which it never shares with another.
     pub id: String,
@@ -60,7 +60,7 @@ pub struct ClusterHost {
 }
 
 /// A host's part in the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostRole {
     /// It has the vDC role.
@@ -74,7 +74,7 @@ pub enum HostRole {
 }
 
 /// `POST /api/v1/cluster/tokens`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewJoinToken {
     /// What it is for, in the words of who makes it.
@@ -96,7 +96,7 @@ fn one() -> u32 {
 }
 
 /// A token that was just made. It is shown this once.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MadeJoinToken {
     /// What to type on the new host.
     pub token: Secret,
@@ -108,15 +108,8 @@ pub struct MadeJoinToken {
     pub kept: JoinToken,
 }
 
-/// `GET /api/v1/cluster/tokens`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct JoinTokens {
-    /// The newest first.
-    pub tokens: Vec<JoinToken>,
-}
-
 /// A join token as it is kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct JoinToken {
     /// By this it is named; it is no part of the token.
     pub id: String,
@@ -137,7 +130,7 @@ pub struct JoinToken {
 }
 
 /// `POST /api/v1/cluster/join`: this host joins the cluster of another.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JoinCluster {
     /// An address of a member; the port is the usual one unless it is named.
@@ -147,7 +140,7 @@ pub struct JoinCluster {
 }
 
 /// `DELETE /api/v1/cluster/hosts/{id}`, and `POST /api/v1/cluster/recover`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveHost {
     /// The host's name, typed once more.
@@ -155,7 +148,7 @@ pub struct RemoveHost {
 }
 
 /// `PUT /api/v1/cluster/leader`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MoveLead {
     /// The host that shall have the vDC role.
@@ -163,7 +156,7 @@ pub struct MoveLead {
 }
 
 /// `PUT /api/v1/cluster/voters`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetVoters {
     /// One, three or five; nothing means as many as fit the number of hosts.
@@ -171,7 +164,7 @@ pub struct SetVoters {
 }
 
 /// `POST /api/v1/cluster/backup`: answered with the file itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MakeBackup {
     /// What opens the file.

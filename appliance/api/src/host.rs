@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Readiness, Secret};
 
 /// `GET /api/v1/host`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HostFacts {
     /// The host's name.
     pub hostname: String,
@@ -39,7 +39,7 @@ pub struct HostFacts {
 }
 
 /// Which of the two slots, and whether its content is verified while it is read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Slot {
     /// A or B.
     pub name: SlotName,
@@ -48,7 +48,7 @@ pub struct Slot {
 }
 
 /// The two slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum SlotName {
     /// The first root partition on the disk.
     A,
@@ -57,7 +57,7 @@ pub enum SlotName {
 }
 
 /// The clock.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Clock {
     /// The time as the host has it.
     pub now: Timestamp,
@@ -66,7 +66,7 @@ pub struct Clock {
 }
 
 /// Processors.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Cpu {
     /// The name the processor gives itself.
     pub model: String,
@@ -79,7 +79,7 @@ pub struct Cpu {
 }
 
 /// Main memory, in bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Memory {
     /// What the kernel manages.
     pub total_bytes: u64,
@@ -88,7 +88,7 @@ pub struct Memory {
 }
 
 /// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Nic {
     /// The kernel's name.
     pub name: String,
@@ -105,16 +105,17 @@ pub struct Nic {
 }
 
 /// An address with its prefix length.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Address {
     /// IPv4 or IPv6.
+    #[schema(value_type = String)]
     pub ip: std::net::IpAddr,
     /// The prefix length.
     pub prefix: u8,
 }
 
 /// A whole disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Disk {
     /// The kernel's name, without `/dev/`.
     pub name: String,
@@ -131,7 +132,7 @@ pub struct Disk {
 }
 
 /// Space of a file system, in bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Filesystem {
     /// Its size.
     pub size_bytes: u64,
@@ -144,7 +145,7 @@ pub struct Filesystem {
 }
 
 /// A service Quantix stands on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Service {
     /// A stable name: the check of that name in the readiness tells how it is.
     pub name: String,
@@ -157,7 +158,7 @@ pub struct Service {
 }
 
 /// `GET /api/v1/console`: what the screen at the machine shows. Answered to root on the machine only.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ConsoleView {
     /// SHA-256 of the certificate the pages use, as colon-separated hexadecimal pairs.
     pub certificate_fingerprint: String,
@@ -172,7 +173,7 @@ pub struct ConsoleView {
 }
 
 /// What the screen at the machine must know of the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ConsoleCluster {
     /// How many hosts belong to it.
     pub hosts: u32,

@@ -4,32 +4,40 @@
 
 mod audit;
 mod call;
+pub mod calls;
 mod client;
 mod cluster;
 pub mod connection;
 mod host;
+mod list;
 mod problem;
 mod readiness;
+mod rights;
 mod secret;
 mod session;
 mod users;
 
-pub use audit::{AuditLine, AuditLines, AuditQuery};
-pub use call::{Answer, Call, calls};
+pub use audit::{AuditLine, AuditQuery};
+pub use call::{Answer, Call};
 pub use client::{AgentClient, CallError};
 pub use cluster::{
-    Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, JoinTokens, MadeJoinToken, MakeBackup, MoveLead,
+    Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, MadeJoinToken, MakeBackup, MoveLead,
     NewJoinToken, RemoveHost, SetVoters,
 };
 pub use host::{
     Address, Clock, ConsoleCluster, ConsoleView, Cpu, Disk, Filesystem, HostFacts, Memory, Nic, Service,
     Slot, SlotName,
 };
+pub use list::{ListQuery, Page, to_query};
 pub use problem::{Problem, ProblemCode};
 pub use readiness::{Check, CheckState, Readiness};
+pub use rights::{Access, ChangeRole, Held, NewAccess, NewRole, Right, Role, Scope, Unknown, Who, built_in};
 pub use secret::Secret;
-pub use session::{ChangePassword, Session, SessionInfo, SignIn};
-pub use users::{ChangeUser, NewUser, Role, User, UserPassword, Users};
+pub use session::{
+    ApiToken, ChangePassword, MadeApiToken, NewApiToken, NewSecondFactor, OpenSession, ProvePassword,
+    RecoveryCodes, SecondFactorCode, Session, SessionInfo, SignIn,
+};
+pub use users::{ChangeGroup, ChangeUser, Group, NewGroup, NewUser, User, UserPassword};
 
 /// Where the agent answers.
 pub const AGENT_SOCKET: &str = "/run/quantix/api.sock";
@@ -39,6 +47,24 @@ pub const CLIENT_ADDRESS_HEADER: &str = "x-quantix-client-address";
 
 /// The header in which the leader says at which entry of its log a forwarded request was done.
 pub const INDEX_HEADER: &str = "x-quantix-index";
+
+/// The headers of a request that count for whoever answers it in the end.
+pub const ASKED_HEADERS: [http::HeaderName; 5] = [
+    http::header::AUTHORIZATION,
+    http::header::CONTENT_TYPE,
+    http::header::IF_MATCH,
+    http::HeaderName::from_static("idempotency-key"),
+    http::HeaderName::from_static("last-event-id"),
+];
+
+/// The headers of an answer that count for whoever asked.
+pub const ANSWERED_HEADERS: [http::HeaderName; 5] = [
+    http::header::CONTENT_TYPE,
+    http::header::RETRY_AFTER,
+    http::header::ETAG,
+    http::header::LOCATION,
+    http::header::CONTENT_DISPOSITION,
+];
 
 /// Where hosts answer each other.
 pub const CLUSTER_PORT: u16 = 7443;

@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 /// What went wrong, in a word a program can match on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProblemCode {
     /// Name or password do not match.
@@ -13,6 +13,8 @@ pub enum ProblemCode {
     SignInNeeded,
     /// The first password must be changed before anything else.
     PasswordChangeNeeded,
+    /// The code of the second factor must be given before anything else.
+    CodeNeeded,
     /// Too many attempts; wait as long as `retry_after_seconds` says.
     TooManyAttempts,
     /// A field of the request is not acceptable.
@@ -27,6 +29,10 @@ pub enum ProblemCode {
     MethodNotAllowed,
     /// The caller may not do this.
     Forbidden,
+    /// Somebody else has changed it since it was read: `If-Match` does not hold.
+    ChangedMeanwhile,
+    /// The idempotency key was used for something else.
+    KeyUsed,
     /// The change could not be written to disk.
     StorageUnavailable,
     /// The agent is busy or a part of it does not answer.
@@ -40,13 +46,15 @@ impl ProblemCode {
     pub fn status(self) -> StatusCode {
         match self {
             Self::WrongCredentials | Self::SignInNeeded => StatusCode::UNAUTHORIZED,
-            Self::PasswordChangeNeeded | Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::PasswordChangeNeeded | Self::CodeNeeded | Self::Forbidden => StatusCode::FORBIDDEN,
             Self::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
             Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Malformed => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::ChangedMeanwhile => StatusCode::PRECONDITION_FAILED,
+            Self::KeyUsed => StatusCode::CONFLICT,
             Self::StorageUnavailable => StatusCode::INSUFFICIENT_STORAGE,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -55,7 +63,7 @@ impl ProblemCode {
 }
 
 /// The body of every answer that is not a success.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, thiserror::Error)]
 #[error("{detail}")]
 pub struct Problem {
     /// The stable code.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How a part of the host is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckState {
     /// It works.
@@ -15,7 +15,7 @@ pub enum CheckState {
 }
 
 /// One part of the host and how it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Check {
     /// A stable name: `libvirt`, `open-vswitch`, `state-storage` …
     pub name: String,
@@ -26,7 +26,7 @@ pub struct Check {
 }
 
 /// The answer of `/readyz`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Readiness {
     /// True when nothing has failed.
     pub ready: bool,

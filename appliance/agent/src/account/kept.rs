@@ -1,10 +1,10 @@
 //! Accounts as they are kept. Next to the hash stands the first password in plain, for the screen at the machine,
 //! until it has been changed; both change in one write.
 
-use quantix_api::{Problem, ProblemCode, Role, Secret};
+use quantix_api::{Problem, ProblemCode, Secret, built_in};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{ADMIN, password, users};
+use super::{ADMIN, access, password};
 use crate::cluster::Refused;
 
 /// An account.
@@ -15,7 +15,6 @@ pub(crate) struct Account {
     pub(crate) password_hash: String,
     /// The password it began with, as long as it is still the one.
     pub(crate) first_password: Option<Secret>,
-    pub(crate) role: Role,
     pub(crate) locked: bool,
     pub(crate) must_change_password: bool,
 }
@@ -28,7 +27,6 @@ impl Account {
             username: ADMIN.into(),
             password_hash,
             first_password: Some(first),
-            role: Role::Administrator,
             locked: false,
             must_change_password: true,
         })
@@ -38,7 +36,7 @@ impl Account {
     pub(crate) fn find(connection: &Connection, username: &str) -> rusqlite::Result<Option<Self>> {
         connection
             .prepare_cached(
-                "SELECT username, password_hash, first_password, role, locked, must_change FROM account
+                "SELECT username, password_hash, first_password, locked, must_change FROM account
                  WHERE username = ?1",
             )?
             .query_row([username], |row| {
@@ -46,10 +44,9 @@ impl Account {
                 Ok(Self {
                     username: row.get(0)?,
                     password_hash: row.get(1)?,
-                    must_change_password: first_password.is_some() || row.get(5)?,
+                    must_change_password: first_password.is_some() || row.get(4)?,
                     first_password,
-                    role: users::role(&row.get::<_, String>(3)?),
-                    locked: row.get(4)?,
+                    locked: row.get(3)?,
                 })
             })
             .optional()
@@ -65,13 +62,16 @@ impl Account {
         name.map_or(Ok(None), |name| Self::find(connection, &name))
     }
 
-    /// Keeps it, unless there is one of its name.
+    /// Keeps it as an administrator's, unless there is one of its name.
     pub(crate) fn keep_new(&self, connection: &Connection) -> Result<(), Refused> {
         let first = self.first_password.as_ref().map(Secret::expose);
-        connection.execute(
+        let is_new = connection.execute(
             "INSERT INTO account (username, password_hash, first_password) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
             params![self.username, self.password_hash, first],
         )?;
+        if is_new > 0 {
+            access::set_everywhere(connection, &self.username, built_in::ADMINISTRATOR)?;
+        }
         Ok(())
     }
 

@@ -1,14 +1,22 @@
 //! Bodies in and out: JSON that is read strictly, and problems as RFC 9457 documents.
 
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use axum::{
     Json,
     body::{Bytes, HttpBody},
-    extract::{FromRequest, Request},
-    http::{HeaderValue, StatusCode, header},
+    extract::{FromRequest, FromRequestParts, Query, Request},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use hyper::body::Frame;
 use quantix_api::{MAX_BODY_BYTES, Problem, ProblemCode};
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 
 /// An answer that is not a success.
 #[derive(Debug)]
@@ -68,5 +76,44 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             )
             .into()
         })
+    }
+}
+
+/// What stands in the address behind the question mark.
+#[derive(Debug)]
+pub(crate) struct Queried<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Queried<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(query)) => Ok(Self(query)),
+            Err(rejection) => {
+                Err(Problem::new(ProblemCode::Invalid, format!("{}.", rejection.body_text())).into())
+            }
+        }
+    }
+}
+
+/// Something long as a body, a part at a time.
+#[derive(Debug)]
+pub(crate) struct Leaving(pub(crate) mpsc::Receiver<io::Result<Bytes>>);
+
+impl IntoResponse for Leaving {
+    fn into_response(self) -> Response {
+        axum::body::Body::new(self).into_response()
+    }
+}
+
+impl HttpBody for Leaving {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 }

@@ -1,29 +1,22 @@
 //! The data as a file that leaves, and a host that begins again from one.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{
-    body::{Body as AnyBody, Bytes},
+    body::Bytes,
     extract::{Multipart, State, multipart::Field},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use hyper::body::{Body as HttpBody, Frame};
 use quantix_api::{MakeBackup, Problem, ProblemCode, Secret};
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     Agent,
-    answer::{Body, Failure},
-    peer::{Client, Token},
+    answer::{Body, Failure, Leaving},
+    peer::Client,
+    person::Person,
 };
-use crate::cluster::Pieces;
 
 /// An upload that does not move for so long is given up.
 const STALLED: Duration = Duration::from_secs(60);
@@ -32,32 +25,36 @@ const LONGEST: usize = 1024;
 /// What of an upload is held in memory.
 const PIECES: usize = 4;
 
-/// `POST /api/v1/cluster/backup`: this host's data, which it first makes sure is all there is.
+/// All data as a file that a passphrase opens: this host's, which it first makes sure is all there is.
+#[utoipa::path(post, path = "/api/v1/cluster/backup", tag = "cluster", request_body = MakeBackup, responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>)))]
 pub(crate) async fn make(
     State(agent): State<Arc<Agent>>,
     client: Client,
-    Token(session): Token,
+    person: Person,
     Body(body): Body<MakeBackup>,
 ) -> Result<Response, Failure> {
-    let line = agent.line(&session, client, "make backup", agent.name.clone()).await?;
+    let line = person.line(client, "make backup", agent.name.clone());
     let pieces = agent.cluster.backup(&body.passphrase).await?;
     if let Err(problem) = agent.cluster.note(line).await {
         log::warn!("A backup that was made is not in the audit log: {problem}");
     }
-    let mut response = AnyBody::new(Leaving(pieces)).into_response();
+    let mut response = Leaving(pieces).into_response();
     let kind = HeaderValue::from_static("application/octet-stream");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(response)
 }
 
-/// `POST /api/v1/cluster/restore`: this host itself, which must be a cluster of its own.
+/// This host begins again from a backup. It must be a cluster of its own.
+///
+/// A form with the host's `name`, the `passphrase`, and last the `backup`.
+#[utoipa::path(post, path = "/api/v1/cluster/restore", tag = "cluster", request_body(content_type = "multipart/form-data", content = String), responses((status = 202)))]
 pub(crate) async fn restore(
     State(agent): State<Arc<Agent>>,
     client: Client,
-    Token(session): Token,
+    person: Person,
     mut form: Multipart,
 ) -> Result<StatusCode, Failure> {
-    let line = agent.line(&session, client, "restore backup", agent.name.clone()).await?;
+    let line = person.line(client, "restore backup", agent.name.clone());
     let (mut name, mut passphrase) = (String::new(), None);
     while let Some(mut field) = form.next_field().await.map_err(|error| cut_short(&error))? {
         match field.name() {
@@ -129,19 +126,4 @@ fn cut_short(_: &impl std::error::Error) -> Problem {
 fn missing(field: &str) -> Problem {
     let sentence = "A form with the host's name, the passphrase, and last the backup is expected here.";
     Problem::new(ProblemCode::Invalid, sentence).in_field(field)
-}
-
-/// The parts of a file as a body.
-struct Leaving(Pieces);
-
-impl HttpBody for Leaving {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
-    }
 }

@@ -3,27 +3,35 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
-use quantix_api::{ConsoleCluster, ConsoleView, HostFacts, Readiness};
+use quantix_api::{ConsoleCluster, ConsoleView, HostFacts, Readiness, Right, Scope};
 
-use super::{Agent, peer::Root};
+use super::{Agent, answer::Failure, peer::Root, person::Person};
 use crate::{
     account::{ADMIN, Account},
     lock,
 };
 
-/// `GET /api/v1/ready`: no session needed; it says what works and nothing a stranger could use.
+/// What works and what does not: for monitoring, and nothing a stranger could use.
+#[utoipa::path(get, path = "/api/v1/ready", tag = "host", responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 pub(crate) async fn ready(State(agent): State<Arc<Agent>>) -> (StatusCode, Json<Readiness>) {
     let readiness = Readiness::of(agent.checks().await);
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness))
 }
 
-/// `GET /api/v1/host`
-pub(crate) async fn facts(State(agent): State<Arc<Agent>>) -> Json<HostFacts> {
-    Json((*agent.host.facts().await).clone())
+/// What the host that answers is made of.
+#[utoipa::path(get, path = "/api/v1/host", tag = "host", responses((status = 200, body = HostFacts)))]
+pub(crate) async fn facts(
+    State(agent): State<Arc<Agent>>,
+    person: Person,
+) -> Result<Json<HostFacts>, Failure> {
+    let here = agent.cluster.store()?.id().to_string();
+    person.must_have(Right::See, &Scope::Host(here))?;
+    Ok(Json((*agent.host.facts().await).clone()))
 }
 
-/// `GET /api/v1/console`
+/// What the screen at the machine shows. Only root on the machine itself may ask.
+#[utoipa::path(get, path = "/api/v1/console", tag = "host", responses((status = 200, body = ConsoleView)))]
 pub(crate) async fn console(State(agent): State<Arc<Agent>>, _: Root) -> Json<ConsoleView> {
     let checks = agent.checks().await;
     // While the data is not open there is no password to show, and the checks say why.

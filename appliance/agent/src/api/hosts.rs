@@ -9,8 +9,8 @@ use axum::{
 };
 use jiff::Timestamp;
 use quantix_api::{
-    Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, JoinTokens, MadeJoinToken, MoveLead,
-    NewJoinToken, Problem, ProblemCode, RemoveHost, Secret, SetVoters, calls,
+    Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, MadeJoinToken, MoveLead, NewJoinToken, Page,
+    Problem, ProblemCode, RemoveHost, Right, Scope, Secret, SetVoters, calls,
 };
 use quantix_store::{HostId, Role, Status};
 
@@ -18,30 +18,15 @@ use super::{
     Agent,
     answer::{Body, Failure},
     peer::{Client, Token},
-    session::not_an_administrator,
+    person::Person,
 };
-use crate::{
-    audit::Line,
-    cluster::{FromHost, JoinToken as NewToken, failed, fingerprint, kept},
-};
+use crate::cluster::{FromHost, JoinToken as NewToken, failed, fingerprint, kept};
 
 const MOST_HOURS: u32 = 24 * 365;
 const MOST_USES: u32 = 1000;
 const LONGEST_PURPOSE: usize = 200;
 
 impl Agent {
-    /// A line about what somebody does, to be written with it.
-    pub(super) async fn line(
-        &self,
-        token: &str,
-        client: Client,
-        action: &str,
-        object: impl Into<String>,
-    ) -> Result<Line, Problem> {
-        let actor = self.full_session(token).await?.username;
-        Ok(Line::done(actor, &client, action, object))
-    }
-
     async fn host_of(&self, id: &str) -> Result<(HostId, String), Problem> {
         let unknown = || Problem::new(ProblemCode::NotFound, "The cluster has no such host.");
         let id = u64::from_str_radix(id, 16).map(HostId).map_err(|_| unknown())?;
@@ -55,7 +40,8 @@ impl Agent {
     }
 }
 
-/// `GET /api/v1/cluster`: as the leader sees it, who alone hears everybody; as this host does, if there is none.
+/// The cluster: as the leader sees it, who alone hears everybody; as this host does, if there is none.
+#[utoipa::path(get, path = "/api/v1/cluster", tag = "cluster", responses((status = 200, body = Cluster)))]
 pub(crate) async fn show(
     State(agent): State<Arc<Agent>>,
     from_host: Option<Extension<FromHost>>,
@@ -124,10 +110,11 @@ fn described(status: &Status, kept: Vec<kept::KeptHost>) -> Vec<ClusterHost> {
     hosts
 }
 
-/// `GET /api/v1/cluster/tokens`
-pub(crate) async fn tokens(State(agent): State<Arc<Agent>>) -> Result<Json<JoinTokens>, Failure> {
+/// The join tokens, the newest first.
+#[utoipa::path(get, path = "/api/v1/cluster/tokens", tag = "cluster", responses((status = 200, body = Page<JoinToken>)))]
+pub(crate) async fn tokens(State(agent): State<Arc<Agent>>) -> Result<Json<Page<JoinToken>>, Failure> {
     let tokens = agent.cluster.read(kept::tokens).await?;
-    Ok(Json(JoinTokens { tokens: tokens.into_iter().map(token_shown).collect() }))
+    Ok(Json(Page::whole(tokens.into_iter().map(token_shown).collect())))
 }
 
 fn token_shown(kept: kept::KeptToken) -> JoinToken {
@@ -144,11 +131,12 @@ fn token_shown(kept: kept::KeptToken) -> JoinToken {
     }
 }
 
-/// `POST /api/v1/cluster/tokens`
+/// Makes a join token. It is shown this once.
+#[utoipa::path(post, path = "/api/v1/cluster/tokens", tag = "cluster", request_body = NewJoinToken, responses((status = 201, body = MadeJoinToken)))]
 pub(crate) async fn make_token(
     State(agent): State<Arc<Agent>>,
     client: Client,
-    Token(session): Token,
+    person: Person,
     Body(body): Body<NewJoinToken>,
 ) -> Result<(StatusCode, Json<MadeJoinToken>), Failure> {
     let purpose = body.purpose.trim().to_owned();
@@ -169,7 +157,7 @@ pub(crate) async fn make_token(
     }
     let token = NewToken::new().ok_or_else(crate::sessions::no_randomness)?;
     let kept = token.kept();
-    let line = agent.line(&session, client, "make join token", purpose.clone()).await?;
+    let line = person.line(client, "make join token", purpose.clone());
     let (made_at, made_by) = (line.at, line.actor.clone());
     let expires_at = made_at + u64::from(body.hours) * 3600;
     let id = kept.id;
@@ -190,53 +178,53 @@ pub(crate) async fn make_token(
     Ok((StatusCode::CREATED, Json(made)))
 }
 
-/// `DELETE /api/v1/cluster/tokens/{id}`
+/// Takes a join token back.
+#[utoipa::path(delete, path = "/api/v1/cluster/tokens/{id}", tag = "cluster", params(("id" = String, Path,)), responses((status = 204)))]
 pub(crate) async fn revoke_token(
     State(agent): State<Arc<Agent>>,
     client: Client,
-    Token(session): Token,
+    person: Person,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Failure> {
-    let line =
-        agent.line(&session, client, "revoke join token", id.chars().take(16).collect::<String>()).await?;
+    let line = person.line(client, "revoke join token", id.chars().take(16).collect::<String>());
     let id = unhex(&id).ok_or_else(|| Problem::new(ProblemCode::NotFound, "There is no such join token."))?;
     agent.cluster.write_noted(line, move |connection| kept::revoke_token(connection, &id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /api/v1/cluster/join`: this host itself; nothing is asked of a leader. Its password goes with its data, so
-/// nobody has to choose one before.
+/// This host joins the cluster of another. Its password goes with its data, so nobody has to choose one before.
+#[utoipa::path(post, path = "/api/v1/cluster/join", tag = "cluster", request_body = JoinCluster, responses((status = 202)))]
 pub(crate) async fn join(
     State(agent): State<Arc<Agent>>,
-    Token(session): Token,
+    person: Person,
     Body(body): Body<JoinCluster>,
 ) -> Result<StatusCode, Failure> {
-    if agent.session(&session).await?.role != quantix_api::Role::Administrator {
-        return Err(not_an_administrator().into());
-    }
+    person.must_have(Right::ManageCluster, &Scope::Datacenter)?;
     agent.cluster.join(&body, &agent.name).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
-/// `POST /api/v1/cluster/leave`: this host itself. If it was removed already, it only forgets.
+/// This host leaves its cluster. If it was removed already, it only forgets.
+#[utoipa::path(post, path = "/api/v1/cluster/leave", tag = "cluster", responses((status = 202)))]
 pub(crate) async fn leave(
     State(agent): State<Arc<Agent>>,
     client: Client,
-    Token(session): Token,
+    person: Person,
 ) -> Result<StatusCode, Failure> {
-    let line = agent.line(&session, client, "leave", agent.name.clone()).await?;
+    let line = person.line(client, "leave", agent.name.clone());
     agent.cluster.leave(line).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
-/// `POST /api/v1/cluster/recover`: this host itself, when too few are left.
+/// This host goes on without the others, when too few are left.
+#[utoipa::path(post, path = "/api/v1/cluster/recover", tag = "cluster", request_body = RemoveHost, responses((status = 202)))]
 pub(crate) async fn recover(
     State(agent): State<Arc<Agent>>,
     client: Client,
-    Token(session): Token,
+    person: Person,
     Body(body): Body<RemoveHost>,
 ) -> Result<StatusCode, Failure> {
-    let line = agent.line(&session, client, "go on alone", agent.name.clone()).await?;
+    let line = person.line(client, "go on alone", agent.name.clone());
     if body.name != agent.name {
         let sentence = format!("To go on without the other hosts, type this host's name: {}.", agent.name);
         return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("name").into());
@@ -245,25 +233,27 @@ pub(crate) async fn recover(
     Ok(StatusCode::ACCEPTED)
 }
 
-/// `PUT /api/v1/cluster/leader`
+/// Gives the vDC role to a host.
+#[utoipa::path(put, path = "/api/v1/cluster/leader", tag = "cluster", request_body = MoveLead, responses((status = 204)))]
 pub(crate) async fn move_lead(
     State(agent): State<Arc<Agent>>,
     client: Client,
-    Token(session): Token,
+    person: Person,
     Body(body): Body<MoveLead>,
 ) -> Result<StatusCode, Failure> {
     let (host, name) = agent.host_of(&body.host).await?;
-    let line = agent.line(&session, client, "move vDC role", name).await?;
+    let line = person.line(client, "move vDC role", name);
     agent.cluster.note(line).await?;
     agent.cluster.store()?.move_lead(host).await.map_err(failed)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `PUT /api/v1/cluster/voters`
+/// Says how many hosts shall vote.
+#[utoipa::path(put, path = "/api/v1/cluster/voters", tag = "cluster", request_body = SetVoters, responses((status = 204)))]
 pub(crate) async fn set_voters(
     State(agent): State<Arc<Agent>>,
     client: Client,
-    Token(session): Token,
+    person: Person,
     Body(body): Body<SetVoters>,
 ) -> Result<StatusCode, Failure> {
     if !matches!(body.wanted, None | Some(1 | 3 | 5)) {
@@ -272,26 +262,27 @@ pub(crate) async fn set_voters(
         return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("wanted").into());
     }
     let wanted = body.wanted.map_or_else(|| "as many as fit".to_owned(), |wanted| wanted.to_string());
-    let line = agent.line(&session, client, "set voters", wanted).await?;
+    let line = person.line(client, "set voters", wanted);
     let set = move |connection: &rusqlite::Connection| kept::set_wanted_voters(connection, body.wanted);
     agent.cluster.write_noted(line, set).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /api/v1/cluster/hosts/{id}`
+/// Takes a host out of the cluster.
+#[utoipa::path(delete, path = "/api/v1/cluster/hosts/{host}", tag = "cluster", params(("host" = String, Path,)), request_body = RemoveHost, responses((status = 204)))]
 pub(crate) async fn remove_host(
     State(agent): State<Arc<Agent>>,
     client: Client,
-    Token(session): Token,
-    Path(id): Path<String>,
+    person: Person,
+    Path(host): Path<String>,
     Body(body): Body<RemoveHost>,
 ) -> Result<StatusCode, Failure> {
-    let (host, name) = agent.host_of(&id).await?;
+    let (host, name) = agent.host_of(&host).await?;
     if body.name != name {
         let sentence = format!("To remove this host, type its name: {name}.");
         return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("name").into());
     }
-    let line = agent.line(&session, client, "remove host", format!("{name} ({host})")).await?;
+    let line = person.line(client, "remove host", format!("{name} ({host})"));
     agent.cluster.remove(host, line).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,12 +1,17 @@
 //! The API on the agent's socket. The routes say who may ask; each handler calls one action, and answers JSON.
 
+mod access;
 pub(crate) mod answer;
 mod audit;
 mod backup;
+mod document;
 mod forward;
 mod host;
 mod hosts;
+pub(crate) mod once;
+mod own;
 mod peer;
+mod person;
 mod session;
 mod users;
 
@@ -22,19 +27,18 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    middleware,
-    routing::{delete, get, patch, post, put},
-};
-use quantix_api::{Check, CheckState, MAX_BODY_BYTES, Problem, ProblemCode, calls};
+use axum::{Router, extract::DefaultBodyLimit, middleware};
+pub(crate) use peer::sign_in_needed;
+use person::Needs;
+use quantix_api::{Check, CheckState, MAX_BODY_BYTES, Problem, ProblemCode, Right};
 use quantix_host::{Host, blocking};
+use rusqlite::Connection;
 use tokio::net::{TcpListener, UnixListener};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     certificate,
-    cluster::{self, Cluster},
+    cluster::{self, Cluster, Refused},
     durable,
     hashing::Hashing,
     lock, sessions,
@@ -75,6 +79,19 @@ impl Agent {
             certificate: Mutex::new(ensure_certificate(&tls_dir)),
             tls_dir,
         })
+    }
+
+    /// Reads what may not be there.
+    async fn found<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<R, Refused> + Send + 'static,
+    ) -> Result<R, Problem> {
+        let found = self.cluster.read(move |connection| match work(connection) {
+            Ok(found) => Ok(Ok(found)),
+            Err(Refused::Problem(problem)) => Ok(Err(problem)),
+            Err(Refused::Sqlite(error)) => Err(error),
+        });
+        found.await?
     }
 
     /// What works: the host's parts, and what the agent keeps.
@@ -158,40 +175,104 @@ pub(crate) async fn serve(
     }
 }
 
-/// Who may ask for what is decided here, before anything of the request is looked at.
+/// Who may ask for what is decided here, before anything of the request is looked at: a section of routes says what it
+/// needs, and the document of the API says the same.
+fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
+    vec![
+        (
+            Needs::Nothing,
+            OpenApiRouter::new()
+                .routes(routes!(host::ready))
+                .routes(routes!(host::console))
+                .routes(routes!(session::open))
+                .routes(routes!(document::show)),
+        ),
+        (
+            Needs::Begun,
+            OpenApiRouter::new()
+                .routes(routes!(session::show, session::note, session::close))
+                .routes(routes!(session::give_code)),
+        ),
+        (
+            Needs::Session,
+            OpenApiRouter::new().routes(routes!(own::change_password)).routes(routes!(hosts::join)),
+        ),
+        (
+            Needs::Person,
+            OpenApiRouter::new()
+                .routes(routes!(
+                    own::begin_second_factor,
+                    own::confirm_second_factor,
+                    own::remove_second_factor
+                ))
+                .routes(routes!(own::make_recovery_codes))
+                .routes(routes!(session::list, session::close_others))
+                .routes(routes!(session::close_one))
+                .routes(routes!(own::tokens, own::make_token))
+                .routes(routes!(own::revoke_token)),
+        ),
+        (
+            Needs::SignedIn,
+            OpenApiRouter::new().routes(routes!(access::list_roles)).routes(routes!(access::show_role)),
+        ),
+        (
+            Needs::Right(Right::See),
+            OpenApiRouter::new().routes(routes!(host::facts)).routes(routes!(hosts::show)),
+        ),
+        (
+            Needs::Right(Right::SeeActivity),
+            OpenApiRouter::new().routes(routes!(audit::list)).routes(routes!(audit::export)),
+        ),
+        (Needs::Right(Right::ManagePeople), people()),
+        (
+            Needs::Right(Right::ManageCluster),
+            OpenApiRouter::new()
+                .routes(routes!(hosts::leave))
+                .routes(routes!(hosts::recover))
+                .routes(routes!(hosts::tokens, hosts::make_token))
+                .routes(routes!(hosts::revoke_token))
+                .routes(routes!(hosts::move_lead))
+                .routes(routes!(hosts::set_voters))
+                .routes(routes!(hosts::remove_host)),
+        ),
+        (
+            Needs::Right(Right::BackUp),
+            OpenApiRouter::new().routes(routes!(backup::make)).merge(
+                // A backup is longer than anything else that comes in, and is read as it comes.
+                OpenApiRouter::new().routes(routes!(backup::restore)).layer(DefaultBodyLimit::disable()),
+            ),
+        ),
+    ]
+}
+
+fn people() -> OpenApiRouter<Arc<Agent>> {
+    OpenApiRouter::new()
+        .routes(routes!(users::list, users::make))
+        .routes(routes!(users::show, users::change, users::remove))
+        .routes(routes!(users::reset_password))
+        .routes(routes!(users::reset_second_factor))
+        .routes(routes!(users::end_sessions))
+        .routes(routes!(users::tokens))
+        .routes(routes!(users::revoke_token))
+        .routes(routes!(access::list_groups, access::make_group))
+        .routes(routes!(access::show_group, access::change_group, access::remove_group))
+        .routes(routes!(access::add_member, access::take_member))
+        .routes(routes!(access::make_role))
+        .routes(routes!(access::change_role, access::remove_role))
+        .routes(routes!(access::list, access::give))
+        .routes(routes!(access::take))
+}
+
 fn routes(agent: Arc<Agent>) -> Router {
-    let anybody = Router::new()
-        .route(calls::READY_PATH, get(host::ready))
-        .route(calls::CONSOLE_PATH, get(host::console))
-        .route(
-            calls::SESSION_PATH,
-            get(session::show).post(session::open).put(session::note).delete(session::close),
-        )
-        .route(calls::PASSWORD_PATH, put(session::change_password))
-        .route(calls::JOIN_PATH, post(hosts::join));
-    let people = Router::new()
-        .route(calls::HOST_PATH, get(host::facts))
-        .route(calls::CLUSTER_PATH, get(hosts::show))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&agent), session::only_people));
-    let administrators = Router::new()
-        .route(calls::USERS_PATH, get(users::list).post(users::make))
-        .route(&format!("{}/{{name}}", calls::USERS_PATH), patch(users::change).delete(users::remove))
-        .route(&format!("{}/{{name}}/password", calls::USERS_PATH), post(users::reset_password))
-        .route(&format!("{}/{{name}}/sessions", calls::USERS_PATH), delete(users::end_sessions))
-        .route(calls::AUDIT_PATH, get(audit::list))
-        .route(calls::LEAVE_PATH, post(hosts::leave))
-        .route(calls::RECOVER_PATH, post(hosts::recover))
-        .route(calls::BACKUP_PATH, post(backup::make))
-        .route(calls::RESTORE_PATH, post(backup::restore).layer(DefaultBodyLimit::disable()))
-        .route(calls::TOKENS_PATH, get(hosts::tokens).post(hosts::make_token))
-        .route(&format!("{}/{{id}}", calls::TOKENS_PATH), delete(hosts::revoke_token))
-        .route(calls::LEADER_PATH, put(hosts::move_lead))
-        .route(calls::VOTERS_PATH, put(hosts::set_voters))
-        .route(&format!("{}/{{id}}", calls::HOSTS_PATH), delete(hosts::remove_host))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&agent), session::only_administrators));
-    anybody
-        .merge(people)
-        .merge(administrators)
+    let mut router = OpenApiRouter::new();
+    for (needs, section) in sections() {
+        let check = middleware::from_fn_with_state((Arc::clone(&agent), needs), person::check);
+        let once = middleware::from_fn_with_state(Arc::clone(&agent), once::done_once);
+        // The outer layer comes first: who may not ask is refused, whatever was answered before.
+        router = router.merge(section.route_layer(once).route_layer(check));
+    }
+    let (router, _) = router.split_for_parts();
+    router
         .fallback(async || {
             answer::Failure(Problem::new(ProblemCode::NotFound, "There is nothing at this path."))
         })

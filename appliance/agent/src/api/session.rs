@@ -1,4 +1,4 @@
-//! Signing in and out, and changing the password.
+//! Signing in and out.
 
 use std::{
     sync::Arc,
@@ -8,21 +8,23 @@ use std::{
 use axum::{
     Json,
     body::Bytes,
-    extract::{Request, State},
+    extract::{Path, State},
     http::{HeaderMap, Method, StatusCode, header},
-    middleware::Next,
-    response::Response,
 };
-use quantix_api::{ChangePassword, Problem, ProblemCode, Role, Secret, Session, SessionInfo, SignIn, calls};
+use quantix_api::{
+    OpenSession, Page, Problem, ProblemCode, SecondFactorCode, Secret, Session, SessionInfo, SignIn, calls,
+};
+use rusqlite::Connection;
 use tokio::time::timeout;
 
 use super::{
     Agent,
     answer::{Body, Failure},
-    peer::{Client, Token, sign_in_needed},
+    peer::{Client, Token},
+    person::{Person, bearer},
 };
 use crate::{
-    account::{self, Account},
+    account::{self, Account, second_factor, tokens},
     audit::Line,
     cluster::Cluster,
     hashing::NoTurn,
@@ -33,36 +35,13 @@ use crate::{
 const KEEP: Duration = Duration::from_secs(3);
 
 impl Agent {
-    pub(crate) async fn session(&self, token: &str) -> Result<SessionInfo, Problem> {
-        let (hash, now) = (sessions::hash(token), sessions::now());
-        let session = match self.sessions_here.find(&hash, now) {
-            Some(session) => session,
-            None => {
-                let found =
-                    self.cluster.read(move |connection| sessions::find(connection, &hash, now)).await?;
-                let session = found.ok_or_else(sign_in_needed)?;
-                if session.is_to_be_noted(now) {
-                    self.note_later(token.to_owned());
-                }
-                session
-            }
-        };
-        Ok(SessionInfo {
-            username: session.username,
-            role: session.role,
-            must_change_password: session.must_change_password,
-        })
-    }
-
     /// Whether a request is in a session that only this host knows. It ends when there is a leader, who does not.
     pub(crate) fn ends_with_a_leader(&self, headers: &HeaderMap) -> bool {
-        let token =
-            headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        token.is_some_and(|token| self.sessions_here.close(&sessions::hash(token)))
+        bearer(headers).is_some_and(|token| self.sessions_here.close(&sessions::hash(token)))
     }
 
     /// Nobody waits for it: what is not noted now is noted with the next request.
-    fn note_later(&self, token: String) {
+    pub(super) fn note_later(&self, token: String) {
         let cluster = Arc::clone(&self.cluster);
         tokio::spawn(async move {
             let mut headers = HeaderMap::new();
@@ -77,29 +56,8 @@ impl Agent {
         });
     }
 
-    /// A session that may do more than change its first password.
-    pub(crate) async fn full_session(&self, token: &str) -> Result<SessionInfo, Problem> {
-        let session = self.session(token).await?;
-        if session.must_change_password {
-            return Err(Problem::new(
-                ProblemCode::PasswordChangeNeeded,
-                "Choose a password of your own first.",
-            ));
-        }
-        Ok(session)
-    }
-
-    /// A session of somebody who may do everything.
-    pub(crate) async fn administrator(&self, token: &str) -> Result<SessionInfo, Problem> {
-        let session = self.full_session(token).await?;
-        if session.role != Role::Administrator {
-            return Err(not_an_administrator());
-        }
-        Ok(session)
-    }
-
     /// Checks a password, slowed down for whoever guesses, and when it is right goes on with `then`, in the same turn.
-    async fn prove<T: Send + 'static>(
+    pub(super) async fn prove<T: Send + 'static>(
         &self,
         username: &str,
         password: Secret,
@@ -107,19 +65,12 @@ impl Agent {
         then: impl FnOnce() -> T + Send + 'static,
     ) -> Result<(Account, T), Problem> {
         let source = client.source();
-        let wait = lock(&self.throttle).wait(source, Instant::now());
-        if !wait.is_zero() {
-            let seconds = wait.as_secs() + 1;
-            let unit = if seconds == 1 { "second" } else { "seconds" };
-            let sentence =
-                format!("Too many wrong passwords from your address. Try again in {seconds} {unit}.");
-            return Err(Problem::new(ProblemCode::TooManyAttempts, sentence).retry_after(seconds));
-        }
+        self.must_not_wait(client)?;
         let place = self.hashing.place(source).ok_or_else(busy)?;
         // Counted before the hash and taken back after it: who hangs up has tried as well.
         lock(&self.throttle).failed(source, Instant::now());
         let name = username.to_owned();
-        let find = move |connection: &rusqlite::Connection| {
+        let find = move |connection: &Connection| {
             let found = Account::find(connection, &name)?;
             // A name that does not exist takes as long as one that does.
             Ok((found.is_some(), found.map_or_else(|| Account::any(connection), |found| Ok(Some(found)))?))
@@ -151,32 +102,22 @@ impl Agent {
             Err(NoTurn) => Err(busy()),
         }
     }
+
+    /// Whoever guesses waits.
+    fn must_not_wait(&self, client: Client) -> Result<(), Problem> {
+        let wait = lock(&self.throttle).wait(client.source(), Instant::now());
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let seconds = wait.as_secs() + 1;
+        Err(too_many("Too many wrong passwords or codes from your address.", seconds))
+    }
 }
 
-pub(super) fn not_an_administrator() -> Problem {
-    Problem::new(ProblemCode::Forbidden, "Only administrators may do this. Ask one of them.")
-}
-
-/// Lets through whoever is signed in and has a password of their own.
-pub(crate) async fn only_people(
-    State(agent): State<Arc<Agent>>,
-    Token(token): Token,
-    request: Request,
-    next: Next,
-) -> Result<Response, Failure> {
-    agent.full_session(&token).await?;
-    Ok(next.run(request).await)
-}
-
-/// Lets through administrators only.
-pub(crate) async fn only_administrators(
-    State(agent): State<Arc<Agent>>,
-    Token(token): Token,
-    request: Request,
-    next: Next,
-) -> Result<Response, Failure> {
-    agent.administrator(&token).await?;
-    Ok(next.run(request).await)
+fn too_many(what: &str, seconds: u64) -> Problem {
+    let unit = if seconds == 1 { "second" } else { "seconds" };
+    let sentence = format!("{what} Try again in {seconds} {unit}.");
+    Problem::new(ProblemCode::TooManyAttempts, sentence).retry_after(seconds)
 }
 
 pub(super) fn busy() -> Problem {
@@ -184,7 +125,10 @@ pub(super) fn busy() -> Problem {
         .retry_after(2)
 }
 
-/// `POST /api/v1/session`
+/// Signs in with name and password.
+///
+/// Where the account has a second factor, the session is good for nothing but giving its code.
+#[utoipa::path(post, path = "/api/v1/session", tag = "session", request_body = SignIn, responses((status = 201, body = Session)))]
 pub(crate) async fn open(
     State(agent): State<Arc<Agent>>,
     client: Client,
@@ -194,90 +138,174 @@ pub(crate) async fn open(
     let token = sessions::new_token().ok_or_else(sessions::no_randomness)?;
     let (hash, now, opened) = (sessions::hash(token.expose()), sessions::now(), account.clone());
     let line = Line::done(&account.username, &client, "sign in", "");
-    let open = move |connection: &rusqlite::Connection| sessions::open(connection, &opened, &hash, now);
-    let kept = agent.cluster.write_noted(line, open);
-    match timeout(KEEP, kept).await {
+    let address = client.to_string();
+    let open = move |connection: &Connection| {
+        let code_needed = sessions::open(connection, &opened, &hash, &address, now)?;
+        if !code_needed {
+            crate::audit::note(connection, &line)?;
+        }
+        Ok(())
+    };
+    match timeout(KEEP, agent.cluster.write(open)).await {
         Ok(Ok(())) => {}
         Ok(Err(problem)) if problem.code == ProblemCode::WrongCredentials => return Err(problem.into()),
-        Ok(Err(_)) | Err(_) => agent.sessions_here.open(&account, hash, now),
+        Ok(Err(_)) | Err(_) => {
+            let name = account.username.clone();
+            let is_set_up = move |connection: &Connection| second_factor::is_set_up(connection, &name);
+            let code_needed = agent.cluster.read(is_set_up).await?;
+            agent.sessions_here.open(&account, code_needed, hash, now);
+        }
     }
-    let username = account.username.clone();
-    log::info!(user:% = username, client:% = client; "{username} signed in from {client}");
-    let info =
-        SessionInfo { username, role: account.role, must_change_password: account.must_change_password };
+    let info = agent.person(token.expose()).await?.info;
+    if !info.code_needed {
+        log::info!(user:% = info.username, client:% = client; "{} signed in from {client}", info.username);
+    }
+    Ok((StatusCode::CREATED, Json(Session { token, info })))
+}
+
+/// Gives the code of the second factor, or a recovery code.
+///
+/// The answer is another session, which takes the place of the one that asked.
+#[utoipa::path(post, path = "/api/v1/session/code", tag = "session", request_body = SecondFactorCode, responses((status = 201, body = Session)))]
+pub(crate) async fn give_code(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    person: Person,
+    Body(body): Body<SecondFactorCode>,
+) -> Result<(StatusCode, Json<Session>), Failure> {
+    if !person.info.code_needed {
+        return Err(Problem::new(ProblemCode::Invalid, "This session needs no code.").into());
+    }
+    agent.must_not_wait(client)?;
+    let token = sessions::new_token().ok_or_else(sessions::no_randomness)?;
+    let (next, now, hash) = (sessions::hash(token.expose()), sessions::now(), person.hash);
+    let name = person.name().to_owned();
+    let is_here = agent.sessions_here.find(&hash, now).is_some();
+    let checked = if is_here {
+        let look = move |connection: &Connection| second_factor::look(connection, &name, &body.code, now);
+        let step = agent.cluster.read(look).await?;
+        match step.is_some_and(|step| agent.sessions_here.complete(&hash, next, step, now)) {
+            true => second_factor::Checked::Right,
+            false => second_factor::Checked::Wrong,
+        }
+    } else {
+        let mut line = person.line(client, "sign in", "");
+        let check = move |connection: &Connection| {
+            let checked = second_factor::check(connection, &name, &body.code, now)?;
+            match checked {
+                second_factor::Checked::Right => {}
+                second_factor::Checked::Recovered(left) => {
+                    line.action = format!("sign in with a recovery code ({left} left)");
+                }
+                second_factor::Checked::Wrong | second_factor::Checked::Wait(_) => return Ok(checked),
+            }
+            sessions::complete(connection, &hash, &next, now)?;
+            crate::audit::note(connection, &line)?;
+            Ok(checked)
+        };
+        agent.cluster.write(check).await?
+    };
+    match checked {
+        second_factor::Checked::Right | second_factor::Checked::Recovered(_) => {}
+        second_factor::Checked::Wait(seconds) => {
+            return Err(too_many("Too many wrong codes for this user.", seconds).into());
+        }
+        second_factor::Checked::Wrong => {
+            lock(&agent.throttle).failed(client.source(), Instant::now());
+            let line = person.line(client, "sign in", "").refused("The code is wrong.");
+            agent.cluster.note_refusal(client.address(), line);
+            let sentence = "This is not the right code, or it was used already. Wait for the next one.";
+            return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("code").into());
+        }
+    }
+    let info = agent.person(token.expose()).await?.info;
+    log::info!(user:% = info.username, client:% = client; "{} signed in from {client}", info.username);
     Ok((StatusCode::CREATED, Json(Session { token, info })))
 }
 
 async fn note_here(cluster: &Cluster, token: &str) -> Result<(), Problem> {
-    let (hash, now) = (sessions::hash(token), sessions::now());
-    cluster.write(move |connection| sessions::note(connection, &hash, now)).await
+    let (hash, now, is_program) = (sessions::hash(token), sessions::now(), tokens::is_one(token));
+    let note = move |connection: &Connection| match is_program {
+        true => tokens::note(connection, &hash, now),
+        false => sessions::note(connection, &hash, now),
+    };
+    cluster.write(note).await
 }
 
-/// `PUT /api/v1/session`: the session is in use.
+/// Notes that the session is in use.
+#[utoipa::path(put, path = "/api/v1/session", tag = "session", responses((status = 204)))]
 pub(crate) async fn note(
     State(agent): State<Arc<Agent>>,
+    _: Person,
     Token(token): Token,
 ) -> Result<StatusCode, Failure> {
-    // Only what is there is noted: who guesses tokens writes nothing.
-    let (hash, now) = (sessions::hash(&token), sessions::now());
-    let found = agent.cluster.read(move |connection| sessions::find(connection, &hash, now)).await?;
-    found.ok_or_else(sign_in_needed)?;
     note_here(&agent.cluster, &token).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `GET /api/v1/session`
-pub(crate) async fn show(
-    State(agent): State<Arc<Agent>>,
-    Token(token): Token,
-) -> Result<Json<SessionInfo>, Failure> {
-    Ok(Json(agent.session(&token).await?))
+/// Whose session it is, and what they may do.
+#[utoipa::path(get, path = "/api/v1/session", tag = "session", responses((status = 200, body = SessionInfo)))]
+pub(crate) async fn show(person: Person) -> Json<SessionInfo> {
+    Json(person.info)
 }
 
-/// `DELETE /api/v1/session`
+/// Signs out.
+#[utoipa::path(delete, path = "/api/v1/session", tag = "session", responses((status = 204)))]
 pub(crate) async fn close(
     State(agent): State<Arc<Agent>>,
     client: Client,
-    Token(token): Token,
+    person: Person,
 ) -> Result<StatusCode, Failure> {
-    let username = agent.session(&token).await?.username;
-    let hash = sessions::hash(&token);
+    if person.is_program {
+        let sentence = "A token for programs is not signed out; take it back instead.";
+        return Err(Problem::new(ProblemCode::Forbidden, sentence).into());
+    }
+    let hash = person.hash;
     if !agent.sessions_here.close(&hash) {
-        let line = Line::done(&username, &client, "sign out", "");
+        let line = person.line(client, "sign out", "");
         agent.cluster.write_noted(line, move |connection| sessions::close(connection, &hash)).await?;
     }
+    let username = person.name();
     log::info!(user:% = username, client:% = client; "{username} signed out from {client}");
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `PUT /api/v1/session/password`
-pub(crate) async fn change_password(
+/// One's own open sessions, the newest first.
+#[utoipa::path(get, path = "/api/v1/sessions", tag = "session", responses((status = 200, body = Page<OpenSession>)))]
+pub(crate) async fn list(
+    State(agent): State<Arc<Agent>>,
+    person: Person,
+) -> Result<Json<Page<OpenSession>>, Failure> {
+    let now = sessions::now();
+    let read =
+        move |connection: &Connection| sessions::of(connection, person.name(), Some(&person.hash), now);
+    Ok(Json(Page::whole(agent.cluster.read(read).await?)))
+}
+
+/// Signs out everywhere else.
+#[utoipa::path(delete, path = "/api/v1/sessions", tag = "session", responses((status = 204)))]
+pub(crate) async fn close_others(
     State(agent): State<Arc<Agent>>,
     client: Client,
-    Token(token): Token,
-    Body(body): Body<ChangePassword>,
+    person: Person,
 ) -> Result<StatusCode, Failure> {
-    let username = agent.session(&token).await?.username;
-    account::check_new(body.current.expose(), body.new.expose())?;
-    let new = body.new;
-    let proven = agent.prove(&username, body.current, client, move || account::hash(new.expose())).await;
-    let (account, hashed) = proven.map_err(|problem| match problem.code {
-        ProblemCode::WrongCredentials => {
-            Problem::new(ProblemCode::Invalid, "This is not the present password.").in_field("current")
-        }
-        _ => problem,
-    })?;
-    let hashed = hashed.map_err(|error| {
-        log::error!("A password could not be hashed: {error}");
-        Problem::new(ProblemCode::Internal, format!("The password could not be hashed: {error}."))
-    })?;
-    // The session may have ended while this waited for its turn.
-    agent.session(&token).await?;
-    let kept = sessions::hash(&token);
-    let line = Line::done(&username, &client, "change password", &username);
-    let change = move |connection: &rusqlite::Connection| account.change_password(connection, &hashed, &kept);
-    agent.cluster.write_noted(line, change).await?;
-    agent.sessions_here.close_all(&username);
-    log::info!(user:% = username, client:% = client; "{username} changed the password from {client}");
+    let line = person.line(client, "sign out everywhere else", person.name());
+    let close =
+        move |connection: &Connection| sessions::close_others(connection, person.name(), &person.hash);
+    agent.cluster.write_noted(line, close).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends one of one's own sessions.
+#[utoipa::path(delete, path = "/api/v1/sessions/{id}", tag = "session", params(("id" = String, Path,)), responses((status = 204)))]
+pub(crate) async fn close_one(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    person: Person,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Failure> {
+    let line = person.line(client, "end session", person.name());
+    let close = move |connection: &Connection| sessions::close_named(connection, person.name(), &id);
+    agent.cluster.write_noted(line, close).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -29,12 +29,12 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 
 pub(crate) use authority::fingerprint;
-pub(crate) use backup::Pieces;
 pub(crate) use member::Contact;
 pub(crate) use node::{FromHost, serve};
 pub(crate) use token::JoinToken;
 
 use crate::{
+    api,
     audit::{self, Line},
     sessions::now,
     throttle::Throttle,
@@ -367,7 +367,11 @@ impl Cluster {
         work: impl FnOnce(&Connection) -> Result<R, Refused> + Send + 'static,
     ) -> Result<R, Problem> {
         let store = self.store()?;
-        store.write(work).await.map(|written| written.value).map_err(|error| not_changed(&store, error))
+        store
+            .write(api::once::noting(work))
+            .await
+            .map(|written| written.value)
+            .map_err(|error| not_changed(&store, error))
     }
 
     /// The same, with a line of the audit log: both are there, or neither.
@@ -376,8 +380,17 @@ impl Cluster {
         line: Line,
         work: impl FnOnce(&Connection) -> Result<R, Refused> + Send + 'static,
     ) -> Result<R, Problem> {
+        self.write_telling(line, move |connection, _| work(connection)).await
+    }
+
+    /// The same, where the work adds to the line what something was like before and is like after.
+    pub(crate) async fn write_telling<R: Send + 'static>(
+        &self,
+        mut line: Line,
+        work: impl FnOnce(&Connection, &mut Line) -> Result<R, Refused> + Send + 'static,
+    ) -> Result<R, Problem> {
         let noted = move |connection: &Connection| {
-            let done = work(connection)?;
+            let done = work(connection, &mut line)?;
             audit::note(connection, &line)?;
             Ok(done)
         };

@@ -441,7 +441,7 @@ impl Cluster {
     ) -> Result<Response<Bytes>, Problem> {
         let stream = self.reach(host).await?;
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, "host");
-        for name in [header::AUTHORIZATION, header::CONTENT_TYPE] {
+        for name in quantix_api::ASKED_HEADERS {
             if let Some(value) = headers.get(&name) {
                 request = request.header(name, value);
             }

@@ -3,7 +3,7 @@
 use quantix_store::Migration;
 
 /// Without these this version does not work.
-pub(super) const NEEDED: usize = 3;
+pub(super) const NEEDED: usize = SCHEMA.len();
 
 pub(super) const SCHEMA: &[Migration] = &[Migration {
     name: "accounts and sessions",
@@ -91,5 +91,98 @@ pub(super) const SCHEMA: &[Migration] = &[Migration {
         ALTER TABLE account ADD COLUMN must_change INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE account ADD COLUMN made_at INTEGER;
         ALTER TABLE account ADD COLUMN last_sign_in INTEGER;
+        ",
+}, Migration {
+    name: "rights",
+    sql: "
+        -- Roles that were made here; the built-in ones are in the program.
+        CREATE TABLE role (
+            name TEXT PRIMARY KEY,
+            purpose TEXT NOT NULL,
+            -- The names of the rights, as JSON.
+            rights TEXT NOT NULL,
+            version INTEGER NOT NULL DEFAULT 1
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE user_group (
+            name TEXT PRIMARY KEY,
+            purpose TEXT NOT NULL,
+            -- What the identity provider calls it, if it fills it.
+            provider_name TEXT,
+            version INTEGER NOT NULL DEFAULT 1
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE membership (
+            user_group TEXT NOT NULL REFERENCES user_group (name) ON DELETE CASCADE,
+            username TEXT NOT NULL REFERENCES account (username) ON DELETE CASCADE,
+            PRIMARY KEY (user_group, username)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX membership_of_account ON membership (username);
+
+        -- Who has which role, and where it counts.
+        CREATE TABLE access (
+            id INTEGER PRIMARY KEY,
+            username TEXT REFERENCES account (username) ON DELETE CASCADE,
+            user_group TEXT REFERENCES user_group (name) ON DELETE CASCADE,
+            role TEXT NOT NULL,
+            scope TEXT NOT NULL,
+            CHECK ((username IS NULL) <> (user_group IS NULL))
+        ) STRICT;
+        CREATE INDEX access_of_account ON access (username);
+        CREATE INDEX access_of_group ON access (user_group);
+        INSERT INTO access (username, role, scope)
+            SELECT username, role, 'datacenter' FROM account ORDER BY username;
+        ALTER TABLE account DROP COLUMN role;
+        ALTER TABLE account ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
+
+        CREATE TABLE second_factor (
+            username TEXT PRIMARY KEY REFERENCES account (username) ON DELETE CASCADE,
+            secret BLOB NOT NULL,
+            -- It counts once a code of it was given.
+            confirmed INTEGER NOT NULL DEFAULT 0,
+            -- The time step of the newest code that was taken: each is good once.
+            last_step INTEGER NOT NULL DEFAULT 0,
+            -- Wrong codes since the last right one, and when the last of them came.
+            wrong INTEGER NOT NULL DEFAULT 0,
+            wrong_at INTEGER NOT NULL DEFAULT 0
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE recovery_code (
+            username TEXT NOT NULL REFERENCES account (username) ON DELETE CASCADE,
+            code_hash BLOB NOT NULL,
+            PRIMARY KEY (username, code_hash)
+        ) STRICT, WITHOUT ROWID;
+
+        -- The code of the second factor is still to be given.
+        ALTER TABLE session ADD COLUMN code_needed INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE session ADD COLUMN address TEXT NOT NULL DEFAULT '';
+
+        CREATE TABLE api_token (
+            token_hash BLOB PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            username TEXT NOT NULL REFERENCES account (username) ON DELETE CASCADE,
+            purpose TEXT NOT NULL,
+            role TEXT NOT NULL,
+            scope TEXT NOT NULL,
+            made_at INTEGER NOT NULL,
+            expires_at INTEGER NOT NULL,
+            last_used INTEGER
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX api_token_of_account ON api_token (username);
+
+        -- Requests that came with a key, and what they were answered, sealed.
+        CREATE TABLE answered (
+            key_hash BLOB PRIMARY KEY,
+            request_hash BLOB NOT NULL,
+            at INTEGER NOT NULL,
+            answer BLOB
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX answered_at ON answered (at);
+
+        -- What something was like before and after, as JSON without secrets.
+        ALTER TABLE audit ADD COLUMN before TEXT;
+        ALTER TABLE audit ADD COLUMN after TEXT;
+        CREATE INDEX audit_of_actor ON audit (actor, id);
+        CREATE INDEX audit_of_object ON audit (object, id);
         ",
 }];

@@ -83,7 +83,7 @@ async fn a_fresh_host_begins_again_with_what_a_cluster_had() {
     .await;
     let session = fresh.sign_in().await;
     let tokens = fresh.client().call(&calls::join_tokens().as_session(&session)).await.unwrap();
-    assert!(tokens.tokens.iter().any(|token| token.id == made.kept.id));
+    assert!(tokens.items.iter().any(|token| token.id == made.kept.id));
     until("the old hosts are forgotten", async || {
         fresh.cluster(&session).await.is_ok_and(|cluster| cluster.hosts[0].name == "qx-1")
     })

@@ -6,4 +6,5 @@ mod backup;
 mod hostile;
 mod hosts;
 mod membership;
+mod once;
 mod rights;

@@ -15,7 +15,7 @@ async fn three_hosts_join_and_any_of_them_answers() {
     for host in &hosts {
         let made = host.make_token(&session, 1).await;
         let tokens = host.client().call(&calls::join_tokens().as_session(&session)).await.unwrap();
-        assert!(tokens.tokens.iter().any(|token| token.id == made.kept.id));
+        assert!(tokens.items.iter().any(|token| token.id == made.kept.id));
     }
     let cluster = hosts[1].cluster(&session).await.unwrap();
     assert!(cluster.writable && cluster.hosts.iter().all(|host| !host.address.is_empty()), "{cluster:?}");
@@ -119,7 +119,7 @@ async fn a_survivor_goes_on_alone_when_it_is_told_to() {
     })
     .await;
     let tokens = hosts[2].client().call(&calls::join_tokens().as_session(&session)).await.unwrap();
-    assert!(tokens.tokens.iter().any(|token| token.id == made.kept.id));
+    assert!(tokens.items.iter().any(|token| token.id == made.kept.id));
     hosts[2].make_token(&session, 1).await;
     // One that comes back is refused, and says so.
     hosts[0].start_again();
@@ -213,7 +213,7 @@ async fn tokens_that_do_not_hold_let_nobody_in() {
     let used_up = problem(other.join(&elsewhere, &member, &once.token).await);
     assert!(used_up.detail.contains("used up"), "{used_up}");
     let tokens = member.client().call(&calls::join_tokens().as_session(&session)).await.unwrap();
-    let used = tokens.tokens.iter().find(|token| token.id == once.kept.id).unwrap();
+    let used = tokens.items.iter().find(|token| token.id == once.kept.id).unwrap();
     assert_eq!((used.uses_left, used.used_by.as_slice()), (0, &["qx-b".to_owned()][..]));
 
     let twin = Host::start("qx-B");
@@ -223,7 +223,7 @@ async fn tokens_that_do_not_hold_let_nobody_in() {
     assert_eq!(clash.field.as_deref(), Some("name"), "{clash}");
     // Nothing of it was used or kept.
     let tokens = member.client().call(&calls::join_tokens().as_session(&session)).await.unwrap();
-    assert_eq!(tokens.tokens.iter().find(|token| token.id == made.kept.id).unwrap().uses_left, 1);
+    assert_eq!(tokens.items.iter().find(|token| token.id == made.kept.id).unwrap().uses_left, 1);
     assert_eq!(member.cluster(&session).await.unwrap().hosts.len(), 2);
 
     let even = SetVoters { wanted: Some(2) };

@@ -1,0 +1,25 @@
+use http::Method;
+
+use crate::{Call, ConsoleView, HostFacts, Readiness};
+
+/// Where readiness is asked for.
+pub const READY_PATH: &str = "/api/v1/ready";
+/// Where the facts about the host are.
+pub const HOST_PATH: &str = "/api/v1/host";
+/// What the screen at the machine shows.
+pub const CONSOLE_PATH: &str = "/api/v1/console";
+
+/// What works and what does not.
+pub fn ready() -> Call<Readiness> {
+    Call::new(Method::GET, READY_PATH)
+}
+
+/// Facts about the host.
+pub fn host() -> Call<HostFacts> {
+    Call::new(Method::GET, HOST_PATH)
+}
+
+/// What the screen at the machine shows.
+pub fn console() -> Call<ConsoleView> {
+    Call::new(Method::GET, CONSOLE_PATH)
+}

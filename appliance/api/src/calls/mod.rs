@@ -1,0 +1,49 @@
+//! Every call the agent answers, by what it is about.
+
+mod audit;
+mod cluster;
+mod host;
+mod people;
+mod session;
+
+pub use audit::*;
+pub use cluster::*;
+pub use host::*;
+pub use people::*;
+pub use session::*;
+
+use std::borrow::Cow;
+
+use crate::list::to_query;
+
+/// An address with a query behind it.
+fn asking(path: &'static str, query: &impl serde::Serialize) -> Cow<'static, str> {
+    let query = to_query(query);
+    if query.is_empty() { path.into() } else { format!("{path}?{query}").into() }
+}
+
+/// A name as a part of a path: whatever it holds, it stays one part.
+fn part(name: &str) -> String {
+    let mut part = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        // A part that is only dots leads elsewhere.
+        if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) || (byte == b'.' && !part.is_empty()) {
+            part.push(char::from(byte));
+        } else {
+            part.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::part;
+
+    #[test]
+    fn a_name_stays_one_part_of_a_path() {
+        assert_eq!(part("ada.l-2_x"), "ada.l-2_x");
+        assert_eq!(part("../x y?"), "%2E.%2Fx%20y%3F");
+        assert_eq!(part(".."), "%2E.");
+    }
+}
