@@ -1,10 +1,12 @@
 //! qx: Quantix from the command line.
 
+mod access;
 mod audit;
 mod backup;
 mod cluster;
 mod connection;
 mod kept;
+mod own;
 mod shown;
 mod users;
 
@@ -16,7 +18,10 @@ use std::{
 use clap::{CommandFactory, Parser, Subcommand};
 use connection::{CallError, Host};
 use kept::Kept;
-use quantix_api::{Answer, Call, ChangePassword, ProblemCode, SecondFactorCode, Secret, SignIn, calls};
+use quantix_api::{
+    Answer, Call, ChangePassword, ListQuery, Page, ProblemCode, SecondFactorCode, Secret, SignIn, calls,
+};
+use serde::de::DeserializeOwned;
 use shown::Output;
 
 /// Quantix from the command line.
@@ -45,6 +50,9 @@ enum Command {
         /// A new password, read from the second line of what comes in, for an account that still has its first.
         #[arg(long)]
         new_password: bool,
+        /// Read a token for programs from what comes in, instead of a password.
+        #[arg(long, conflicts_with_all = ["new_password", "user"])]
+        token: bool,
     },
     /// End the session.
     SignOut,
@@ -54,6 +62,21 @@ enum Command {
     /// Who may sign in, and what they may do.
     #[command(subcommand)]
     User(users::Command),
+    /// Groups of users: what is given to a group, everybody in it has.
+    #[command(subcommand)]
+    Group(access::GroupCommand),
+    /// Roles: rights with a name.
+    #[command(subcommand)]
+    Role(access::RoleCommand),
+    /// The roles that users and groups have, everywhere or on one host.
+    #[command(subcommand)]
+    Access(access::AccessCommand),
+    /// One's own password, second factor and sessions.
+    #[command(subcommand)]
+    Me(own::Command),
+    /// Tokens for programs that act in one's name.
+    #[command(subcommand)]
+    Token(own::TokenCommand),
     /// Show who did what, the newest first.
     Audit(audit::Arguments),
     /// Write a script that completes commands, for a shell.
@@ -88,12 +111,21 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
-        Command::SignIn { host, user, fingerprint, new_password } => {
-            sign_in(Host::typed(&host), user, fingerprint, new_password).await
+        Command::SignIn { host, user, fingerprint, new_password, token } => {
+            let (host, seen) = look(Host::typed(&host), fingerprint).await?;
+            match token {
+                true => sign_in_as_program(host, seen).await,
+                false => sign_in(host, seen, user, new_password).await,
+            }
         }
         Command::SignOut => sign_out().await,
         Command::Cluster(command) => cluster::run(command, arguments.output).await,
         Command::User(command) => users::run(command, arguments.output).await,
+        Command::Group(command) => access::groups(command, arguments.output).await,
+        Command::Role(command) => access::roles(command, arguments.output).await,
+        Command::Access(command) => access::access(command, arguments.output).await,
+        Command::Me(command) => own::run(command, arguments.output).await,
+        Command::Token(command) => own::tokens(command, arguments.output).await,
         Command::Audit(arguments_of) => audit::run(arguments_of, arguments.output).await,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "qx", &mut io::stdout());
@@ -118,6 +150,23 @@ impl Session {
         })
     }
 
+    /// A whole list, a part at a time.
+    async fn all<T: DeserializeOwned>(
+        &self,
+        part: impl Fn(ListQuery) -> Call<Page<T>>,
+    ) -> Result<Vec<T>, Failure> {
+        let mut all = Vec::new();
+        let mut query = ListQuery { limit: Some(1000), ..ListQuery::default() };
+        loop {
+            let page = self.call(part(query.clone())).await?;
+            all.extend(page.items);
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
     async fn call<T: Answer>(&self, call: Call<T>) -> Result<T, Failure> {
         match self.host.call(&call.as_session(&self.token)).await {
             Err(CallError::Problem(problem)) if problem.code == ProblemCode::SignInNeeded => {
@@ -128,12 +177,8 @@ impl Session {
     }
 }
 
-async fn sign_in(
-    mut host: Host,
-    username: String,
-    fingerprint: Option<String>,
-    new_password: bool,
-) -> Result<(), Failure> {
+/// Looks at a host's certificate, and makes sure that it is the one that is expected there.
+async fn look(mut host: Host, fingerprint: Option<String>) -> Result<(Host, String), Failure> {
     let seen = host.look().await?;
     match fingerprint {
         Some(wanted) if wanted.to_ascii_uppercase() != seen => {
@@ -144,6 +189,20 @@ async fn sign_in(
         None => confirm(&host.address, &seen)?,
     }
     host.fingerprint = Some(seen.clone());
+    Ok((host, seen))
+}
+
+/// A program's token is kept as a session is; whether it is good is asked at once.
+async fn sign_in_as_program(host: Host, seen: String) -> Result<(), Failure> {
+    let token = ask_secret("Token: ")?;
+    let info = host.call(&calls::session().as_session(&token)).await?;
+    let kept = Kept { address: host.address, fingerprint: seen, username: info.username, token };
+    kept.write()?;
+    shown::line(&format!("Signed in at {} with a token of {}.", kept.address, kept.username))?;
+    Ok(())
+}
+
+async fn sign_in(host: Host, seen: String, username: String, new_password: bool) -> Result<(), Failure> {
     let password = ask_secret("Password: ")?;
     let body = SignIn { username: username.clone(), password: password.clone() };
     let mut session = host.call(&calls::sign_in(&body)).await?;

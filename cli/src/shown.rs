@@ -34,6 +34,20 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
     line(&laid_out(head, rows))
 }
 
+/// Writes a list, as a table or as JSON.
+pub(crate) fn list<T: Serialize>(
+    output: Output,
+    head: &[&str],
+    items: &[T],
+    row: impl Fn(&T) -> Vec<String>,
+) -> Result<(), crate::Failure> {
+    match output {
+        Output::Json => json(&serde_json::json!({ "items": items }))?,
+        Output::Table => table(head, &items.iter().map(row).collect::<Vec<_>>())?,
+    }
+    Ok(())
+}
+
 fn laid_out(head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = head.iter().map(|&title| title.to_owned()).collect();
     let all: Vec<&Vec<String>> = std::iter::once(&head).chain(rows).collect();

@@ -2,10 +2,11 @@
 
 use clap::Subcommand;
 use jiff::Timestamp;
-use quantix_api::{ChangeUser, ListQuery, NewUser, Scope, User, UserPassword, built_in, calls};
+use quantix_api::{ChangeUser, NewUser, User, UserPassword, built_in, calls};
 
 use crate::{
     Failure, Session,
+    access::titles,
     cluster::{confirmed, done},
     shown::{self, Output},
 };
@@ -14,6 +15,28 @@ use crate::{
 pub(crate) enum Command {
     /// List the users.
     List,
+    /// Show a user, as JSON.
+    Show {
+        /// The user.
+        name: String,
+    },
+    /// Let a user who has lost the second factor sign in with the password alone.
+    ResetSecondFactor {
+        /// The user.
+        name: String,
+    },
+    /// List the tokens of a user.
+    Tokens {
+        /// The user.
+        name: String,
+    },
+    /// Take a token of a user back.
+    RevokeToken {
+        /// The user.
+        name: String,
+        /// The token's id.
+        id: String,
+    },
     /// Add a user; the first password is shown once.
     Add {
         /// The name to sign in with.
@@ -66,7 +89,25 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
         done(output, sentence)
     };
     match command {
-        Command::List => list(&session, output).await,
+        Command::List => {
+            let users = session.all(|query| calls::users(&query)).await?;
+            shown::list(output, &["NAME", "ROLES", "STATE", "LAST SIGN-IN (UTC)", "SESSIONS"], &users, row)
+        }
+        Command::Show { name } => Ok(shown::json(&session.call(calls::user(&name)).await?)?),
+        Command::ResetSecondFactor { name } => {
+            session.call(calls::reset_second_factor(&name)).await?;
+            done(output, &format!("{name} signs in with the password alone, until they set up another."))
+        }
+        Command::Tokens { name } => {
+            let tokens = session.call(calls::tokens_of(&name)).await?.items;
+            shown::list(output, &["ID", "PURPOSE", "ROLE", "WHERE"], &tokens, |token| {
+                vec![token.id.clone(), token.purpose.clone(), token.role.clone(), token.scope.to_string()]
+            })
+        }
+        Command::RevokeToken { name, id } => {
+            session.call(calls::revoke_token_of(&name, &id)).await?;
+            done(output, "The token is taken back.")
+        }
         Command::Add { name, role } => {
             let made = session.call(calls::make_user(&NewUser { username: name, role })).await?;
             password(output, &made)
@@ -111,33 +152,16 @@ fn password(output: Output, made: &UserPassword) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn list(session: &Session, output: Output) -> Result<(), Failure> {
-    let users = session.call(calls::users(&ListQuery { limit: Some(1000), ..ListQuery::default() })).await?;
-    if output == Output::Json {
-        return Ok(shown::json(&users)?);
-    }
-    let rows: Vec<_> = users.items.iter().map(row).collect();
-    shown::table(&["NAME", "ROLES", "STATE", "LAST SIGN-IN (UTC)", "SESSIONS"], &rows)?;
-    Ok(())
-}
-
 fn row(user: &User) -> Vec<String> {
     let state = match (user.locked, user.must_change_password) {
         (true, _) => "locked",
         (false, true) => "has not chosen a password",
         (false, false) => "can sign in",
     };
-    let place = |scope: &Scope| match scope {
-        Scope::Datacenter => String::new(),
-        Scope::Host(_) => format!(" on {scope}"),
-    };
-    let roles: Vec<_> =
-        user.roles.iter().map(|held| format!("{}{}", held.role, place(&held.scope))).collect();
-    let roles = roles.join(", ");
     let when = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M").to_string();
     vec![
         user.username.clone(),
-        roles,
+        titles(&user.roles),
         state.to_owned(),
         user.last_sign_in.map_or_else(|| "never".to_owned(), when),
         user.sessions.to_string(),

@@ -185,6 +185,40 @@ fn what_cannot_be_done_is_said_and_nothing_is_done_unconfirmed() {
 }
 
 #[test]
+fn roles_are_made_and_given_to_groups_and_programs_sign_in_with_tokens() {
+    let host = Host::settled("qx-01");
+    assert!(host.done(&["me", "show"], "").contains("admin: administrator"));
+    host.done(&["role", "add", "night", "see", "operate-hosts", "--purpose", "Who is awake"], "");
+    assert!(host.done(&["role", "list"], "").contains("see, operate-hosts"));
+    assert!(host.refused(&["role", "add", "day", "everything"], "").contains("known rights are see"));
+    host.done(&["user", "add", "ada"], "");
+    host.done(&["group", "add", "watch"], "");
+    host.done(&["group", "put", "watch", "ada"], "");
+    host.done(&["access", "give", "night", "group/watch"], "");
+    assert!(host.done(&["user", "list"], "").contains("viewer, night"));
+    let access = host.done(&["-o", "json", "access", "list"], "");
+    let access: serde_json::Value = serde_json::from_str(&access).unwrap();
+    let id =
+        access["items"].as_array().unwrap().iter().find(|one| one["who"] == "group/watch").unwrap()["id"]
+            .to_string();
+    assert!(host.refused(&["role", "remove", "night"], "").contains("is given to"));
+    host.done(&["access", "take", &id], "");
+    host.done(&["role", "remove", "night"], "");
+    host.done(&["group", "remove", "watch", "--confirm", "watch"], "");
+    assert!(host.done(&["me", "sessions"], "").contains("this one"));
+    assert!(host.done(&["audit", "--export"], "").lines().count() > 5);
+
+    let made = host.done(&["token", "make", "a test"], "");
+    let token = made.lines().next().unwrap().to_owned();
+    assert!(host.done(&["token", "list"], "").contains("a test"));
+    let again = host.done(&["sign-in", &host.address, "--token"], &format!("{token}\n"));
+    assert!(again.contains("with a token of admin"), "{again}");
+    assert!(host.done(&["cluster", "status"], "").contains("vDC role"));
+    assert!(host.refused(&["user", "list"], "").contains("You may not"));
+    assert!(host.refused(&["token", "list"], "").contains("Sign in and do it yourself"));
+}
+
+#[test]
 fn users_are_looked_after() {
     let host = Host::settled("qx-01");
     let made = host.done(&["user", "add", "ada"], "");

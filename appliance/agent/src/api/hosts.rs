@@ -45,6 +45,7 @@ impl Agent {
 pub(crate) async fn show(
     State(agent): State<Arc<Agent>>,
     from_host: Option<Extension<FromHost>>,
+    person: Person,
     Token(token): Token,
 ) -> Result<Json<Cluster>, Failure> {
     let here = agent.cluster.store()?.id().to_string();
@@ -68,7 +69,10 @@ pub(crate) async fn show(
         writable: status.writable,
         wanted_voters,
         fingerprint: fingerprint(&authority).unwrap_or_default(),
-        hosts: described(&status, hosts),
+        hosts: described(&status, hosts)
+            .into_iter()
+            .filter(|host| person.info.may_on(Right::See, &Scope::Host(host.id.clone())))
+            .collect(),
         trouble: status.trouble,
     }))
 }

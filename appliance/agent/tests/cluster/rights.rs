@@ -11,7 +11,7 @@ use quantix_api::{
 use serde_json::Value;
 use totp_rs::Builder;
 
-use crate::hosts::{Host, PASSWORD};
+use crate::hosts::{Host, PASSWORD, cluster_of};
 
 /// Who is let through to what a route does: the table that people read, and that a change has to be seen in.
 const TABLE: &str = include_str!("rights.txt");
@@ -293,18 +293,20 @@ async fn a_second_factor_is_asked_for_and_a_recovery_code_stands_in_for_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_on_one_host_shows_that_host_only_and_two_do_not_change_one_thing_unseen() {
-    let host = Host::start("qx-0");
-    let admin = host.settled().await;
-    let client = host.client();
+    let (hosts, admin) = cluster_of(2).await;
+    let client = hosts[1].client();
+    let host = &hosts[1];
     let id = client.call(&calls::cluster().as_session(&admin)).await.unwrap().this_host;
     let role = NewRole { name: "nothing-yet".into(), purpose: String::new(), rights: [Right::BackUp].into() };
     client.call(&calls::make_role(&role).as_session(&admin)).await.unwrap();
-    let ada = user(&host, &admin, "ada", "nothing-yet").await;
+    let ada = user(host, &admin, "ada", "nothing-yet").await;
     assert!(client.call(&calls::host().as_session(&ada)).await.is_err());
     let here = NewAccess { who: Who::User("ada".into()), role: "viewer".into(), scope: Scope::Host(id) };
     client.call(&calls::give_access(&here).as_session(&admin)).await.unwrap();
     assert!(client.call(&calls::host().as_session(&ada)).await.is_ok());
     assert_eq!(client.call(&calls::cluster().as_session(&ada)).await.unwrap().hosts.len(), 1);
+    assert_eq!(client.call(&calls::cluster().as_session(&admin)).await.unwrap().hosts.len(), 2);
+    assert!(hosts[0].client().call(&calls::host().as_session(&ada)).await.is_err(), "the other host");
     let seen = client.call(&calls::role("nothing-yet").as_session(&admin)).await.unwrap().version;
     let change = quantix_api::ChangeRole { purpose: Some("Two at once".into()), rights: None };
     let call = || calls::change_role("nothing-yet", &change).if_version(seen).as_session(&admin);
