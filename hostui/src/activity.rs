@@ -2,14 +2,16 @@
 
 use askama::Template;
 use axum::{
-    extract::{Query, State, rejection::QueryRejection},
+    extract::State,
     response::{IntoResponse, Redirect, Response},
 };
-use quantix_api::{AuditLine, AuditQuery, CallError, ProblemCode, calls, to_query};
+use quantix_api::{AuditLine, AuditQuery, CallError, ProblemCode, calls};
 
 use crate::{
+    component::{Heads, Pager, Search, Standing},
+    frame::Frame,
     problem::draw,
-    session::{SignedIn, turned_away},
+    session::turned_away,
     web::Web,
 };
 
@@ -17,49 +19,32 @@ use crate::{
 const LINES: u32 = 50;
 
 #[derive(Debug, Template)]
-#[template(path = "activity/page.html")]
+#[template(path = "activity/page.html", blocks = ["lines"])]
 struct ActivityPage {
+    frame: Frame,
     lines: Vec<AuditLine>,
     text: String,
-    /// Where older lines are.
-    older: Option<String>,
-    /// Whether these are not the newest.
-    is_further: bool,
+    pager: Pager,
 }
 
 impl ActivityPage {
-    fn here(&self) -> &'static str {
-        "activity"
-    }
-
     /// What is done is good; anything else is worth a look.
-    fn state(&self, line: &AuditLine) -> &'static str {
-        if line.outcome == "done" { "ok" } else { "warn" }
-    }
-
-    fn is_search(&self) -> bool {
-        !self.text.is_empty()
+    fn outcome(&self, line: &AuditLine) -> Standing {
+        let words = line.outcome.clone();
+        if line.outcome == "done" { Standing::ok(words) } else { Standing::warn(words) }.wraps()
     }
 }
 
 /// `GET /activity?text=…&after=…`
-pub(crate) async fn page(
-    State(web): State<Web>,
-    SignedIn(token): SignedIn,
-    query: Result<Query<AuditQuery>, QueryRejection>,
-) -> Response {
-    // An address that was mistyped shows the newest.
-    let asked = query.map(|Query(query)| query).unwrap_or_default();
-    let text = asked.text.as_deref().unwrap_or_default().trim().to_owned();
-    let is_further = asked.after.is_some();
-    let wanted = AuditQuery { limit: Some(LINES), text: Some(text.clone()), ..asked };
-    match web.agent.call(&calls::audit(&wanted).as_session(&token)).await {
+pub(crate) async fn page(State(web): State<Web>, frame: Frame) -> Response {
+    let text = frame.address.get("text").trim().to_owned();
+    let after = Some(frame.address.get("after").to_owned()).filter(|after| !after.is_empty());
+    let wanted = AuditQuery { after, limit: Some(LINES), text: Some(text.clone()), ..AuditQuery::default() };
+    match web.agent.call(&calls::audit(&wanted).as_session(frame.token())).await {
         Ok(found) => {
-            let older = found.next.map(|next| {
-                let query = AuditQuery { after: Some(next), limit: None, ..wanted.clone() };
-                format!("/activity?{}", to_query(&query))
-            });
-            draw(&ActivityPage { lines: found.items, text, older, is_further })
+            let pager = Pager::new(&frame.address, found.next.as_deref()).by_time();
+            let page = ActivityPage { lines: found.items, text, pager, frame };
+            if page.frame.block() == Some("lines") { draw(&page.as_lines()) } else { draw(&page) }
         }
         // An address that was mistyped leads to the newest.
         Err(CallError::Problem(problem)) if problem.code == ProblemCode::Invalid => {

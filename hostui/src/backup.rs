@@ -14,9 +14,11 @@ use quantix_api::{
 use serde::Deserialize;
 
 use crate::{
-    cluster::{Here, StartingPage},
+    cluster::StartingPage,
+    component::{Fault, Field},
+    frame::Frame,
     problem::{Filled, Page, draw},
-    session::{SignedIn, turned_away},
+    session::turned_away,
     web::{ClientAddress, Web},
 };
 
@@ -26,30 +28,16 @@ const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 #[derive(Debug, Template)]
 #[template(path = "cluster/backup.html")]
 struct BackupPage {
+    frame: Frame,
     problem: Option<Problem>,
 }
-
-impl Here for BackupPage {}
 
 #[derive(Debug, Template)]
 #[template(path = "cluster/restore.html")]
 struct RestorePage {
+    frame: Frame,
     name: String,
     problem: Option<Problem>,
-}
-
-impl Here for RestorePage {}
-
-impl BackupPage {
-    fn error(&self, field: &str) -> Option<&str> {
-        self.problem.as_ref()?.about(field)
-    }
-}
-
-impl RestorePage {
-    fn error(&self, field: &str) -> Option<&str> {
-        self.problem.as_ref()?.about(field)
-    }
 }
 
 /// What a backup is made with.
@@ -60,26 +48,23 @@ pub(crate) struct BackupForm {
 }
 
 /// `GET /cluster/backup`
-pub(crate) async fn make_page(State(web): State<Web>, SignedIn(token): SignedIn) -> Response {
-    match web.agent.call(&calls::cluster().as_session(&token)).await {
-        Ok(_) => draw(&BackupPage { problem: None }),
-        Err(error) => turned_away(&error),
-    }
+pub(crate) async fn make_page(frame: Frame) -> Response {
+    draw(&BackupPage { frame, problem: None })
 }
 
 /// `POST /cluster/backup`: the file.
 pub(crate) async fn make(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    SignedIn(token): SignedIn,
+    frame: Frame,
     Filled(form): Filled<BackupForm>,
 ) -> Response {
     if form.passphrase != form.again {
         let differ = Problem::new(ProblemCode::Invalid, "The two passphrases differ.").in_field("again");
-        return refused(Some(differ), |problem| draw(&BackupPage { problem }));
+        return refused(Some(differ), |problem| draw(&BackupPage { frame, problem }));
     }
     let call = calls::backup(&MakeBackup { passphrase: form.passphrase });
-    let request = match call.as_session(&token).for_client(client.0).request() {
+    let request = match call.as_session(frame.token()).for_client(client.0).request() {
         Ok(request) => request.map(Body::from),
         Err(error) => return turned_away(&CallError::Broken(error.to_string())),
     };
@@ -89,7 +74,7 @@ pub(crate) async fn make(
     };
     if !answer.status().is_success() {
         return match problem_of(answer).await {
-            Ok(problem) => refused(Some(problem), |problem| draw(&BackupPage { problem })),
+            Ok(problem) => refused(Some(problem), |problem| draw(&BackupPage { frame, problem })),
             Err(error) => turned_away(&error),
         };
     }
@@ -104,15 +89,15 @@ pub(crate) async fn make(
 }
 
 /// `GET /cluster/restore`
-pub(crate) async fn restore_page(State(web): State<Web>, SignedIn(token): SignedIn) -> Response {
-    confirm(&web, &token, None).await
+pub(crate) async fn restore_page(State(web): State<Web>, frame: Frame) -> Response {
+    confirm(&web, frame, None).await
 }
 
-async fn confirm(web: &Web, token: &Secret, problem: Option<Problem>) -> Response {
-    match web.agent.call(&calls::cluster().as_session(token)).await {
+async fn confirm(web: &Web, frame: Frame, problem: Option<Problem>) -> Response {
+    match web.agent.call(&calls::cluster().as_session(frame.token())).await {
         Ok(cluster) => {
             let name = cluster.this_name().to_owned();
-            refused(problem, |problem| draw(&RestorePage { name, problem }))
+            refused(problem, |problem| draw(&RestorePage { frame, name, problem }))
         }
         Err(error) => turned_away(&error),
     }
@@ -122,7 +107,7 @@ async fn confirm(web: &Web, token: &Secret, problem: Option<Problem>) -> Respons
 pub(crate) async fn restore(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    SignedIn(token): SignedIn,
+    frame: Frame,
     headers: HeaderMap,
     request: Request,
 ) -> Response {
@@ -130,7 +115,7 @@ pub(crate) async fn restore(
         .method(Method::POST)
         .uri(calls::RESTORE_PATH)
         .header(header::HOST, "agent")
-        .header(header::AUTHORIZATION, format!("Bearer {}", token.expose()))
+        .header(header::AUTHORIZATION, format!("Bearer {}", frame.token().expose()))
         .header(CLIENT_ADDRESS_HEADER, client.0.to_string());
     if let Some(kind) = headers.get(header::CONTENT_TYPE) {
         passed = passed.header(header::CONTENT_TYPE, kind);
@@ -144,7 +129,7 @@ pub(crate) async fn restore(
             sentence: "It starts again. Then sign in with a password of the backup’s time.",
         }),
         Ok(answer) => match problem_of(answer).await {
-            Ok(problem) => confirm(&web, &token, Some(problem)).await,
+            Ok(problem) => confirm(&web, frame, Some(problem)).await,
             Err(error) => turned_away(&error),
         },
         Err(error) => turned_away(&error),

@@ -3,18 +3,21 @@
 use askama::Template;
 use axum::{
     extract::{Extension, Path, State},
-    response::{IntoResponse, Redirect, Response},
+    response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
 use quantix_api::{
     CallError, Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, MadeJoinToken, MoveLead, NewJoinToken,
-    Problem, ProblemCode, RemoveHost, Right, Secret, SetVoters, calls,
+    Problem, ProblemCode, RemoveHost, SetVoters, calls,
 };
 use serde::Deserialize;
 
 use crate::{
+    component::{Badge, Fault, Field, Heads, Icon, Level, Post, Standing},
+    frame::Frame,
     problem::{Filled, Page, draw},
-    session::{SignedIn, turned_away},
+    reader,
+    session::turned_away,
     web::{ClientAddress, Web},
     words,
 };
@@ -24,28 +27,18 @@ const LOST_MS: u64 = 5_000;
 /// A host so many changes behind is shown to be catching up.
 const BEHIND: u64 = 100;
 
-/// What every page of the bar must say: where it is.
-pub(crate) trait Here {
-    fn here(&self) -> &'static str {
-        "cluster"
-    }
-}
-
 #[derive(Debug, Template)]
-#[template(path = "cluster/page.html")]
+#[template(path = "cluster/page.html", blocks = ["state"])]
 struct ClusterPage {
+    frame: Frame,
     cluster: Cluster,
     tokens: Vec<JoinToken>,
-    /// Whether whoever looks may change anything.
-    administers: bool,
     problem: Option<Problem>,
 }
 
-impl Here for ClusterPage {}
-
 impl ClusterPage {
     fn may_change(&self) -> bool {
-        self.administers && self.cluster.writable
+        self.frame.manages_cluster() && self.cluster.writable
     }
 
     fn is_alone(&self) -> bool {
@@ -78,14 +71,14 @@ impl ClusterPage {
         host.last_contact_ms.is_none_or(|silent| silent > LOST_MS)
     }
 
-    fn contact(&self, host: &ClusterHost) -> (&'static str, String) {
+    fn contact(&self, host: &ClusterHost) -> Standing {
         match host.last_contact_ms {
-            _ if host.role == HostRole::Joining => ("busy", "Not there yet".to_owned()),
-            _ if host.id == self.cluster.this_host => ("ok", "Answers".to_owned()),
-            Some(silent) if silent <= LOST_MS => ("ok", "Answers".to_owned()),
-            Some(silent) if silent < 60_000 => ("bad", format!("Not heard for {} s", silent / 1000)),
-            Some(silent) => ("bad", format!("Not heard for {}", words::duration(silent / 1000))),
-            None => ("bad", "Not heard yet".to_owned()),
+            _ if host.role == HostRole::Joining => Standing::busy("Not there yet"),
+            _ if host.id == self.cluster.this_host => Standing::ok("Answers"),
+            Some(silent) if silent <= LOST_MS => Standing::ok("Answers"),
+            Some(silent) if silent < 60_000 => Standing::bad(format!("Not heard for {} s", silent / 1000)),
+            Some(silent) => Standing::bad(format!("Not heard for {}", words::duration(silent / 1000))),
+            None => Standing::bad("Not heard yet"),
         }
     }
 
@@ -141,11 +134,11 @@ impl ClusterPage {
         )
     }
 
-    fn token_state(&self, token: &JoinToken) -> (&'static str, String) {
+    fn token_state(&self, token: &JoinToken) -> Standing {
         match token {
-            JoinToken { revoked: true, .. } => ("", "Taken back".to_owned()),
-            JoinToken { uses_left: 0, .. } => ("", "Used up".to_owned()),
-            token if token.expires_at <= Timestamp::now() => ("", "Expired".to_owned()),
+            JoinToken { revoked: true, .. } => Standing::idle("Taken back"),
+            JoinToken { uses_left: 0, .. } => Standing::idle("Used up"),
+            token if token.expires_at <= Timestamp::now() => Standing::idle("Expired"),
             token => {
                 let left = token.expires_at.duration_since(Timestamp::now()).as_secs();
                 let left = words::duration(u64::try_from(left).unwrap_or_default());
@@ -154,43 +147,55 @@ impl ClusterPage {
                 } else {
                     format!("{} hosts", token.uses_left)
                 };
-                ("ok", format!("For {hosts}, {left} left"))
+                Standing::ok(format!("For {hosts}, {left} left"))
             }
         }
+    }
+
+    fn can_be_used(&self, token: &JoinToken) -> bool {
+        self.token_state(token).level() == Level::Ok
+    }
+
+    /// Where a token is taken back.
+    fn revoking(&self, token: &JoinToken) -> String {
+        format!("/cluster/tokens/{}/revoke", token.id)
+    }
+
+    /// How far the data has come.
+    fn change(&self) -> String {
+        format!("Term {} · change {}", self.cluster.term, self.cluster.applied_index)
     }
 }
 
 /// `GET /cluster`
-pub(crate) async fn page(State(web): State<Web>, SignedIn(token): SignedIn) -> Response {
-    show(&web, &token, None).await
+pub(crate) async fn page(State(web): State<Web>, frame: Frame) -> Response {
+    show(&web, frame, None).await
 }
 
-async fn show(web: &Web, token: &Secret, problem: Option<Problem>) -> Response {
-    let (cluster_call, session_call) =
-        (calls::cluster().as_session(token), calls::session().as_session(token));
-    let found = tokio::try_join!(web.agent.call(&cluster_call), web.agent.call(&session_call));
-    let (cluster, session) = match found {
-        Ok(found) => found,
+async fn show(web: &Web, frame: Frame, problem: Option<Problem>) -> Response {
+    let cluster = match web.agent.call(&calls::cluster().as_session(frame.token())).await {
+        Ok(cluster) => cluster,
         Err(error) => return turned_away(&error),
     };
-    let administers = session.may(Right::ManageCluster);
     let mut tokens = Vec::new();
-    if administers {
-        match web.agent.call(&calls::join_tokens().as_session(token)).await {
+    if frame.manages_cluster() {
+        match web.agent.call(&calls::join_tokens().as_session(frame.token())).await {
             Ok(found) => tokens = found.items,
             Err(error) => return turned_away(&error),
         }
     }
     let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-    (status, draw(&ClusterPage { cluster, tokens, administers, problem })).into_response()
+    let page = ClusterPage { frame, cluster, tokens, problem };
+    let drawn = if page.frame.block() == Some("state") { draw(&page.as_state()) } else { draw(&page) };
+    (status, drawn).into_response()
 }
 
-/// Goes back to the cluster's page, or shows it with what went wrong.
-async fn back(web: &Web, token: &Secret, done: Result<(), CallError>) -> Response {
+/// Goes back to the cluster's page and says what was done, or shows it with what went wrong.
+async fn back(web: &Web, frame: Frame, done: Result<(), CallError>, sentence: &str) -> Response {
     match done {
-        Ok(()) => Redirect::to("/cluster").into_response(),
+        Ok(()) => reader::done("/cluster", sentence),
         Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
-            show(web, token, Some(problem)).await
+            show(web, frame, Some(problem)).await
         }
         Err(error) => turned_away(&error),
     }
@@ -199,46 +204,39 @@ async fn back(web: &Web, token: &Secret, done: Result<(), CallError>) -> Respons
 #[derive(Debug, Template)]
 #[template(path = "cluster/add.html")]
 struct AddPage {
+    frame: Frame,
     purpose: String,
     hours: u32,
     uses: u32,
     problem: Option<Problem>,
 }
 
-impl Here for AddPage {}
-
-impl AddPage {
-    fn error(&self, field: &str) -> Option<&str> {
-        self.problem.as_ref()?.about(field)
-    }
-}
-
 /// `GET /cluster/add`
-pub(crate) async fn add_page(_: SignedIn) -> Response {
-    draw(&AddPage { purpose: String::new(), hours: 24, uses: 1, problem: None })
+pub(crate) async fn add_page(frame: Frame) -> Response {
+    draw(&AddPage { frame, purpose: String::new(), hours: 24, uses: 1, problem: None })
 }
 
 #[derive(Debug, Template)]
 #[template(path = "cluster/made.html")]
 struct MadePage {
+    frame: Frame,
     made: MadeJoinToken,
 }
-
-impl Here for MadePage {}
 
 /// `POST /cluster/tokens`
 pub(crate) async fn make_token(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    SignedIn(token): SignedIn,
+    frame: Frame,
     Filled(body): Filled<NewJoinToken>,
 ) -> Response {
-    match web.agent.call(&calls::make_join_token(&body).as_session(&token).for_client(client.0)).await {
-        Ok(made) => draw(&MadePage { made }),
+    match web.agent.call(&calls::make_join_token(&body).as_session(frame.token()).for_client(client.0)).await
+    {
+        Ok(made) => draw(&MadePage { frame, made }),
         Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
             let status = problem.code.status();
             let NewJoinToken { purpose, hours, uses } = body;
-            (status, draw(&AddPage { purpose, hours, uses, problem: Some(problem) })).into_response()
+            (status, draw(&AddPage { frame, purpose, hours, uses, problem: Some(problem) })).into_response()
         }
         Err(error) => turned_away(&error),
     }
@@ -248,12 +246,13 @@ pub(crate) async fn make_token(
 pub(crate) async fn revoke_token(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    SignedIn(token): SignedIn,
+    frame: Frame,
     Path(id): Path<String>,
 ) -> Response {
     let Some(id) = plain_id(&id) else { return Page::not_found().into_response() };
-    let done = web.agent.call(&calls::revoke_join_token(id).as_session(&token).for_client(client.0)).await;
-    back(&web, &token, done).await
+    let done =
+        web.agent.call(&calls::revoke_join_token(id).as_session(frame.token()).for_client(client.0)).await;
+    back(&web, frame, done, "The token lets nobody in any more.").await
 }
 
 /// An id as the agent gives them: what a person wrote into the address does not become a part of the agent's.
@@ -265,11 +264,11 @@ fn plain_id(id: &str) -> Option<&str> {
 pub(crate) async fn move_lead(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    SignedIn(token): SignedIn,
+    frame: Frame,
     Filled(body): Filled<MoveLead>,
 ) -> Response {
-    let done = web.agent.call(&calls::move_lead(&body).as_session(&token).for_client(client.0)).await;
-    back(&web, &token, done).await
+    let done = web.agent.call(&calls::move_lead(&body).as_session(frame.token()).for_client(client.0)).await;
+    back(&web, frame, done, "The vDC role has moved.").await
 }
 
 #[derive(Debug, Deserialize)]
@@ -281,33 +280,27 @@ pub(crate) struct VotersForm {
 pub(crate) async fn set_voters(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    SignedIn(token): SignedIn,
+    frame: Frame,
     Filled(form): Filled<VotersForm>,
 ) -> Response {
     // What is no number is none that can be wanted, and the agent says so.
     let wanted = if form.wanted.is_empty() { None } else { Some(form.wanted.parse().unwrap_or_default()) };
-    let call = calls::set_voters(&SetVoters { wanted }).as_session(&token).for_client(client.0);
-    back(&web, &token, web.agent.call(&call).await).await
+    let call = calls::set_voters(&SetVoters { wanted }).as_session(frame.token()).for_client(client.0);
+    let done = web.agent.call(&call).await;
+    back(&web, frame, done, "Saved. Votes are given and taken one after the other.").await
 }
 
 #[derive(Debug, Template)]
 #[template(path = "cluster/join.html")]
 struct JoinPage {
+    frame: Frame,
     address: String,
     problem: Option<Problem>,
 }
 
-impl Here for JoinPage {}
-
-impl JoinPage {
-    fn error(&self, field: &str) -> Option<&str> {
-        self.problem.as_ref()?.about(field)
-    }
-}
-
 /// `GET /cluster/join`
-pub(crate) async fn join_page(_: SignedIn) -> Response {
-    draw(&JoinPage { address: String::new(), problem: None })
+pub(crate) async fn join_page(frame: Frame) -> Response {
+    draw(&JoinPage { frame, address: String::new(), problem: None })
 }
 
 #[derive(Debug, Template)]
@@ -321,25 +314,28 @@ pub(crate) struct StartingPage {
 pub(crate) async fn join(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    SignedIn(token): SignedIn,
+    frame: Frame,
     Filled(body): Filled<JoinCluster>,
 ) -> Response {
-    match web.agent.call(&calls::join(&body).as_session(&token).for_client(client.0)).await {
+    match web.agent.call(&calls::join(&body).as_session(frame.token()).for_client(client.0)).await {
         Ok(()) => draw(&StartingPage {
             title: "This host joins",
             sentence: "It starts again as a member and gets the cluster’s data. Then sign in with a password of the cluster.",
         }),
         Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
             let status = problem.code.status();
-            (status, draw(&JoinPage { address: body.address, problem: Some(problem) })).into_response()
+            (status, draw(&JoinPage { frame, address: body.address, problem: Some(problem) })).into_response()
         }
         Err(error) => turned_away(&error),
     }
 }
 
 #[derive(Debug, Template)]
-#[template(path = "cluster/confirm.html")]
+#[template(path = "cluster/confirm.html", blocks = ["dialog"])]
 struct ConfirmPage {
+    frame: Frame,
+    /// Where whoever thinks better of it goes.
+    back: &'static str,
     title: String,
     action: String,
     sentences: Vec<String>,
@@ -348,7 +344,12 @@ struct ConfirmPage {
     problem: Option<Problem>,
 }
 
-impl Here for ConfirmPage {}
+impl ConfirmPage {
+    /// As a page, or to be put into a dialog.
+    fn draw(&self) -> Response {
+        if self.frame.block() == Some("dialog") { draw(&self.as_dialog()) } else { draw(self) }
+    }
+}
 
 /// What is typed to go on.
 #[derive(Debug, Deserialize)]
@@ -357,16 +358,12 @@ pub(crate) struct ConfirmForm {
 }
 
 /// `GET /cluster/hosts/{id}/remove`
-pub(crate) async fn remove_page(
-    State(web): State<Web>,
-    SignedIn(token): SignedIn,
-    Path(id): Path<String>,
-) -> Response {
-    confirm_removal(&web, &token, &id, None).await
+pub(crate) async fn remove_page(State(web): State<Web>, frame: Frame, Path(id): Path<String>) -> Response {
+    confirm_removal(&web, frame, &id, None).await
 }
 
-async fn confirm_removal(web: &Web, token: &Secret, id: &str, problem: Option<Problem>) -> Response {
-    let cluster = match web.agent.call(&calls::cluster().as_session(token)).await {
+async fn confirm_removal(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Response {
+    let cluster = match web.agent.call(&calls::cluster().as_session(frame.token())).await {
         Ok(cluster) => cluster,
         Err(error) => return turned_away(&error),
     };
@@ -375,6 +372,7 @@ async fn confirm_removal(web: &Web, token: &Secret, id: &str, problem: Option<Pr
     };
     let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
     let page = ConfirmPage {
+        back: "/cluster",
         title: format!("Remove {} from the cluster", host.name),
         action: format!("/cluster/hosts/{id}/remove"),
         sentences: vec![
@@ -385,42 +383,45 @@ async fn confirm_removal(web: &Web, token: &Secret, id: &str, problem: Option<Pr
         name: host.name,
         button: "Remove this host",
         problem,
+        frame,
     };
-    (status, draw(&page)).into_response()
+    (status, page.draw()).into_response()
 }
 
 /// `POST /cluster/hosts/{id}/remove`
 pub(crate) async fn remove(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    SignedIn(token): SignedIn,
+    frame: Frame,
     Path(id): Path<String>,
     Filled(form): Filled<ConfirmForm>,
 ) -> Response {
     let Some(id) = plain_id(&id) else { return Page::not_found().into_response() };
     let body = RemoveHost { name: form.name.trim().to_owned() };
-    match web.agent.call(&calls::remove_host(id, &body).as_session(&token).for_client(client.0)).await {
-        Ok(()) => Redirect::to("/cluster").into_response(),
+    match web.agent.call(&calls::remove_host(id, &body).as_session(frame.token()).for_client(client.0)).await
+    {
+        Ok(()) => reader::done("/cluster", "The host is no member any more."),
         Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
-            confirm_removal(&web, &token, id, Some(problem)).await
+            confirm_removal(&web, frame, id, Some(problem)).await
         }
         Err(error) => turned_away(&error),
     }
 }
 
 /// `GET /cluster/recover`
-pub(crate) async fn recover_page(State(web): State<Web>, SignedIn(token): SignedIn) -> Response {
-    confirm_recovery(&web, &token, None).await
+pub(crate) async fn recover_page(State(web): State<Web>, frame: Frame) -> Response {
+    confirm_recovery(&web, frame, None).await
 }
 
-async fn confirm_recovery(web: &Web, token: &Secret, problem: Option<Problem>) -> Response {
-    let cluster = match web.agent.call(&calls::cluster().as_session(token)).await {
+async fn confirm_recovery(web: &Web, frame: Frame, problem: Option<Problem>) -> Response {
+    let cluster = match web.agent.call(&calls::cluster().as_session(frame.token())).await {
         Ok(cluster) => cluster,
         Err(error) => return turned_away(&error),
     };
     let name = cluster.this_name().to_owned();
     let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
     let page = ConfirmPage {
+        back: "/cluster",
         title: format!("Go on with {name} alone"),
         action: "/cluster/recover".to_owned(),
         sentences: vec![
@@ -432,43 +433,45 @@ async fn confirm_recovery(web: &Web, token: &Secret, problem: Option<Problem>) -
         name,
         button: "Go on alone",
         problem,
+        frame,
     };
-    (status, draw(&page)).into_response()
+    (status, page.draw()).into_response()
 }
 
 /// `POST /cluster/recover`
 pub(crate) async fn recover(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    SignedIn(token): SignedIn,
+    frame: Frame,
     Filled(form): Filled<ConfirmForm>,
 ) -> Response {
     let body = RemoveHost { name: form.name.trim().to_owned() };
-    match web.agent.call(&calls::recover(&body).as_session(&token).for_client(client.0)).await {
+    match web.agent.call(&calls::recover(&body).as_session(frame.token()).for_client(client.0)).await {
         Ok(()) => draw(&StartingPage {
             title: "This host goes on alone",
             sentence: "It starts again with all the data it has. Then sign in as before.",
         }),
         Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
-            confirm_recovery(&web, &token, Some(problem)).await
+            confirm_recovery(&web, frame, Some(problem)).await
         }
         Err(error) => turned_away(&error),
     }
 }
 
 /// `GET /cluster/leave`
-pub(crate) async fn leave_page(State(web): State<Web>, SignedIn(token): SignedIn) -> Response {
-    confirm_leaving(&web, &token, None).await
+pub(crate) async fn leave_page(State(web): State<Web>, frame: Frame) -> Response {
+    confirm_leaving(&web, frame, None).await
 }
 
-async fn confirm_leaving(web: &Web, token: &Secret, problem: Option<Problem>) -> Response {
-    let cluster = match web.agent.call(&calls::cluster().as_session(token)).await {
+async fn confirm_leaving(web: &Web, frame: Frame, problem: Option<Problem>) -> Response {
+    let cluster = match web.agent.call(&calls::cluster().as_session(frame.token())).await {
         Ok(cluster) => cluster,
         Err(error) => return turned_away(&error),
     };
     let name = cluster.this_name().to_owned();
     let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
     let page = ConfirmPage {
+        back: "/cluster",
         title: format!("Let {name} leave the cluster"),
         action: "/cluster/leave".to_owned(),
         sentences: vec![
@@ -479,33 +482,34 @@ async fn confirm_leaving(web: &Web, token: &Secret, problem: Option<Problem>) ->
         name,
         button: "Leave the cluster",
         problem,
+        frame,
     };
-    (status, draw(&page)).into_response()
+    (status, page.draw()).into_response()
 }
 
 /// `POST /cluster/leave`
 pub(crate) async fn leave(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    SignedIn(token): SignedIn,
+    frame: Frame,
     Filled(form): Filled<ConfirmForm>,
 ) -> Response {
-    let cluster = match web.agent.call(&calls::cluster().as_session(&token)).await {
+    let cluster = match web.agent.call(&calls::cluster().as_session(frame.token())).await {
         Ok(cluster) => cluster,
         Err(error) => return turned_away(&error),
     };
     if cluster.this_name() != form.name.trim() {
         let problem =
             Problem::new(ProblemCode::Invalid, "This is not the name of this host.").in_field("name");
-        return confirm_leaving(&web, &token, Some(problem)).await;
+        return confirm_leaving(&web, frame, Some(problem)).await;
     }
-    match web.agent.call(&calls::leave().as_session(&token).for_client(client.0)).await {
+    match web.agent.call(&calls::leave().as_session(frame.token()).for_client(client.0)).await {
         Ok(()) => draw(&StartingPage {
             title: "This host has left",
             sentence: "It starts again as a cluster of its own. Its first password is on its screen.",
         }),
         Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
-            confirm_leaving(&web, &token, Some(problem)).await
+            confirm_leaving(&web, frame, Some(problem)).await
         }
         Err(error) => turned_away(&error),
     }

@@ -4,19 +4,26 @@
 use std::process::ExitCode;
 
 mod activity;
+mod address;
 mod api;
 mod assets;
 mod backup;
 mod cluster;
+mod component;
+mod dev;
+mod find;
+mod frame;
 mod health;
 mod idle;
 mod options;
 mod origin;
 mod overview;
 mod problem;
+mod reader;
 mod redirect;
 mod server;
 mod session;
+mod settings;
 mod users;
 mod web;
 mod words;

@@ -14,10 +14,12 @@ pub(crate) struct Options {
     pub(crate) key: PathBuf,
     /// The agent's socket.
     pub(crate) agent: PathBuf,
+    /// Whether the page of all components is there.
+    pub(crate) dev: bool,
 }
 
 impl Options {
-    /// Reads `--https`, `--http`, `--cert`, `--key` and `--agent`; the error is the sentence to show.
+    /// Reads `--https`, `--http`, `--cert`, `--key`, `--agent` and `--dev`; the error is the sentence to show.
     pub(crate) fn from_args(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
         let credentials = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_default());
         let mut options = Self {
@@ -26,8 +28,13 @@ impl Options {
             certificate: credentials.join("tls.cert"),
             key: credentials.join("tls.key"),
             agent: quantix_api::AGENT_SOCKET.into(),
+            dev: false,
         };
         while let Some(name) = args.next() {
+            if name == "--dev" {
+                options.dev = true;
+                continue;
+            }
             let value = args.next().ok_or_else(|| format!("{name} needs a value."))?;
             let address = || value.parse().map_err(|_| format!("{value} is not an address with a port."));
             match name.as_str() {
@@ -38,7 +45,7 @@ impl Options {
                 "--agent" => options.agent = value.into(),
                 _ => {
                     return Err(format!(
-                        "Unknown option {name}. Known are --https, --http, --cert, --key and --agent."
+                        "Unknown option {name}. Known are --https, --http, --cert, --key, --agent and --dev."
                     ));
                 }
             }
@@ -58,7 +65,9 @@ mod tests {
     #[test]
     fn development_names_everything() {
         let options =
-            check(&["--https", "127.0.0.1:8443", "--cert", "/c", "--key", "/k", "--agent", "/a"]).unwrap();
+            check(&["--https", "127.0.0.1:8443", "--cert", "/c", "--key", "/k", "--dev", "--agent", "/a"])
+                .unwrap();
+        assert!(options.dev && !check(&[]).unwrap().dev);
         assert_eq!(options.https, Some(([127, 0, 0, 1], 8443).into()));
         assert_eq!((options.certificate, options.agent), ("/c".into(), "/a".into()));
     }
@@ -68,7 +77,7 @@ mod tests {
         assert_eq!(check(&["--https", "8443"]).unwrap_err(), "8443 is not an address with a port.");
         assert_eq!(
             check(&["--x", "1"]).unwrap_err(),
-            "Unknown option --x. Known are --https, --http, --cert, --key and --agent."
+            "Unknown option --x. Known are --https, --http, --cert, --key, --agent and --dev."
         );
     }
 }

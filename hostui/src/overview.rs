@@ -6,65 +6,45 @@ use jiff::Timestamp;
 use quantix_api::{Check, CheckState, HostFacts, Service, SlotName, calls};
 
 use crate::{
+    component::{Badge, Heads, Level, Meter, Standing},
+    frame::Frame,
     problem::draw,
-    session::{Visitor, to_sign_in, turned_away},
+    session::turned_away,
     web::Web,
     words,
 };
 
-/// From here on a meter is amber, and from the second on red.
-const WARN_PERCENT: u64 = 80;
-const BAD_PERCENT: u64 = 90;
-
 #[derive(Debug, Template)]
 #[template(path = "overview/page.html")]
 struct Overview {
+    frame: Frame,
     host: HostFacts,
     attention: Vec<Check>,
     slot: Option<String>,
     uptime: String,
-    memory: Meter,
-    state: Meter,
+    memory: Share,
+    state: Share,
 }
 
-/// A part of a whole, drawn as a bar.
-#[derive(Debug)]
-struct Meter {
-    used: String,
-    total: String,
-    percent: u64,
-    level: &'static str,
-}
+/// What is in use, of how much, and as a meter.
+type Share = (String, String, Meter);
 
-impl Meter {
-    fn new(available: u64, total: u64) -> Self {
-        let used = total.saturating_sub(available);
-        let percent = words::percent(used, total);
-        let level = match percent {
-            BAD_PERCENT.. => "bad",
-            WARN_PERCENT.. => "warn",
-            _ => "",
-        };
-        Self { used: words::bytes(used), total: words::bytes(total), percent, level }
-    }
+fn share(label: &'static str, available: u64, total: u64) -> Share {
+    let used = total.saturating_sub(available);
+    (words::bytes(used), format!("of {}", words::bytes(total)), Meter::of(label, used, total))
 }
 
 /// `GET /overview`
-pub(crate) async fn page(State(web): State<Web>, visitor: Visitor) -> Response {
-    let Some(token) = visitor.token() else { return to_sign_in() };
-    let (host_call, ready_call) = (calls::host().as_session(token), calls::ready());
+pub(crate) async fn page(State(web): State<Web>, frame: Frame) -> Response {
+    let (host_call, ready_call) = (calls::host().as_session(frame.token()), calls::ready());
     match tokio::try_join!(web.agent.call(&host_call), web.agent.call(&ready_call)) {
-        Ok((host, readiness)) => draw(&Overview::new(host, readiness.checks)),
+        Ok((host, readiness)) => draw(&Overview::new(frame, host, readiness.checks)),
         Err(error) => turned_away(&error),
     }
 }
 
 impl Overview {
-    fn here(&self) -> &'static str {
-        "overview"
-    }
-
-    fn new(host: HostFacts, checks: Vec<Check>) -> Self {
+    fn new(frame: Frame, host: HostFacts, checks: Vec<Check>) -> Self {
         let mut attention: Vec<_> =
             checks.into_iter().filter(|check| check.state != CheckState::Ok).collect();
         attention.sort_by_key(|check| std::cmp::Reverse(check.state));
@@ -78,30 +58,24 @@ impl Overview {
                 format!("{name}, {}", if slot.verified { "verified" } else { "not verified" })
             }),
             uptime: words::duration(u64::try_from(up).unwrap_or(0)),
-            memory: Meter::new(host.memory.available_bytes, host.memory.total_bytes),
-            state: Meter::new(host.state_storage.available_bytes, host.state_storage.size_bytes),
+            memory: share("Memory in use", host.memory.available_bytes, host.memory.total_bytes),
+            state: share(
+                "State partition in use",
+                host.state_storage.available_bytes,
+                host.state_storage.size_bytes,
+            ),
             attention,
+            frame,
             host,
         }
     }
 
-    fn is_failed(&self, check: &Check) -> bool {
-        check.state == CheckState::Failed
+    fn check_state(&self, check: &Check) -> Standing {
+        let level = if check.state == CheckState::Failed { Level::Bad } else { Level::Warn };
+        Standing::new(level, check.name.clone())
     }
 
-    fn service_state(&self, service: &Service) -> (&'static str, &'static str) {
-        if service.error.is_none() { ("ok", "Answers") } else { ("bad", "Does not answer") }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_meter_is_quiet_until_it_is_nearly_full() {
-        let level = |used: u64| Meter::new(100 - used, 100).level;
-        assert_eq!([0, 79, 80, 89, 90, 100].map(level), ["", "", "warn", "warn", "bad", "bad"]);
-        assert_eq!(Meter::new(0, 0).percent, 0);
+    fn service_state(&self, service: &Service) -> Standing {
+        if service.error.is_none() { Standing::ok("Answers") } else { Standing::bad("Does not answer") }
     }
 }

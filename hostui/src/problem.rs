@@ -40,6 +40,11 @@ impl Page {
         )
     }
 
+    pub(crate) fn not_yours() -> Self {
+        let what = "There is nothing here that you may look at or change. Ask an administrator.";
+        Self::new(StatusCode::FORBIDDEN, "This is not for you", what)
+    }
+
     pub(crate) fn wrong_method() -> Self {
         let what = "This address cannot be used in this way.";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "This does not work here", what)

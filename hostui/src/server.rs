@@ -57,7 +57,7 @@ pub(crate) async fn serve(options: Options) -> Result<(), StartError> {
     let https_port = https.local_addr().map_err(StartError::Socket)?.port();
     let tls = TlsAcceptor::from(Arc::new(tls(&options)?));
     let connections = Connections::default();
-    let app = web::router(&options.agent);
+    let app = web::router(&options);
     let alive = app.clone();
     log::info!(port = https_port; "The pages answer on port {https_port}");
     quantix_service::ready("answering");

@@ -13,7 +13,9 @@ use quantix_api::{
 use serde::Deserialize;
 
 use crate::{
+    component::{Fault, Field, Level},
     problem::{Filled, Page, draw},
+    reader,
     web::{ClientAddress, Web},
 };
 
@@ -187,13 +189,6 @@ struct PasswordPage {
     problem: Option<Problem>,
 }
 
-impl PasswordPage {
-    /// The sentence for a field; the one without a field stands above the form.
-    fn error(&self, field: &str) -> Option<&str> {
-        self.problem.as_ref()?.about(field)
-    }
-}
-
 /// `GET /password`
 pub(crate) async fn password_page(State(web): State<Web>, visitor: Visitor) -> Response {
     let Some(token) = visitor.token() else { return to_sign_in() };
@@ -266,15 +261,9 @@ fn ended_cookie() -> HeaderValue {
 
 /// Our cookie's value, if it looks like a token: anything else is not worth asking the agent about.
 fn token(headers: &HeaderMap) -> Option<String> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|cookies| cookies.split(';'))
-        .filter_map(|cookie| cookie.trim().split_once('='))
-        .find(|(name, _)| *name == COOKIE)
-        .map(|(_, value)| value.to_owned())
+    reader::cookie(headers, COOKIE)
         .filter(|value| value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .map(str::to_owned)
 }
 
 #[cfg(test)]

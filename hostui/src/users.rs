@@ -6,24 +6,22 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use quantix_api::{
-    CallError, ChangeUser, ListQuery, NewUser, Page as Part, Problem, ProblemCode, Role, Scope, Secret, User,
+    CallError, ChangeUser, ListQuery, NewUser, Page as Part, Problem, ProblemCode, Role, Scope, User,
     UserPassword, built_in, calls,
 };
 use serde::Deserialize;
 
 use crate::{
+    component::{Badge, Fault, Field, Heads, Post, Standing},
+    frame::Frame,
     problem::{Filled, Page, draw},
-    session::{SignedIn, turned_away},
+    session::turned_away,
     web::{ClientAddress, Web},
 };
 
-/// Where every page of this part is in the bar.
-trait Here {
-    fn here(&self) -> &'static str {
-        "users"
-    }
-
-    /// What a user is: the role they have everywhere, or how many they have here and there.
+/// What the pages of this part say in the same words.
+trait Words {
+    /// What a user is: the role they have everywhere, or those they have here and there.
     fn title(&self, user: &User) -> String {
         match self.role_everywhere(user) {
             Some(role) => role.to_owned(),
@@ -40,11 +38,11 @@ trait Here {
     }
 
     /// How a user stands: a colour and a word.
-    fn standing(&self, user: &User) -> (&'static str, &'static str) {
+    fn standing(&self, user: &User) -> Standing {
         match (user.locked, user.must_change_password) {
-            (true, _) => ("bad", "Locked"),
-            (false, true) => ("warn", "Password not chosen yet"),
-            (false, false) => ("ok", "Can sign in"),
+            (true, _) => Standing::bad("Locked"),
+            (false, true) => Standing::warn("Password not chosen yet"),
+            (false, false) => Standing::ok("Can sign in"),
         }
     }
 }
@@ -52,6 +50,7 @@ trait Here {
 #[derive(Debug, Template)]
 #[template(path = "users/page.html")]
 struct UsersPage {
+    frame: Frame,
     users: Vec<User>,
     roles: Vec<Role>,
     username: String,
@@ -59,17 +58,18 @@ struct UsersPage {
     problem: Option<Problem>,
 }
 
-impl Here for UsersPage {}
+impl Words for UsersPage {}
 
 impl UsersPage {
-    fn error(&self, field: &str) -> Option<&str> {
-        self.problem.as_ref()?.about(field)
+    fn choices(&self) -> Vec<(&str, &str)> {
+        self.roles.iter().map(|role| (role.name.as_str(), role.name.as_str())).collect()
     }
 }
 
 #[derive(Debug, Template)]
 #[template(path = "users/user.html")]
 struct UserPage {
+    frame: Frame,
     user: User,
     roles: Vec<Role>,
     /// Whose page it is looks at it.
@@ -77,20 +77,26 @@ struct UserPage {
     problem: Option<Problem>,
 }
 
-impl Here for UserPage {}
+impl Words for UserPage {}
+
+impl UserPage {
+    /// Where something is done to this user.
+    fn deed(&self, deed: &str) -> String {
+        format!("/users/{}/{deed}", self.user.username)
+    }
+}
 
 #[derive(Debug, Template)]
 #[template(path = "users/password.html")]
 struct PasswordPage {
+    frame: Frame,
     made: UserPassword,
     is_new: bool,
 }
 
-impl Here for PasswordPage {}
-
 /// `GET /users`
-pub(crate) async fn page(State(web): State<Web>, SignedIn(token): SignedIn) -> Response {
-    list(&web, &token, String::new(), built_in::VIEWER.into(), None).await
+pub(crate) async fn page(State(web): State<Web>, frame: Frame) -> Response {
+    list(&web, frame, String::new(), built_in::VIEWER.into(), None).await
 }
 
 /// The most that can be asked for at once; there are never more.
@@ -98,18 +104,13 @@ fn all() -> ListQuery {
     ListQuery { limit: Some(1000), ..ListQuery::default() }
 }
 
-async fn list(
-    web: &Web,
-    token: &Secret,
-    username: String,
-    role: String,
-    problem: Option<Problem>,
-) -> Response {
+async fn list(web: &Web, frame: Frame, username: String, role: String, problem: Option<Problem>) -> Response {
     let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-    let (users, roles) = (calls::users(&all()).as_session(token), calls::roles(&all()).as_session(token));
+    let (users, roles) =
+        (calls::users(&all()).as_session(frame.token()), calls::roles(&all()).as_session(frame.token()));
     match tokio::try_join!(web.agent.call(&users), web.agent.call(&roles)) {
         Ok((Part { items: users, .. }, Part { items: roles, .. })) => {
-            (status, draw(&UsersPage { users, roles, username, role, problem })).into_response()
+            (status, draw(&UsersPage { frame, users, roles, username, role, problem })).into_response()
         }
         Err(error) => turned_away(&error),
     }
@@ -126,37 +127,32 @@ pub(crate) struct NewForm {
 pub(crate) async fn make(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    SignedIn(token): SignedIn,
+    frame: Frame,
     Filled(form): Filled<NewForm>,
 ) -> Response {
     let body = NewUser { username: form.username.trim().to_owned(), role: form.role };
-    match web.agent.call(&calls::make_user(&body).as_session(&token).for_client(client.0)).await {
-        Ok(made) => draw(&PasswordPage { made, is_new: true }),
+    match web.agent.call(&calls::make_user(&body).as_session(frame.token()).for_client(client.0)).await {
+        Ok(made) => draw(&PasswordPage { frame, made, is_new: true }),
         Err(CallError::Problem(problem)) if problem.code == ProblemCode::Invalid => {
-            list(&web, &token, body.username, body.role, Some(problem)).await
+            list(&web, frame, body.username, body.role, Some(problem)).await
         }
         Err(error) => turned_away(&error),
     }
 }
 
 /// `GET /users/{name}`
-pub(crate) async fn user_page(
-    State(web): State<Web>,
-    SignedIn(token): SignedIn,
-    Path(name): Path<String>,
-) -> Response {
-    show(&web, &token, &name, None).await
+pub(crate) async fn user_page(State(web): State<Web>, frame: Frame, Path(name): Path<String>) -> Response {
+    show(&web, frame, &name, None).await
 }
 
-async fn show(web: &Web, token: &Secret, name: &str, problem: Option<Problem>) -> Response {
-    let (user, session) = (calls::user(name).as_session(token), calls::session().as_session(token));
-    let roles = calls::roles(&all()).as_session(token);
-    let found = tokio::try_join!(web.agent.call(&user), web.agent.call(&session), web.agent.call(&roles));
-    match found {
-        Ok((user, session, Part { items: roles, .. })) => {
+async fn show(web: &Web, frame: Frame, name: &str, problem: Option<Problem>) -> Response {
+    let (user, roles) =
+        (calls::user(name).as_session(frame.token()), calls::roles(&all()).as_session(frame.token()));
+    match tokio::try_join!(web.agent.call(&user), web.agent.call(&roles)) {
+        Ok((user, Part { items: roles, .. })) => {
             let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-            let is_self = user.username == session.username;
-            (status, draw(&UserPage { user, roles, is_self, problem })).into_response()
+            let is_self = user.username == frame.person.username;
+            (status, draw(&UserPage { frame, user, roles, is_self, problem })).into_response()
         }
         Err(CallError::Problem(problem)) if problem.code == ProblemCode::NotFound => {
             Page::not_found().into_response()
@@ -178,7 +174,7 @@ pub(crate) struct DeedForm {
 pub(crate) async fn deed(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
-    SignedIn(token): SignedIn,
+    frame: Frame,
     Path((name, deed)): Path<(String, String)>,
     Filled(form): Filled<DeedForm>,
 ) -> Response {
@@ -188,25 +184,30 @@ pub(crate) async fn deed(
     {
         return Page::not_found().into_response();
     }
-    let change =
-        |change: ChangeUser| calls::change_user(&name, &change).as_session(&token).for_client(client.0);
+    let change = |change: ChangeUser| {
+        calls::change_user(&name, &change).as_session(frame.token()).for_client(client.0)
+    };
     let done = match deed.as_str() {
         "role" => web.agent.call(&change(ChangeUser { role: form.role, locked: None })).await.map(drop),
         "lock" => web.agent.call(&change(ChangeUser { role: None, locked: Some(true) })).await.map(drop),
         "unlock" => web.agent.call(&change(ChangeUser { role: None, locked: Some(false) })).await.map(drop),
         "sign-out" => {
-            let call = calls::end_sessions(&name).as_session(&token).for_client(client.0);
+            let call = calls::end_sessions(&name).as_session(frame.token()).for_client(client.0);
             web.agent.call(&call).await
         }
         "password" => {
-            let call = calls::reset_password(&name).as_session(&token).for_client(client.0);
+            let call = calls::reset_password(&name).as_session(frame.token()).for_client(client.0);
             match web.agent.call(&call).await {
-                Ok(made) => return draw(&PasswordPage { made, is_new: false }),
+                Ok(made) => return draw(&PasswordPage { frame, made, is_new: false }),
                 Err(error) => Err(error),
             }
         }
         "remove" if form.name.as_deref().map(str::trim) == Some(name.as_str()) => {
-            match web.agent.call(&calls::remove_user(&name).as_session(&token).for_client(client.0)).await {
+            match web
+                .agent
+                .call(&calls::remove_user(&name).as_session(frame.token()).for_client(client.0))
+                .await
+            {
                 Ok(()) => return Redirect::to("/users").into_response(),
                 Err(error) => Err(error),
             }
@@ -222,7 +223,7 @@ pub(crate) async fn deed(
         Err(CallError::Problem(problem))
             if matches!(problem.code, ProblemCode::Invalid | ProblemCode::Forbidden) =>
         {
-            show(&web, &token, &name, Some(problem)).await
+            show(&web, frame, &name, Some(problem)).await
         }
         Err(error) => turned_away(&error),
     }

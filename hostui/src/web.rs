@@ -1,6 +1,6 @@
 //! The routes, and what every answer carries.
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use axum::{
     Router,
@@ -11,12 +11,20 @@ use axum::{
     routing::{any, get, post},
 };
 use quantix_api::{AgentClient, MAX_BODY_BYTES, calls};
-use tower_http::timeout::TimeoutLayer;
+use tower_http::{
+    compression::{
+        CompressionLayer, Predicate,
+        predicate::{NotForContentType, SizeAbove},
+    },
+    timeout::TimeoutLayer,
+};
 
 use crate::{
-    activity, api, assets, backup, cluster, health, origin, overview,
+    activity, api, assets, backup, cluster, dev, find, health,
+    options::Options,
+    origin, overview,
     problem::{self, Page},
-    session, users,
+    reader, session, settings, users,
 };
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -32,13 +40,13 @@ pub(crate) struct Web {
 pub(crate) struct ClientAddress(pub(crate) IpAddr);
 
 /// The referrer policy is not `no-referrer`: with that, browsers send `Origin: null` with our own forms.
-/// No script, no frame, nothing from elsewhere. HSTS is left out on purpose: with the certificate a host makes for
+/// Script comes from our own files only: none in a page, none made of text; no frame, nothing from elsewhere. HSTS is left out on purpose: with the certificate a host makes for
 /// itself it would lock out everybody who has to accept that certificate by hand.
 const HEADERS: [(HeaderName, &str); 7] = [
     (
         header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; style-src 'self'; font-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; \
-         frame-ancestors 'none'",
+        "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; \
+         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
@@ -48,11 +56,18 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
 ];
 
-/// All pages, over the agent behind `socket`.
-pub(crate) fn router(socket: &Path) -> Router {
-    Router::new()
+/// All pages, over the agent behind its socket.
+pub(crate) fn router(options: &Options) -> Router {
+    let mut router = Router::new();
+    if options.dev {
+        router = router.route("/dev/components", get(dev::page));
+    }
+    router
         .route("/", get(async || Redirect::to("/overview")))
         .route("/overview", get(overview::page))
+        .route("/find", get(find::page))
+        .route("/settings", get(settings::page))
+        .route("/theme", post(reader::choose))
         .route("/users", get(users::page).post(users::make))
         .route("/users/{name}", get(users::user_page))
         .route("/users/{name}/{deed}", post(users::deed))
@@ -86,14 +101,43 @@ pub(crate) fn router(socket: &Path) -> Router {
         .route(calls::RESTORE_PATH, post(api::pass_on))
         .layer(middleware::from_fn(origin::own_pages_only))
         .layer(middleware::from_fn(every_answer))
-        .with_state(Web { agent: AgentClient::new(socket) })
+        .layer(middleware::from_fn(reader::remember))
+        .layer(CompressionLayer::new().compress_when(worth_compressing()))
+        .with_state(Web { agent: AgentClient::new(&options.agent) })
+}
+
+/// Text of some length. Files that are compressed already come as they are, and events at once.
+///
+/// What a stranger could put into a page never stands in it beside a secret that they could guess from its length: our
+/// cookies are not sent with requests from elsewhere, and secrets are shown once, in answer to a form.
+fn worth_compressing() -> impl Predicate {
+    SizeAbove::new(1024)
+        .and(NotForContentType::new("text/event-stream"))
+        .and(NotForContentType::new("application/octet-stream"))
+        .and(NotForContentType::new("font/"))
+}
+
+/// A block that leads elsewhere, to the sign-in above all, takes the whole page along.
+fn whole_page_goes(response: &Response) -> Response {
+    let mut answer = StatusCode::NO_CONTENT.into_response();
+    for value in response.headers().get_all(header::SET_COOKIE) {
+        answer.headers_mut().append(header::SET_COOKIE, value.clone());
+    }
+    if let Some(location) = response.headers().get(header::LOCATION) {
+        answer.headers_mut().insert("hx-redirect", location.clone());
+    }
+    answer
 }
 
 async fn every_answer(request: Request, next: Next) -> Response {
     let accept =
         request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let program_asks = accept.contains("json") && !accept.contains("text/html");
+    let wants_block = request.headers().contains_key("hx-request");
     let mut response = next.run(request).await;
+    if wants_block && response.status().is_redirection() {
+        response = whole_page_goes(&response);
+    }
     if response.status() == StatusCode::GATEWAY_TIMEOUT {
         response = Page::too_slow().into_response();
     }

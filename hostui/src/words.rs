@@ -42,6 +42,17 @@ pub(crate) fn speed(mbit: u32) -> String {
     }
 }
 
+/// `16 threads`, without the figure.
+pub(crate) fn threads(count: u32) -> &'static str {
+    if count == 1 { "thread" } else { "threads" }
+}
+
+/// `8 cores in 2 sockets`
+pub(crate) fn cores(cores: u32, sockets: u32) -> String {
+    let several = |count: u32, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    format!("{} in {}", several(cores, "core"), several(sockets, "socket"))
+}
+
 /// How much of a whole, in percent, rounded down so that only what is full is shown as full.
 pub(crate) fn percent(part: u64, whole: u64) -> u64 {
     (u128::from(part) * 100)

@@ -7,6 +7,7 @@ use axum::{
 use framework::{Answer, PASSWORD, Pages};
 
 mod framework;
+mod shell;
 
 #[tokio::test]
 async fn a_person_signs_in_chooses_a_password_sees_the_host_and_signs_out() {
@@ -23,7 +24,6 @@ async fn a_person_signs_in_chooses_a_password_sees_the_host_and_signs_out() {
     assert_eq!(answer.status, StatusCode::OK);
     let token = cookie.split_once('=').unwrap().1;
     assert!(answer.body.contains("Needs attention") && !answer.body.contains(token));
-    assert!(!answer.body.contains("style=") && !answer.body.contains("<script"), "the policy would block it");
     assert_eq!(pages.post("/sign-out", &cookie, "").await.location, "/sign-in");
     assert!(pages.get("/overview", &cookie).await.location.starts_with("/sign-in"));
 }
@@ -106,7 +106,7 @@ async fn users_are_made_changed_locked_and_removed() {
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(refused.body.contains(r#"id="username-error""#) && !refused.body.contains("<b>\""));
     let made = pages.post("/users", &cookie, "username=ada&role=viewer").await.body;
-    let password = made.split("token\">").nth(1).unwrap().split('<').next().unwrap().to_owned();
+    let password = made.split("id=\"password\">").nth(1).unwrap().split('<').next().unwrap().to_owned();
     assert!(pages.get("/users", &cookie).await.body.contains("Password not chosen yet"));
 
     // A viewer sees, and changes only a password.

@@ -17,7 +17,6 @@ mod duties;
 mod hashing;
 mod list;
 mod options;
-mod rate;
 mod sessions;
 mod throttle;
 mod version;

@@ -51,6 +51,11 @@ pub(crate) struct Answer {
 
 impl Pages {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&["--dev"]).await
+    }
+
+    /// With options that a host does not have, or without.
+    pub(crate) async fn start_with(options: &[&str]) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let (state, run) = (dir.path().join("state"), dir.path().join("run"));
@@ -59,7 +64,8 @@ impl Pages {
         let quantixd = server.with_file_name("quantixd");
         assert!(quantixd.exists(), "build the agent first: cargo build -p quantixd");
         let hosts = PathBuf::from("127.0.0.1:0");
-        let agent = spawn(&quantixd, &[("--state-dir", &state), ("--run-dir", &run), ("--hosts", &hosts)]);
+        let agent =
+            spawn(&quantixd, &[("--state-dir", &state), ("--run-dir", &run), ("--hosts", &hosts)], &[]);
         let start = Instant::now();
         // The agent makes these one after the other, and each appears whole.
         let client = AgentClient::new(run.join("api.sock"));
@@ -77,6 +83,7 @@ impl Pages {
         let mut server = spawn(
             server,
             &[("--https", &anywhere), ("--agent", &agent_socket), ("--cert", &cert), ("--key", &key)],
+            options,
         );
         let said = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
         let port = said.filter_map(|line| line.rsplit_once("on port ")?.1.parse().ok()).next().unwrap();
@@ -194,8 +201,9 @@ impl Drop for Pages {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the programs under test are processes")]
-fn spawn(program: &Path, args: &[(&str, &PathBuf)]) -> Child {
+fn spawn(program: &Path, args: &[(&str, &PathBuf)], options: &[&str]) -> Child {
     let mut command = Command::new(program);
+    command.args(options);
     for (name, value) in args {
         command.arg(name).arg(value);
     }

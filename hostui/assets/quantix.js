@@ -1,0 +1,254 @@
+// What makes the pages live. Every page works without it: links lead to pages, forms post. It adds dialogs instead of
+// pages, the palette, marks on what changed, a line when the host is not heard, and small comforts.
+
+const root = document.documentElement;
+const $ = (selector, within = document) => within.querySelector(selector);
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+const isTyping = (element) => element?.matches?.("input, select, textarea, [contenteditable]");
+
+// ---- toasts -------------------------------------------------------------------------------------------------------
+
+const TOAST_MS = 6000;
+
+function dismissLater(toast) {
+  setTimeout(() => (toast.matches(":hover") ? dismissLater(toast) : toast.remove()), TOAST_MS);
+}
+
+function say(sentence, level = "") {
+  const toast = document.createElement("p");
+  toast.className = `toast ${level}`;
+  toast.textContent = sentence;
+  $("#toasts")?.append(toast);
+  dismissLater(toast);
+}
+
+all(".toast").forEach(dismissLater);
+// An answer to a block may bring a sentence along, in its header HX-Trigger.
+document.addEventListener("toast", (event) => say(event.detail.value));
+document.addEventListener("htmx:responseError", () => say("This did not work. Load the page again to see how things are.", "bad"));
+document.addEventListener("htmx:sendError", () => offline(true));
+document.addEventListener("htmx:afterRequest", (event) => event.detail.successful && !streams() && offline(false));
+
+// ---- the stream of events -----------------------------------------------------------------------------------------
+
+const streams = () => $("[sse-connect]") !== null;
+const offline = (is) => root.toggleAttribute("data-offline", is);
+let wasLost = false;
+document.addEventListener("htmx:sseError", () => {
+  wasLost = true;
+  offline(true);
+});
+document.addEventListener("htmx:sseOpen", () => {
+  offline(false);
+  // What changed in the meantime was not told.
+  if (wasLost) all("[hx-trigger*='sse:']").forEach((block) => htmx.trigger(block, "again"));
+  wasLost = false;
+});
+
+// ---- blocks that are drawn anew -----------------------------------------------------------------------------------
+
+const before = new WeakMap();
+
+// A menu that is open, or a field that somebody is filling in, is not pulled away; the block comes when they are done.
+function isInUse(block) {
+  const focused = block.contains(document.activeElement) && isTyping(document.activeElement);
+  return focused || $(":popover-open, dialog[open]", block) !== null;
+}
+
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const block = event.detail.target;
+  if (!block?.id || !block.matches("[hx-trigger*='sse:']")) return;
+  if (isInUse(block)) {
+    event.detail.shouldSwap = false;
+    setTimeout(() => htmx.trigger(`#${block.id}`, "again"), 1000);
+    return;
+  }
+  const rows = new Map(all("[id]", block).map((row) => [row.id, row.textContent]));
+  const scrolled = all(".scroll", block).map((box) => box.scrollLeft);
+  before.set(event.detail.xhr, { id: block.id, rows, scrolled });
+});
+
+document.addEventListener("htmx:afterSwap", (event) => {
+  const was = before.get(event.detail.xhr);
+  const block = was && document.getElementById(was.id);
+  if (!block) return;
+  all(".scroll", block).forEach((box, index) => (box.scrollLeft = was.scrolled[index] ?? 0));
+  for (const row of all("tr[id], li[id], [data-row][id]", block)) {
+    row.classList.toggle("changed", was.rows.get(row.id) !== row.textContent);
+  }
+});
+
+// ---- dialogs ------------------------------------------------------------------------------------------------------
+
+async function openIn(dialog, href, block) {
+  const address = new URL(href, location);
+  address.searchParams.set("block", block);
+  // Whatever is wrong is said by the page itself.
+  const fail = () => (location.href = href);
+  try {
+    const answer = await fetch(address, { headers: { "HX-Request": "true" }, redirect: "error" });
+    if (!answer.ok || answer.headers.has("HX-Redirect")) return fail();
+    dialog.innerHTML = await answer.text();
+    htmx.process(dialog);
+    dialog.showModal();
+  } catch {
+    fail();
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("a[data-dialog], a[data-close]");
+  const plain = event.button === 0 && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
+  if (!link || !plain) return;
+  if (link.matches("[data-close]")) {
+    const dialog = link.closest("dialog");
+    if (!dialog) return;
+    event.preventDefault();
+    dialog.close();
+    return;
+  }
+  event.preventDefault();
+  openIn($("#dialog"), link.href, "dialog");
+});
+
+// A click beside a dialog closes it.
+document.addEventListener("mousedown", (event) => {
+  if (event.target.matches?.("dialog") && event.target.open) {
+    const box = event.target.getBoundingClientRect();
+    const inside = event.clientX >= box.left && event.clientX <= box.right && event.clientY >= box.top && event.clientY <= box.bottom;
+    if (!inside) event.target.close();
+  }
+});
+
+// ---- forms --------------------------------------------------------------------------------------------------------
+
+// A form is sent once, and its button says so. A download leaves the page as it is.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (event.defaultPrevented || form.method === "dialog" || form.matches("[data-download], [role=search]")) return;
+  if (form.dataset.sent) return event.preventDefault();
+  form.dataset.sent = "yes";
+  event.submitter?.setAttribute("aria-busy", "true");
+});
+addEventListener("pageshow", () => {
+  all("form[data-sent]").forEach((form) => delete form.dataset.sent);
+  all("button[aria-busy]").forEach((button) => button.removeAttribute("aria-busy"));
+});
+
+function wrong(field) {
+  const { validity: is, minLength, min, max } = field;
+  if (is.valueMissing) return "This must be filled in.";
+  if (is.tooShort) return `At least ${minLength} characters.`;
+  if (is.rangeUnderflow || is.rangeOverflow || is.badInput || is.stepMismatch) return `A whole number from ${min} to ${max}.`;
+  return is.valid ? "" : field.validationMessage;
+}
+
+// What the browser can tell is said beside the field when it is left, and taken back when it is right.
+document.addEventListener("change", (event) => {
+  const field = event.target;
+  const place = field.closest?.(".field");
+  if (!place || !field.willValidate || !field.name) return;
+  const sentence = wrong(field);
+  let error = $(".error", place);
+  if (!sentence) {
+    error?.remove();
+    field.removeAttribute("aria-invalid");
+    return;
+  }
+  if (!error) {
+    error = document.createElement("span");
+    error.className = "error";
+    error.id = `${field.id}-error`;
+    error.role = "alert";
+    place.append(error);
+  }
+  error.textContent = sentence;
+  field.setAttribute("aria-invalid", "true");
+  const described = (field.getAttribute("aria-describedby") ?? "").split(" ").filter((id) => id && id !== error.id);
+  field.setAttribute("aria-describedby", [...described, error.id].join(" "));
+});
+
+// ---- copying what is shown once -----------------------------------------------------------------------------------
+
+function offerCopying(within) {
+  if (navigator.clipboard) all("[data-copy]", within).forEach((button) => (button.hidden = false));
+}
+offerCopying(document);
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest?.("[data-copy]");
+  if (!button) return;
+  try {
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent.trim());
+    say("Copied.");
+  } catch {
+    say("The browser does not let this be copied. Select it instead.", "bad");
+  }
+});
+
+// ---- menus, where the browser cannot place them by itself -----------------------------------------------------------
+
+if (!CSS.supports("position-area", "bottom")) {
+  document.addEventListener("toggle", (event) => {
+    const menu = event.target;
+    const button = $(`[popovertarget="${menu.id}"]`);
+    if (!menu.matches?.(".menu") || event.newState !== "open" || !button) return;
+    const at = button.getBoundingClientRect();
+    const left = Math.max(8, Math.min(at.left, innerWidth - menu.offsetWidth - 8));
+    const below = at.bottom + menu.offsetHeight + 8 < innerHeight;
+    menu.style.left = `${left}px`;
+    menu.style.top = `${below ? at.bottom : Math.max(8, at.top - menu.offsetHeight - 8)}px`;
+  }, true);
+}
+
+// ---- find or do ---------------------------------------------------------------------------------------------------
+
+const palette = $("#palette");
+
+function found() {
+  return all("#found a, #found button", palette);
+}
+
+function select(item) {
+  found().forEach((one) => one.setAttribute("aria-selected", String(one === item)));
+  const input = $("input[name=text]", palette);
+  if (item) {
+    item.scrollIntoView({ block: "nearest" });
+    input?.setAttribute("aria-activedescendant", item.id);
+  } else {
+    input?.removeAttribute("aria-activedescendant");
+  }
+}
+
+const selected = () => $("#found [aria-selected=true]", palette);
+
+if (palette) {
+  document.addEventListener("keydown", (event) => {
+    const slash = event.key === "/" && !isTyping(event.target) && !event.ctrlKey && !event.metaKey && !event.altKey;
+    const chord = event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey);
+    if (!(slash || chord) || $("dialog[open]")) return;
+    event.preventDefault();
+    openPalette();
+  });
+  document.addEventListener("click", (event) => {
+    const plain = event.button === 0 && !(event.ctrlKey || event.metaKey || event.shiftKey);
+    if (!plain || !event.target.closest?.("a.find")) return;
+    event.preventDefault();
+    openPalette();
+  });
+  palette.addEventListener("keydown", (event) => {
+    const items = found();
+    const at = items.indexOf(selected());
+    if (event.key === "ArrowDown") select(items[(at + 1) % items.length]);
+    else if (event.key === "ArrowUp") select(items[(at - 1 + items.length) % items.length]);
+    else if (event.key === "Enter" && isTyping(event.target)) (selected() ?? items[0])?.click();
+    else return;
+    event.preventDefault();
+  });
+  palette.addEventListener("htmx:afterSwap", () => select(found()[0]));
+}
+
+async function openPalette() {
+  await openIn(palette, "/find", "palette");
+  $("input[name=text]", palette)?.focus();
+  select(found()[0]);
+}
