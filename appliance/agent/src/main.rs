@@ -17,6 +17,7 @@ mod duties;
 mod hashing;
 mod list;
 mod options;
+mod rate;
 mod sessions;
 mod throttle;
 mod version;

@@ -41,8 +41,10 @@ use crate::{
     cluster::{self, Cluster, Refused},
     durable,
     hashing::Hashing,
-    lock, sessions,
-    throttle::Throttle,
+    lock,
+    rate::Measures,
+    sessions::{self, TokenHash},
+    throttle::{Source, Throttle},
 };
 
 /// The account the page server runs as; its group may open the socket.
@@ -59,6 +61,10 @@ pub(crate) struct Agent {
     pub(crate) has_account: AtomicBool,
     sessions_here: sessions::Here,
     throttle: Mutex<Throttle>,
+    /// What people and programs may still ask for.
+    people: Measures<TokenHash>,
+    /// The same for whoever comes without a session that is open.
+    strangers: Measures<Source>,
     hashing: Hashing,
     tls_dir: PathBuf,
     certificate: Mutex<Result<String, String>>,
@@ -75,6 +81,8 @@ impl Agent {
             has_account: AtomicBool::new(false),
             sessions_here: sessions::Here::default(),
             throttle: Mutex::default(),
+            people: Measures::new(4000, 2000),
+            strangers: Measures::new(200, 20),
             hashing: Hashing::new(),
             certificate: Mutex::new(ensure_certificate(&tls_dir)),
             tls_dir,

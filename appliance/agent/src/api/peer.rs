@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts, connect_info::Connected},
-    http::{header, request::Parts},
+    http::{HeaderMap, header, request::Parts},
     serve::IncomingStream,
 };
 use quantix_api::{CLIENT_ADDRESS_HEADER, Problem, ProblemCode};
@@ -40,6 +40,12 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Whom the headers name.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let header = headers.get(CLIENT_ADDRESS_HEADER).and_then(|value| value.to_str().ok());
+        Self { address: header.and_then(|address| address.parse().ok()) }
+    }
+
     pub(crate) fn address(self) -> Option<IpAddr> {
         self.address
     }
@@ -62,8 +68,7 @@ impl<S: Sync> FromRequestParts<S> for Client {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        let header = parts.headers.get(CLIENT_ADDRESS_HEADER).and_then(|value| value.to_str().ok());
-        Ok(Self { address: header.and_then(|address| address.parse().ok()) })
+        Ok(Self::of(&parts.headers))
     }
 }
 

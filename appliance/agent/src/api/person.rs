@@ -1,7 +1,7 @@
 //! Who asks, and what they may do. Each section of routes says what it needs; whoever has it comes through, before
 //! anything else of the request is looked at, and the handler is told who it is.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     extract::{FromRequestParts, RawPathParams, Request, State},
@@ -160,10 +160,14 @@ pub(crate) async fn check(
         return Ok(next.run(request).await);
     }
     let (mut parts, body) = request.into_parts();
+    let source = Client::of(&parts.headers).source();
+    agent.strangers.look(&source, Instant::now())?;
     let person = match bearer(&parts.headers) {
-        Some(token) => agent.person(token).await?,
-        None => return Err(sign_in_needed().into()),
+        Some(token) => agent.person(token).await,
+        None => Err(sign_in_needed()),
     };
+    let person = person.inspect_err(|_| drop(agent.strangers.take(&source, Instant::now())))?;
+    agent.people.take(&person.hash, Instant::now())?;
     person.must_meet(needs, object(&mut parts).await.as_ref())?;
     parts.extensions.insert(person);
     Ok(next.run(Request::from_parts(parts, body)).await)

@@ -53,3 +53,25 @@ async fn the_same_request_many_times_at_once_is_done_once() {
     let users = host.client().call(&calls::users(&ListQuery::default()).as_session(&session)).await.unwrap();
     assert_eq!(users.items.len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_without_end_is_told_to_wait_and_nobody_else_is() {
+    let host = Host::start("qx-0");
+    let session = host.settled().await;
+    let guess = Secret::new("0".repeat(64));
+    let ask = async |from: &str, session: &Secret| {
+        let request = axum::http::Request::get(calls::CLUSTER_PATH)
+            .header("authorization", format!("Bearer {}", session.expose()))
+            .header(quantix_api::CLIENT_ADDRESS_HEADER, from)
+            .body(Full::new(Bytes::new()));
+        host.client().begin(request.unwrap()).await.unwrap().status().as_u16()
+    };
+    let mut answers = Vec::new();
+    for _ in 0..400 {
+        answers.push(ask("192.0.2.1", &guess).await);
+    }
+    assert_eq!(answers.first(), Some(&401));
+    assert!(answers.contains(&429), "a stranger is not slowed down");
+    assert_eq!(ask("192.0.2.2", &guess).await, 401, "another stranger");
+    assert_eq!(ask("192.0.2.2", &session).await, 200);
+}
