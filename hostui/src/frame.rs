@@ -48,17 +48,33 @@ const AREAS: &[Area] = &[
     Area { title: "Overview", path: "/overview", also: &[], needs: None },
     Area { title: "Cluster", path: "/cluster", also: &[], needs: Some(Right::See) },
     Area { title: "Activity", path: "/activity", also: &[], needs: Some(Right::SeeActivity) },
-    Area { title: "Settings", path: SETTINGS_PATH, also: &["/users"], needs: None },
+    Area { title: "Settings", path: SETTINGS_PATH, also: &["/users", "/groups", "/roles"], needs: None },
 ];
 
 /// Every page of the settings. A new one is a line here, a route, and a template that extends `settings/frame.html`.
-const SETTINGS: &[Setting] = &[Setting {
-    title: "Users",
-    path: "/users",
-    icon: "user",
-    sentence: "Who may sign in at any host of the cluster, and what they may do.",
-    needs: Some(Right::ManagePeople),
-}];
+const SETTINGS: &[Setting] = &[
+    Setting {
+        title: "Users",
+        path: "/users",
+        icon: "user",
+        sentence: "Who may sign in at any host of the cluster, and what they may do.",
+        needs: Some(Right::ManagePeople),
+    },
+    Setting {
+        title: "Groups",
+        path: "/groups",
+        icon: "users",
+        sentence: "What is given to a group, everybody in it has.",
+        needs: Some(Right::ManagePeople),
+    },
+    Setting {
+        title: "Roles",
+        path: "/roles",
+        icon: "shield",
+        sentence: "Rights with a name, to give to users and groups.",
+        needs: Some(Right::ManagePeople),
+    },
+];
 
 /// What every page has round it.
 #[derive(Clone, Debug)]

@@ -3,6 +3,8 @@
 
 use std::process::ExitCode;
 
+mod access;
+mod account;
 mod activity;
 mod address;
 mod api;
@@ -13,6 +15,7 @@ mod component;
 mod dev;
 mod find;
 mod frame;
+mod groups;
 mod health;
 mod idle;
 mod options;
@@ -21,6 +24,8 @@ mod overview;
 mod problem;
 mod reader;
 mod redirect;
+mod reference;
+mod roles;
 mod server;
 mod session;
 mod settings;

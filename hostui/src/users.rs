@@ -6,15 +6,17 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use quantix_api::{
-    CallError, ChangeUser, ListQuery, NewUser, Page as Part, Problem, ProblemCode, Role, Scope, User,
-    UserPassword, built_in, calls,
+    ApiToken, Call, CallError, ChangeUser, ListQuery, NewUser, Problem, ProblemCode, Role, Scope, User,
+    UserPassword, Who, built_in, calls,
 };
 use serde::Deserialize;
 
 use crate::{
-    component::{Badge, Fault, Field, Heads, Post, Standing},
+    access::{self, Given, all},
+    component::{Badge, Fault, Field, Heads, Pager, Post, Search, Standing},
     frame::Frame,
     problem::{Filled, Page, draw},
+    reader::done,
     session::turned_away,
     web::{ClientAddress, Web},
 };
@@ -48,10 +50,11 @@ trait Words {
 }
 
 #[derive(Debug, Template)]
-#[template(path = "users/page.html")]
+#[template(path = "users/page.html", blocks = ["users"])]
 struct UsersPage {
     frame: Frame,
     users: Vec<User>,
+    pager: Pager,
     roles: Vec<Role>,
     username: String,
     role: String,
@@ -71,7 +74,8 @@ impl UsersPage {
 struct UserPage {
     frame: Frame,
     user: User,
-    roles: Vec<Role>,
+    given: Given,
+    tokens: Vec<ApiToken>,
     /// Whose page it is looks at it.
     is_self: bool,
     problem: Option<Problem>,
@@ -99,18 +103,36 @@ pub(crate) async fn page(State(web): State<Web>, frame: Frame) -> Response {
     list(&web, frame, String::new(), built_in::VIEWER.into(), None).await
 }
 
-/// The most that can be asked for at once; there are never more.
-fn all() -> ListQuery {
-    ListQuery { limit: Some(1000), ..ListQuery::default() }
+/// What the address asks of a list.
+pub(crate) fn query(frame: &Frame) -> ListQuery {
+    let asked =
+        |name: &str| Some(frame.address.get(name).trim().to_owned()).filter(|asked| !asked.is_empty());
+    ListQuery { after: asked("after"), limit: Some(50), sort: asked("sort"), text: asked("text") }
+}
+
+/// Whether it can be the name of a user, a group or a role: it goes into addresses.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)) && !name.starts_with('.')
 }
 
 async fn list(web: &Web, frame: Frame, username: String, role: String, problem: Option<Problem>) -> Response {
     let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-    let (users, roles) =
-        (calls::users(&all()).as_session(frame.token()), calls::roles(&all()).as_session(frame.token()));
+    let (users, roles) = (
+        calls::users(&query(&frame)).as_session(frame.token()),
+        calls::roles(&all()).as_session(frame.token()),
+    );
     match tokio::try_join!(web.agent.call(&users), web.agent.call(&roles)) {
-        Ok((Part { items: users, .. }, Part { items: roles, .. })) => {
-            (status, draw(&UsersPage { frame, users, roles, username, role, problem })).into_response()
+        Ok((users, roles)) => {
+            let pager = Pager::new(&frame.address, users.next.as_deref());
+            let (users, roles) = (users.items, roles.items);
+            let page = UsersPage { frame, users, pager, roles, username, role, problem };
+            let drawn =
+                if page.frame.block() == Some("users") { draw(&page.as_users()) } else { draw(&page) };
+            (status, drawn).into_response()
+        }
+        // An address that was mistyped leads to the first.
+        Err(CallError::Problem(refused)) if refused.code == ProblemCode::Invalid && problem.is_none() => {
+            Redirect::to("/users").into_response()
         }
         Err(error) => turned_away(&error),
     }
@@ -146,16 +168,21 @@ pub(crate) async fn user_page(State(web): State<Web>, frame: Frame, Path(name): 
 }
 
 async fn show(web: &Web, frame: Frame, name: &str, problem: Option<Problem>) -> Response {
-    let (user, roles) =
-        (calls::user(name).as_session(frame.token()), calls::roles(&all()).as_session(frame.token()));
-    match tokio::try_join!(web.agent.call(&user), web.agent.call(&roles)) {
-        Ok((user, Part { items: roles, .. })) => {
+    let (user, tokens) =
+        (calls::user(name).as_session(frame.token()), calls::tokens_of(name).as_session(frame.token()));
+    let (user, tokens) = match tokio::try_join!(web.agent.call(&user), web.agent.call(&tokens)) {
+        Ok((user, tokens)) => (user, tokens.items),
+        Err(CallError::Problem(problem)) if problem.code == ProblemCode::NotFound => {
+            return Page::not_found().into_response();
+        }
+        Err(error) => return turned_away(&error),
+    };
+    let (path, who) = (format!("/users/{}", user.username), Who::User(user.username.clone()));
+    match Given::read(web, &frame, path, who, &user.roles).await {
+        Ok(given) => {
             let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
             let is_self = user.username == frame.person.username;
-            (status, draw(&UserPage { frame, user, roles, is_self, problem })).into_response()
-        }
-        Err(CallError::Problem(problem)) if problem.code == ProblemCode::NotFound => {
-            Page::not_found().into_response()
+            (status, draw(&UserPage { frame, user, given, tokens, is_self, problem })).into_response()
         }
         Err(error) => turned_away(&error),
     }
@@ -164,8 +191,11 @@ async fn show(web: &Web, frame: Frame, name: &str, problem: Option<Problem>) -> 
 /// What is done to a user.
 #[derive(Debug, Deserialize)]
 pub(crate) struct DeedForm {
-    /// For a change of role.
+    /// For a role that is given, and where it counts.
     role: Option<String>,
+    place: Option<String>,
+    /// Of a role or a token that is taken back.
+    id: Option<String>,
     /// For a removal: the name, typed once more.
     name: Option<String>,
 }
@@ -178,53 +208,70 @@ pub(crate) async fn deed(
     Path((name, deed)): Path<(String, String)>,
     Filled(form): Filled<DeedForm>,
 ) -> Response {
-    // It goes into an address: only names that can be one.
-    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
-        || name.starts_with('.')
-    {
+    if !is_name(&name) {
         return Page::not_found().into_response();
     }
-    let change = |change: ChangeUser| {
-        calls::change_user(&name, &change).as_session(frame.token()).for_client(client.0)
+    if deed == "password" {
+        let call = calls::reset_password(&name).as_session(frame.token()).for_client(client.0);
+        return match web.agent.call(&call).await {
+            Ok(made) => draw(&PasswordPage { frame, made, is_new: false }),
+            Err(error) => refused(&web, frame, &name, error).await,
+        };
+    }
+    let lock = async |locked| {
+        let change = ChangeUser { role: None, locked: Some(locked) };
+        let call = calls::change_user(&name, &change).as_session(frame.token()).for_client(client.0);
+        web.agent.call(&call).await.map(drop)
     };
-    let done = match deed.as_str() {
-        "role" => web.agent.call(&change(ChangeUser { role: form.role, locked: None })).await.map(drop),
-        "lock" => web.agent.call(&change(ChangeUser { role: None, locked: Some(true) })).await.map(drop),
-        "unlock" => web.agent.call(&change(ChangeUser { role: None, locked: Some(false) })).await.map(drop),
+    let plain =
+        async |call: Call<()>| web.agent.call(&call.as_session(frame.token()).for_client(client.0)).await;
+    let id = form.id.unwrap_or_default();
+    let (result, sentence) = match deed.as_str() {
+        "give" => {
+            let who = Who::User(name.clone());
+            let given = access::give(&web, client, &frame, who, form.role, form.place).await;
+            (given, "The role is given.".to_owned())
+        }
+        "take" => {
+            (access::take(&web, client, &frame, id.parse().ok()).await, "The role is taken back.".to_owned())
+        }
+        "lock" => (lock(true).await, format!("{name} is locked.")),
+        "unlock" => (lock(false).await, format!("{name} can sign in again.")),
         "sign-out" => {
-            let call = calls::end_sessions(&name).as_session(frame.token()).for_client(client.0);
-            web.agent.call(&call).await
+            (plain(calls::end_sessions(&name)).await, format!("All sessions of {name} have ended."))
         }
-        "password" => {
-            let call = calls::reset_password(&name).as_session(frame.token()).for_client(client.0);
-            match web.agent.call(&call).await {
-                Ok(made) => return draw(&PasswordPage { frame, made, is_new: false }),
-                Err(error) => Err(error),
-            }
-        }
+        "second-factor" => (
+            plain(calls::reset_second_factor(&name)).await,
+            format!("{name} signs in with the password alone, until they set up another."),
+        ),
+        "revoke-token" => (
+            plain(calls::revoke_token_of(&name, &id)).await,
+            "The token is good for nothing any more.".to_owned(),
+        ),
         "remove" if form.name.as_deref().map(str::trim) == Some(name.as_str()) => {
-            match web
-                .agent
-                .call(&calls::remove_user(&name).as_session(frame.token()).for_client(client.0))
-                .await
-            {
-                Ok(()) => return Redirect::to("/users").into_response(),
-                Err(error) => Err(error),
-            }
+            (plain(calls::remove_user(&name)).await, format!("{name} is removed."))
         }
         "remove" => {
             let sentence = format!("To remove this user, type the name: {name}.");
-            Err(Problem::new(ProblemCode::Invalid, sentence).in_field("name").into())
+            let wrong = Problem::new(ProblemCode::Invalid, sentence).in_field("name");
+            (Err(wrong.into()), String::new())
         }
         _ => return Page::not_found().into_response(),
     };
-    match done {
-        Ok(()) => Redirect::to(&format!("/users/{name}")).into_response(),
-        Err(CallError::Problem(problem))
+    match result {
+        Ok(()) if deed == "remove" => done("/users", &sentence),
+        Ok(()) => done(&format!("/users/{name}"), &sentence),
+        Err(error) => refused(&web, frame, &name, error).await,
+    }
+}
+
+async fn refused(web: &Web, frame: Frame, name: &str, error: CallError) -> Response {
+    match error {
+        CallError::Problem(problem)
             if matches!(problem.code, ProblemCode::Invalid | ProblemCode::Forbidden) =>
         {
-            show(&web, frame, &name, Some(problem)).await
+            show(web, frame, name, Some(problem)).await
         }
-        Err(error) => turned_away(&error),
+        error => turned_away(&error),
     }
 }

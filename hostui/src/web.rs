@@ -20,11 +20,11 @@ use tower_http::{
 };
 
 use crate::{
-    activity, api, assets, backup, cluster, dev, find, health,
+    account, activity, api, assets, backup, cluster, dev, find, groups, health,
     options::Options,
     origin, overview,
     problem::{self, Page},
-    reader, session, settings, users,
+    reader, reference, roles, session, settings, users,
 };
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -71,6 +71,16 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/users", get(users::page).post(users::make))
         .route("/users/{name}", get(users::user_page))
         .route("/users/{name}/{deed}", post(users::deed))
+        .route("/groups", get(groups::page).post(groups::make))
+        .route("/groups/{name}", get(groups::group_page))
+        .route("/groups/{name}/{deed}", post(groups::deed))
+        .route("/reference", get(reference::page))
+        .route("/roles", get(roles::page).post(roles::make))
+        .route("/roles/new", get(roles::new_page))
+        .route("/roles/{name}", get(roles::role_page))
+        .route("/roles/{name}/{deed}", post(roles::deed))
+        .route("/account", get(account::page))
+        .route("/account/{deed}", post(account::deed))
         .route("/activity", get(activity::page))
         .route("/cluster", get(cluster::page))
         .route("/cluster/add", get(cluster::add_page))

@@ -95,6 +95,85 @@ async fn what_was_done_is_listed_and_found() {
 }
 
 #[tokio::test]
+async fn roles_are_made_and_given_to_groups() {
+    let pages = Pages::start().await;
+    let cookie = pages.settled().await;
+    let refused = pages.post("/roles", &cookie, "name=night&purpose=").await;
+    assert!(refused.body.contains("Choose at least one"), "{}", refused.body);
+    let made =
+        pages.post("/roles", &cookie, "name=night&purpose=&right-see=true&right-operate-hosts=true").await;
+    assert_eq!(made.location, "/roles");
+    assert!(pages.get("/roles", &cookie).await.body.contains("Restart hosts"));
+    let page = pages.get("/roles/night", &cookie).await.body;
+    let version =
+        page.split("name=\"version\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let change = format!("version={version}&purpose=At+night&right-see=true");
+    assert_eq!(pages.post("/roles/night/change", &cookie, &change).await.location, "/roles");
+    let overtaken = pages.post("/roles/night/change", &cookie, &change).await;
+    assert!(overtaken.body.contains("Somebody else has changed this"), "{}", overtaken.body);
+    assert!(pages.get("/roles/viewer", &cookie).await.body.contains("stays as it is"));
+
+    assert_eq!(pages.post("/groups", &cookie, "name=watch&purpose=Awake").await.location, "/groups/watch");
+    assert_eq!(pages.post("/groups/watch/put", &cookie, "user=admin").await.location, "/groups/watch");
+    let give = "role=night&place=datacenter";
+    assert_eq!(pages.post("/groups/watch/give", &cookie, give).await.location, "/groups/watch");
+    let user = pages.get("/users/admin", &cookie).await.body;
+    assert!(user.contains("/groups/watch") && user.contains("night"), "{user}");
+    assert!(pages.post("/roles/night/remove", &cookie, "").await.body.contains("is given to"));
+    assert!(pages.post("/groups/watch/remove", &cookie, "name=wrong").await.body.contains("type the name"));
+    assert_eq!(pages.post("/groups/watch/remove", &cookie, "name=watch").await.location, "/groups");
+    assert_eq!(pages.post("/roles/night/remove", &cookie, "").await.location, "/roles");
+    assert_eq!(pages.get("/groups/watch", &cookie).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_second_factor_is_set_up_and_asked_for_and_tokens_are_made() {
+    let pages = Pages::start().await;
+    let cookie = pages.settled().await;
+    assert!(pages.get("/account", &cookie).await.body.contains("Set up a second factor"));
+    let wrong = pages.post("/account/second-factor", &cookie, "password=wrong").await;
+    assert!(wrong.body.contains("not the present password"), "{}", wrong.body);
+    let password = "password=correct+horse+battery";
+    let made = pages.post("/account/second-factor", &cookie, password).await.body;
+    let hidden = |name: &str| {
+        let value =
+            made.split(&format!("name=\"{name}\" value=\"")).nth(1).unwrap().split('"').next().unwrap();
+        value.replace("&#38;", "&").replace("&amp;", "&")
+    };
+    let (secret, address) = (hidden("secret"), hidden("address"));
+    assert!(made.contains("class=\"qr\"") && address.starts_with("otpauth://"), "{address}");
+    let form = |code: &str| {
+        let fields = [("secret", secret.as_str()), ("address", address.as_str()), ("code", code)];
+        serde_urlencoded::to_string(fields).unwrap()
+    };
+    let again = pages.post("/account/confirm", &cookie, &form("000 000")).await;
+    assert!(again.body.contains(&secret) && again.body.contains("code-error"), "{}", again.body);
+    let shared = totp_rs::Secret::try_from_base32(&secret).unwrap();
+    let totp = totp_rs::Builder::new().with_secret(shared).with_account_name("x").build().unwrap();
+    let codes =
+        pages.post("/account/confirm", &cookie, &form(&totp.generate_current().to_string())).await.body;
+    let recovery = codes.split("<li>").nth(1).unwrap().split('<').next().unwrap().to_owned();
+
+    let began = pages.sign_in("admin", "correct+horse+battery").await;
+    assert_eq!(began.location, "/sign-in/code");
+    assert_eq!(pages.get("/overview", &began.cookie).await.location, "/sign-in/code");
+    let wrong = pages.post("/sign-in/code", &began.cookie, "code=123456").await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let entered = pages.post("/sign-in/code", &began.cookie, &format!("code={recovery}")).await;
+    assert_eq!(entered.location, "/overview");
+    assert_ne!(entered.cookie, began.cookie);
+
+    let refused =
+        pages.post("/account/token", &cookie, "purpose=&role=viewer&place=datacenter&days=30").await;
+    assert!(refused.body.contains("purpose-error"), "{}", refused.body);
+    let made =
+        pages.post("/account/token", &cookie, "purpose=Backups&role=viewer&place=datacenter&days=30").await;
+    assert!(made.body.contains("qxt_"));
+    let page = pages.get("/account", &cookie).await.body;
+    assert!(page.contains("Backups") && !page.contains("qxt_"));
+}
+
+#[tokio::test]
 async fn users_are_made_changed_locked_and_removed() {
     let pages = Pages::start().await;
     assert_eq!(pages.get("/users", "").await.location, "/sign-in");
@@ -127,9 +206,10 @@ async fn users_are_made_changed_locked_and_removed() {
     assert!(refused.status == StatusCode::FORBIDDEN && refused.body.contains("You may not"));
 
     // The last administrator stays; of two, one may go.
-    let refused = pages.post("/users/admin/role", &cookie, "role=viewer").await;
+    let refused = pages.post("/users/admin/take", &cookie, "id=1").await;
     assert!(refused.body.contains("last administrator"), "{}", refused.body);
-    assert_eq!(pages.post("/users/ada/role", &cookie, "role=administrator").await.location, "/users/ada");
+    let given = pages.post("/users/ada/give", &cookie, "role=administrator&place=datacenter").await;
+    assert_eq!(given.location, "/users/ada");
     assert_eq!(pages.get("/users", &ada).await.status, StatusCode::OK);
 
     assert_eq!(pages.post("/users/ada/lock", &cookie, "").await.location, "/users/ada");

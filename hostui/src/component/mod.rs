@@ -7,9 +7,11 @@ mod field;
 mod list;
 mod marks;
 mod progress;
+mod qr;
 
 pub(crate) use chart::{Chart, Sparkline};
 pub(crate) use field::{Fault, Field};
 pub(crate) use list::{Chips, Heads, Pager, Search};
 pub(crate) use marks::{Badge, Icon, Level, Post, Standing};
 pub(crate) use progress::{Meter, Progress, Steps};
+pub(crate) use qr::QrCode;

@@ -6,8 +6,15 @@ use crate::{Call, ConsoleView, HostFacts, Readiness};
 pub const READY_PATH: &str = "/api/v1/ready";
 /// Where the facts about the host are.
 pub const HOST_PATH: &str = "/api/v1/host";
+/// The document of the API itself, as OpenAPI.
+pub const DOCUMENT_PATH: &str = "/api/v1/openapi.json";
 /// What the screen at the machine shows.
 pub const CONSOLE_PATH: &str = "/api/v1/console";
+
+/// The document of the API itself.
+pub fn document() -> Call<serde_json::Value> {
+    Call::new(Method::GET, DOCUMENT_PATH)
+}
 
 /// What works and what does not.
 pub fn ready() -> Call<Readiness> {
