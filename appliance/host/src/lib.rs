@@ -9,5 +9,5 @@ mod plan;
 pub use driver::{
     blocking::blocking,
     host::{Host, hostname, nics},
-    run::{RunError, run},
+    run::{RunError, run, run_into_file},
 };

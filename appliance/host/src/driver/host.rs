@@ -160,7 +160,7 @@ fn machine(root: &Path, state_dir: &Path) -> HostFacts {
         hardware: if hardware.trim().is_empty() { "unknown".to_owned() } else { hardware.trim().to_owned() },
         machine_id: read("etc/machine-id"),
         image_version: proc::os_release(&read("etc/os-release"), "IMAGE_VERSION")
-            .unwrap_or_else(|| "not an image".to_owned()),
+            .unwrap_or_else(|| HostFacts::NO_IMAGE.to_owned()),
         slot: hardware::running_slot(root),
         kernel: read("proc/sys/kernel/osrelease"),
         booted_at: booted_at.unwrap_or_default(),

@@ -67,6 +67,48 @@ pub async fn run<S: AsRef<OsStr>>(program: &str, args: &[S], limit: Duration) ->
     }
 }
 
+/// How often a program that writes into a file is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Runs a program whose output goes into a file, for as long as `go_on` says so and the time allows. Whether it ended by
+/// itself; what it wrote until then is there either way.
+#[expect(clippy::disallowed_methods, reason = "this is the runner")]
+pub async fn run_into_file<S: AsRef<OsStr>>(
+    program: &str,
+    args: &[S],
+    limit: Duration,
+    file: std::fs::File,
+    mut go_on: impl FnMut() -> bool,
+) -> Result<bool, RunError> {
+    let not_started = |error| RunError::NotStarted { command: program.to_owned(), error };
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(file))
+        .stderr(Stdio::null())
+        .env("LC_ALL", "C")
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(not_started)?;
+    let until = tokio::time::Instant::now() + limit;
+    loop {
+        match timeout(LOOK, child.wait()).await {
+            Ok(ended) => {
+                ended.map_err(not_started)?;
+                // Its last lines count as well.
+                go_on();
+                return Ok(true);
+            }
+            Err(_) if !go_on() || tokio::time::Instant::now() >= until => {
+                // It has ended by itself just now, or ends with this.
+                drop(child.kill().await);
+                return Ok(false);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
 async fn text(pipe: Option<impl AsyncReadExt + Unpin>) -> String {
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {
@@ -95,6 +137,23 @@ mod tests {
     async fn a_program_that_takes_too_long_is_stopped_and_named() {
         let error = run("sleep", &["600"], Duration::from_millis(50)).await.unwrap_err();
         assert!(matches!(&error, RunError::TimedOut { command, .. } if command == "sleep 600"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_goes_into_a_file_is_stopped_when_it_is_enough() {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        let length = || path.as_file().metadata().unwrap().len();
+        let file = path.reopen().unwrap();
+        let ended =
+            run_into_file("sh", &["-c", "echo all of it"], Duration::from_secs(10), file, || true).await;
+        assert!(ended.unwrap() && length() == 10);
+        let file = path.reopen().unwrap();
+        let ended =
+            run_into_file("yes", &["more"], Duration::from_secs(60), file, || length() < 100_000).await;
+        assert!(!ended.unwrap() && length() >= 100_000);
+        let file = path.reopen().unwrap();
+        let ended = run_into_file("sleep", &["600"], Duration::from_millis(50), file, || true).await;
+        assert!(!ended.unwrap());
     }
 
     #[tokio::test]
