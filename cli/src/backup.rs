@@ -31,6 +31,15 @@ pub(crate) async fn make(session: &Session, path: &Path) -> Result<u64, Failure>
     let call = calls::backup(&MakeBackup { passphrase }).as_session(&session.token);
     let request = call.request().map_err(|error| Failure::Said(error.to_string()))?;
     let answer = session.host.begin(request.map(|body| Full::new(Bytes::from(body)))).await?;
+    save(answer, path, "the backup").await
+}
+
+/// Writes what a host sends into a new file. What was not written whole is not left there.
+pub(crate) async fn save(
+    answer: http::Response<connection::Arriving>,
+    path: &Path,
+    what: &str,
+) -> Result<u64, Failure> {
     let mut body = checked(answer).await?;
     let mut file = File::options()
         .write(true)
@@ -54,7 +63,7 @@ pub(crate) async fn make(session: &Session, path: &Path) -> Result<u64, Failure>
         Ok(bytes) => Ok(bytes),
         Err(error) => {
             std::fs::remove_file(path)?;
-            Err(Failure::Said(format!("the backup was not written: {error}")))
+            Err(Failure::Said(format!("{what} was not written: {error}")))
         }
     }
 }

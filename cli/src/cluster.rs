@@ -14,6 +14,7 @@ use quantix_api::{
 use crate::{
     Failure, Session, ask_secret, backup,
     shown::{self, Output},
+    waiting,
 };
 
 #[derive(Debug, Subcommand)]
@@ -44,11 +45,17 @@ pub(crate) enum Command {
         /// The host's name, instead of being asked for it.
         #[arg(long)]
         confirm: Option<String>,
+        /// Do not wait until it is out.
+        #[arg(long)]
+        no_wait: bool,
     },
     /// Give the vDC role to a host.
     MoveVdc {
         /// Name or id of the host.
         host: String,
+        /// Do not wait until it has the role.
+        #[arg(long)]
+        no_wait: bool,
     },
     /// Say how many hosts shall vote: 1, 3, 5, or auto.
     Voters {
@@ -128,19 +135,19 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
             backup::restore(&session, &file, &name).await?;
             done(output, "The host starts again. Then sign in with a password of the backup's time.")
         }
-        Command::Remove { host, confirm } => {
+        Command::Remove { host, confirm, no_wait } => {
             let cluster = session.call(calls::cluster()).await?;
             let host = find(&cluster, &host)?;
             confirmed(&host.name, confirm, "It loses its key at once and can come back only as a new host.")?;
             let body = RemoveHost { name: host.name.clone() };
-            session.call(calls::remove_host(&host.id, &body)).await?;
-            done(output, &format!("{} is removed.", host.name))
+            let task = session.call(calls::remove_host(&host.id, &body)).await?;
+            waiting::shown_to_its_end(&session, task, no_wait, output).await
         }
-        Command::MoveVdc { host } => {
+        Command::MoveVdc { host, no_wait } => {
             let cluster = session.call(calls::cluster()).await?;
             let host = find(&cluster, &host)?;
-            session.call(calls::move_lead(&MoveLead { host: host.id.clone() })).await?;
-            done(output, &format!("{} has the vDC role.", host.name))
+            let task = session.call(calls::move_lead(&MoveLead { host: host.id.clone() })).await?;
+            waiting::shown_to_its_end(&session, task, no_wait, output).await
         }
         Command::Voters { wanted } => {
             let number = |wanted: &str| {
@@ -260,7 +267,7 @@ async fn tokens(session: &Session, token: Token, output: Output) -> Result<(), F
     Ok(())
 }
 
-fn find<'a>(cluster: &'a Cluster, wanted: &str) -> Result<&'a ClusterHost, Failure> {
+pub(crate) fn find<'a>(cluster: &'a Cluster, wanted: &str) -> Result<&'a ClusterHost, Failure> {
     let found = cluster.hosts.iter().find(|host| host.name == wanted || host.id == wanted);
     found.ok_or_else(|| {
         Failure::Said(format!("the cluster has no host {wanted}; qx cluster status shows them"))

@@ -5,10 +5,14 @@ mod audit;
 mod backup;
 mod cluster;
 mod connection;
+mod events;
+mod hosts;
 mod kept;
 mod own;
 mod shown;
+mod tasks;
 mod users;
+mod waiting;
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
@@ -79,6 +83,15 @@ enum Command {
     Token(own::TokenCommand),
     /// Show who did what, the newest first.
     Audit(audit::Arguments),
+    /// What is being done, and what was.
+    #[command(subcommand)]
+    Task(tasks::Command),
+    /// What happened by itself, and what is wrong now.
+    #[command(subcommand)]
+    Event(events::Command),
+    /// One host: restart it, switch it off, look into it.
+    #[command(subcommand)]
+    Host(hosts::Command),
     /// Write a script that completes commands, for a shell.
     Completion {
         /// The shell.
@@ -126,6 +139,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Access(command) => access::access(command, arguments.output).await,
         Command::Me(command) => own::run(command, arguments.output).await,
         Command::Token(command) => own::tokens(command, arguments.output).await,
+        Command::Task(command) => tasks::run(command, arguments.output).await,
+        Command::Event(command) => events::run(command, arguments.output).await,
+        Command::Host(command) => hosts::run(command, arguments.output).await,
         Command::Audit(arguments_of) => audit::run(arguments_of, arguments.output).await,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "qx", &mut io::stdout());

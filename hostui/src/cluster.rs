@@ -268,7 +268,7 @@ pub(crate) async fn move_lead(
     Filled(body): Filled<MoveLead>,
 ) -> Response {
     let done = web.agent.call(&calls::move_lead(&body).as_session(frame.token()).for_client(client.0)).await;
-    back(&web, frame, done, "The vDC role has moved.").await
+    back(&web, frame, done.map(drop), "The vDC role is being moved.").await
 }
 
 #[derive(Debug, Deserialize)]
@@ -400,7 +400,7 @@ pub(crate) async fn remove(
     let body = RemoveHost { name: form.name.trim().to_owned() };
     match web.agent.call(&calls::remove_host(id, &body).as_session(frame.token()).for_client(client.0)).await
     {
-        Ok(()) => reader::done("/cluster", "The host is no member any more."),
+        Ok(_) => reader::done("/cluster", "The host has lost its key and is being taken out."),
         Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
             confirm_removal(&web, frame, id, Some(problem)).await
         }

@@ -18,6 +18,7 @@ mod frame;
 mod groups;
 mod health;
 mod idle;
+mod live;
 mod options;
 mod origin;
 mod overview;

@@ -20,7 +20,7 @@ use tower_http::{
 };
 
 use crate::{
-    account, activity, api, assets, backup, cluster, dev, find, groups, health,
+    account, activity, api, assets, backup, cluster, dev, find, groups, health, live,
     options::Options,
     origin, overview,
     problem::{self, Page},
@@ -107,6 +107,7 @@ pub(crate) fn router(options: &Options) -> Router {
         // Files that come and go take as long as they take; the agent gives up one that does not move.
         .route("/cluster/backup", get(backup::make_page).post(backup::make))
         .route("/cluster/restore", get(backup::restore_page).post(backup::restore))
+        .route("/live", get(live::stream))
         .route(calls::BACKUP_PATH, post(api::pass_on))
         .route(calls::RESTORE_PATH, post(api::pass_on))
         .layer(middleware::from_fn(origin::own_pages_only))
@@ -124,6 +125,7 @@ fn worth_compressing() -> impl Predicate {
     SizeAbove::new(1024)
         .and(NotForContentType::new("text/event-stream"))
         .and(NotForContentType::new("application/octet-stream"))
+        .and(NotForContentType::new("application/zstd"))
         .and(NotForContentType::new("font/"))
 }
 

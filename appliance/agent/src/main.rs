@@ -11,14 +11,17 @@ mod account;
 mod api;
 mod audit;
 mod certificate;
+mod changes;
 mod cluster;
 mod durable;
 mod duties;
+mod events;
 mod hashing;
 mod list;
 mod options;
 mod rate;
 mod sessions;
+mod tasks;
 mod throttle;
 mod version;
 
@@ -90,6 +93,7 @@ async fn serve(options: options::Options) -> Result<(), StartError> {
         } => {}
         () = async {
             quantix_service::asked_to_end().await;
+            agent.changes.end();
             agent.prepare_to_end().await;
         } => {}
     }

@@ -69,6 +69,12 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// Opens a session of an account, if its password is still the one that was proven. Whether the code of a second factor
 /// is still needed is told.
 pub(crate) fn open(
@@ -243,6 +249,11 @@ impl Here {
             used_at: now,
         };
         open.insert(token, session);
+    }
+
+    /// Whether a session is open. To ask that is no use of it.
+    pub(crate) fn is_open(&self, token: &TokenHash, now: u64) -> bool {
+        lock(&self.open).get(token).is_some_and(|session| session.is_alive(now))
     }
 
     pub(crate) fn find(&self, token: &TokenHash, now: u64) -> Option<Open> {

@@ -38,6 +38,16 @@ pub struct HostFacts {
     pub services: Vec<Service>,
 }
 
+impl HostFacts {
+    /// Whether the machine runs Quantix-OS.
+    pub fn is_image(&self) -> bool {
+        self.image_version != Self::NO_IMAGE
+    }
+
+    /// What stands for the version where another system runs.
+    pub const NO_IMAGE: &str = "not an image";
+}
+
 /// Which of the two slots, and whether its content is verified while it is read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Slot {

@@ -8,6 +8,7 @@ pub mod calls;
 mod client;
 mod cluster;
 pub mod connection;
+mod events;
 mod host;
 mod list;
 mod problem;
@@ -15,6 +16,7 @@ mod readiness;
 mod rights;
 mod secret;
 mod session;
+mod tasks;
 mod users;
 
 pub use audit::{AuditLine, AuditQuery};
@@ -24,6 +26,7 @@ pub use cluster::{
     Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, MadeJoinToken, MakeBackup, MoveLead,
     NewJoinToken, RemoveHost, SetVoters,
 };
+pub use events::{Change, ChangeOperation, Event, EventQuery, Severity};
 pub use host::{
     Address, Clock, ConsoleCluster, ConsoleView, Cpu, Disk, Filesystem, HostFacts, Memory, Nic, Service,
     Slot, SlotName,
@@ -36,6 +39,10 @@ pub use secret::Secret;
 pub use session::{
     ApiToken, ChangePassword, MadeApiToken, NewApiToken, NewSecondFactor, OpenSession, ProvePassword,
     RecoveryCodes, SecondFactorCode, Session, SessionInfo, SignIn,
+};
+pub use tasks::{
+    PowerHost, Progress, RestartServices, StepState, Task, TaskFile, TaskKind, TaskQuery, TaskState,
+    TaskStep, Unit,
 };
 pub use users::{ChangeGroup, ChangeUser, Group, NewGroup, NewUser, User, UserPassword};
 

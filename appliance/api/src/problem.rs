@@ -33,6 +33,8 @@ pub enum ProblemCode {
     ChangedMeanwhile,
     /// The idempotency key was used for something else.
     KeyUsed,
+    /// Something that is being done, or was done already, is in the way.
+    Conflict,
     /// The change could not be written to disk.
     StorageUnavailable,
     /// The agent is busy or a part of it does not answer.
@@ -54,7 +56,7 @@ impl ProblemCode {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ChangedMeanwhile => StatusCode::PRECONDITION_FAILED,
-            Self::KeyUsed => StatusCode::CONFLICT,
+            Self::KeyUsed | Self::Conflict => StatusCode::CONFLICT,
             Self::StorageUnavailable => StatusCode::INSUFFICIENT_STORAGE,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,

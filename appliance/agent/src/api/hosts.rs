@@ -10,9 +10,10 @@ use axum::{
 use jiff::Timestamp;
 use quantix_api::{
     Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, MadeJoinToken, MoveLead, NewJoinToken, Page,
-    Problem, ProblemCode, RemoveHost, Right, Scope, Secret, SetVoters, calls,
+    Problem, ProblemCode, RemoveHost, Right, Scope, Secret, SetVoters, Task, TaskKind, calls,
 };
 use quantix_store::{HostId, Role, Status};
+use serde_json::Value;
 
 use super::{
     Agent,
@@ -20,14 +21,14 @@ use super::{
     peer::{Client, Token},
     person::Person,
 };
-use crate::cluster::{FromHost, JoinToken as NewToken, failed, fingerprint, kept};
+use crate::cluster::{FromHost, JoinToken as NewToken, fingerprint, kept};
 
 const MOST_HOURS: u32 = 24 * 365;
 const MOST_USES: u32 = 1000;
 const LONGEST_PURPOSE: usize = 200;
 
 impl Agent {
-    async fn host_of(&self, id: &str) -> Result<(HostId, String), Problem> {
+    pub(super) async fn host_of(&self, id: &str) -> Result<(HostId, String), Problem> {
         let unknown = || Problem::new(ProblemCode::NotFound, "The cluster has no such host.");
         let id = u64::from_str_radix(id, 16).map(HostId).map_err(|_| unknown())?;
         let hosts = self.cluster.read(kept::hosts).await?;
@@ -238,18 +239,15 @@ pub(crate) async fn recover(
 }
 
 /// Gives the vDC role to a host.
-#[utoipa::path(put, path = "/api/v1/cluster/leader", tag = "cluster", request_body = MoveLead, responses((status = 204)))]
+#[utoipa::path(put, path = "/api/v1/cluster/leader", tag = "cluster", request_body = MoveLead, responses((status = 202, body = Task), (status = 409, description = "It is being moved already.")))]
 pub(crate) async fn move_lead(
     State(agent): State<Arc<Agent>>,
     client: Client,
     person: Person,
     Body(body): Body<MoveLead>,
-) -> Result<StatusCode, Failure> {
+) -> Result<(StatusCode, Json<Task>), Failure> {
     let (host, name) = agent.host_of(&body.host).await?;
-    let line = person.line(client, "move vDC role", name);
-    agent.cluster.note(line).await?;
-    agent.cluster.store()?.move_lead(host).await.map_err(failed)?;
-    Ok(StatusCode::NO_CONTENT)
+    agent.begin_task(client, &person, TaskKind::MoveVdcRole, host, name, Value::Null, |_| Ok(())).await
 }
 
 /// Says how many hosts shall vote.
@@ -272,23 +270,23 @@ pub(crate) async fn set_voters(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Takes a host out of the cluster.
-#[utoipa::path(delete, path = "/api/v1/cluster/hosts/{host}", tag = "cluster", params(("host" = String, Path,)), request_body = RemoveHost, responses((status = 204)))]
+/// Takes a host out of the cluster. It loses its key at once, and then its place.
+#[utoipa::path(delete, path = "/api/v1/cluster/hosts/{host}", tag = "cluster", params(("host" = String, Path,)), request_body = RemoveHost, responses((status = 202, body = Task), (status = 409, description = "It is being removed already.")))]
 pub(crate) async fn remove_host(
     State(agent): State<Arc<Agent>>,
     client: Client,
     person: Person,
     Path(host): Path<String>,
     Body(body): Body<RemoveHost>,
-) -> Result<StatusCode, Failure> {
+) -> Result<(StatusCode, Json<Task>), Failure> {
     let (host, name) = agent.host_of(&host).await?;
     if body.name != name {
         let sentence = format!("To remove this host, type its name: {name}.");
         return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("name").into());
     }
-    let line = person.line(client, "remove host", format!("{name} ({host})"));
-    agent.cluster.remove(host, line).await?;
-    Ok(StatusCode::NO_CONTENT)
+    agent.cluster.must_not_lead(host)?;
+    let revoke = move |connection: &rusqlite::Connection| kept::remove_host(connection, host);
+    agent.begin_task(client, &person, TaskKind::RemoveHost, host, name, Value::Null, revoke).await
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -4,7 +4,9 @@ mod access;
 pub(crate) mod answer;
 mod audit;
 mod backup;
+mod changes;
 mod document;
+mod events;
 mod forward;
 mod host;
 mod hosts;
@@ -13,6 +15,7 @@ mod own;
 mod peer;
 mod person;
 mod session;
+mod tasks;
 mod users;
 
 use std::{
@@ -24,11 +27,11 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{Router, extract::DefaultBodyLimit, middleware};
-pub(crate) use peer::sign_in_needed;
+pub(crate) use peer::{Client, sign_in_needed};
 use person::Needs;
 use quantix_api::{Check, CheckState, MAX_BODY_BYTES, Problem, ProblemCode, Right};
 use quantix_host::{Host, blocking};
@@ -38,8 +41,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     certificate,
+    changes::Hub,
     cluster::{self, Cluster, Refused},
     durable,
+    events::Attacks,
     hashing::Hashing,
     lock,
     rate::Measures,
@@ -59,6 +64,9 @@ pub(crate) struct Agent {
     pub(crate) name: String,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) has_account: AtomicBool,
+    pub(crate) changes: Hub,
+    pub(crate) led_since: Mutex<Option<(u64, Instant)>>,
+    pub(crate) attacks: Attacks,
     sessions_here: sessions::Here,
     throttle: Mutex<Throttle>,
     /// What people and programs may still ask for.
@@ -79,6 +87,9 @@ impl Agent {
             name: name.to_owned(),
             cluster: Arc::new(Cluster::new(state_dir, hosts)),
             has_account: AtomicBool::new(false),
+            changes: Hub::default(),
+            led_since: Mutex::default(),
+            attacks: Attacks::default(),
             sessions_here: sessions::Here::default(),
             throttle: Mutex::default(),
             people: Measures::new(4000, 2000),
@@ -103,7 +114,7 @@ impl Agent {
     }
 
     /// What works: the host's parts, and what the agent keeps.
-    async fn checks(&self) -> Vec<Check> {
+    pub(crate) async fn checks(&self) -> Vec<Check> {
         let mut checks = vec![self.cluster.check(), self.account_check(), self.certificate_check()];
         checks.extend(self.host.checks().await);
         checks
@@ -177,6 +188,9 @@ pub(crate) async fn serve(
     tokio::select! {
         served = axum::serve(listener, router).with_graceful_shutdown(end) => served,
         () = Arc::clone(&agent).keep_trying() => Ok(()),
+        () = Arc::clone(&agent).do_tasks() => Ok(()),
+        () = Arc::clone(&agent).watch_over() => Ok(()),
+        () = Arc::clone(&agent).tell_changes() => Ok(()),
         why = agent.do_duties() => Err(io::Error::other(why)),
         () = agent.cluster.asked_to_start_again() => Ok(()),
         () = cluster::serve(hosts, Arc::clone(&agent.cluster), routes(Arc::clone(&agent))) => Ok(()),
@@ -225,7 +239,26 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
         ),
         (
             Needs::Right(Right::See),
-            OpenApiRouter::new().routes(routes!(host::facts)).routes(routes!(hosts::show)),
+            OpenApiRouter::new()
+                .routes(routes!(host::facts))
+                .routes(routes!(hosts::show))
+                .routes(routes!(tasks::list))
+                .routes(routes!(tasks::show))
+                .routes(routes!(tasks::cancel))
+                .routes(routes!(tasks::retry))
+                .routes(routes!(tasks::file))
+                .routes(routes!(events::list))
+                .routes(routes!(events::acknowledge))
+                .routes(routes!(events::clear))
+                .routes(routes!(changes::show)),
+        ),
+        (
+            Needs::Right(Right::OperateHosts),
+            OpenApiRouter::new()
+                .routes(routes!(tasks::restart))
+                .routes(routes!(tasks::shut_down))
+                .routes(routes!(tasks::restart_services))
+                .routes(routes!(tasks::support_bundle)),
         ),
         (
             Needs::Right(Right::SeeActivity),

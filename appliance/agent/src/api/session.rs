@@ -97,6 +97,7 @@ impl Agent {
                 let line = Line::done("a stranger", &client, "sign in", "")
                     .refused("The name or the password is wrong.");
                 self.cluster.note_refusal(client.address(), line);
+                self.count_refusal(client);
                 Err(account::changed_meanwhile())
             }
             Err(NoTurn) => Err(busy()),

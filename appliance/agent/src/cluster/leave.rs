@@ -15,13 +15,19 @@ impl Cluster {
     /// Takes a host out: first it loses its key, then its place. The leader does.
     pub(crate) async fn remove(&self, host: HostId, line: Line) -> Result<(), Problem> {
         let store = self.store()?;
-        if host == store.id() {
-            let sentence =
-                "This host has the vDC role. Move the role to another host first, or let the host leave.";
-            return Err(Problem::new(ProblemCode::Invalid, sentence));
-        }
+        self.must_not_lead(host)?;
         self.write_noted(line, move |connection| kept::remove_host(connection, host)).await?;
         store.remove(host).await.map_err(failed)
+    }
+
+    /// Refuses to take out the host that would have to do it.
+    pub(crate) fn must_not_lead(&self, host: HostId) -> Result<(), Problem> {
+        if host != self.store()?.id() {
+            return Ok(());
+        }
+        let sentence =
+            "This host has the vDC role. Move the role to another host first, or let the host leave.";
+        Err(Problem::new(ProblemCode::Invalid, sentence))
     }
 
     /// Lets this host go: another leads, the cluster forgets it, and it forgets the cluster. A host that was removed

@@ -12,6 +12,7 @@ mod recover;
 mod refusals;
 mod schema;
 mod token;
+mod told;
 mod transport;
 
 use std::{

@@ -34,7 +34,7 @@ use super::{
     Cluster, Contact, authority,
     join::{Answered, Asked},
     kept::{self, Known},
-    refusals, sign,
+    refusals, sign, told,
     transport::{self, Binding, HTTP, STORE, Shown},
     unusable,
 };
@@ -102,8 +102,15 @@ pub(crate) struct FromHost {
     to: IpAddr,
 }
 
+impl FromHost {
+    /// The host that asks, if it has shown a key of the cluster's.
+    pub(super) fn host(&self) -> Option<HostId> {
+        self.shown.map(|shown| shown.host)
+    }
+}
+
 /// The other host must be a member.
-struct ByMember;
+pub(super) struct ByMember;
 
 impl<S: Sync> axum::extract::FromRequestParts<S> for ByMember {
     type Rejection = Failure;
@@ -134,6 +141,7 @@ pub(crate) async fn serve(listener: TcpListener, cluster: Arc<Cluster>, api: Rou
         .route(CERTIFICATE, post(certificate))
         .route(LEAVE, post(leave))
         .route(NOTE, post(note))
+        .merge(told::routes())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(Arc::clone(&cluster));
     loop {

@@ -185,4 +185,61 @@ pub(super) const SCHEMA: &[Migration] = &[Migration {
         CREATE INDEX audit_of_actor ON audit (actor, id);
         CREATE INDEX audit_of_object ON audit (object, id);
         ",
+}, Migration {
+    name: "tasks and events",
+    sql: "
+        CREATE TABLE task (
+            id INTEGER PRIMARY KEY,
+            kind TEXT NOT NULL,
+            title TEXT NOT NULL,
+            -- As rights name it: datacenter, or host/ and the id of a host.
+            object TEXT NOT NULL,
+            object_name TEXT NOT NULL,
+            params TEXT NOT NULL,
+            -- The host that does it; nothing: whichever has the vDC role.
+            owner INTEGER,
+            state TEXT NOT NULL,
+            -- As JSON, like progress, file and memo.
+            steps TEXT NOT NULL,
+            progress TEXT,
+            outcome TEXT NOT NULL,
+            file TEXT,
+            -- What the owner must know when it starts again.
+            memo TEXT NOT NULL,
+            actor TEXT NOT NULL,
+            address TEXT NOT NULL,
+            -- Milliseconds since 1970, like all times here.
+            made_at INTEGER NOT NULL,
+            started_at INTEGER,
+            ended_at INTEGER,
+            cancelled_by TEXT,
+            attempt INTEGER NOT NULL,
+            retry_of INTEGER,
+            retried INTEGER NOT NULL DEFAULT 0,
+            version INTEGER NOT NULL DEFAULT 1
+        ) STRICT;
+        CREATE INDEX task_open ON task (id) WHERE ended_at IS NULL;
+        CREATE INDEX task_with_file ON task (id) WHERE file IS NOT NULL;
+        CREATE INDEX task_of_object ON task (object, id);
+        CREATE INDEX task_ended ON task (ended_at, id);
+
+        CREATE TABLE event (
+            id INTEGER PRIMARY KEY,
+            -- By this it is known again when it happens once more.
+            key TEXT NOT NULL,
+            at INTEGER NOT NULL,
+            severity TEXT NOT NULL,
+            component TEXT NOT NULL,
+            object TEXT NOT NULL,
+            host TEXT NOT NULL,
+            sentence TEXT NOT NULL,
+            -- It is over when whoever wrote it says so, and not when a person does.
+            lasting INTEGER NOT NULL,
+            times INTEGER NOT NULL DEFAULT 1,
+            cleared_at INTEGER,
+            acknowledged_by TEXT
+        ) STRICT;
+        CREATE INDEX event_of_key ON event (key, id);
+        CREATE INDEX event_open ON event (id) WHERE cleared_at IS NULL AND severity <> 'info';
+        ",
 }];

@@ -28,6 +28,7 @@ pub(crate) struct Host {
     /// How far its clock is off, in seconds.
     pub(crate) clock: i64,
     dir: tempfile::TempDir,
+    mounted: Option<PathBuf>,
     child: Arc<Mutex<Option<Child>>>,
     up: Arc<AtomicBool>,
     keeper: Option<std::thread::JoinHandle<()>>,
@@ -52,13 +53,40 @@ impl Host {
         Self::start_with(name, 0, hosts)
     }
 
+    /// One whose state has so little room.
+    #[expect(clippy::disallowed_methods, reason = "a file system of its own is the system's to make")]
+    pub(crate) fn start_small(name: &str, mib: u32) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let hosts = free.local_addr().unwrap();
+        drop(free);
+        let mut host = Self::at(name, 0, hosts);
+        let state = host.dir.path().join("state");
+        let size = format!("size={mib}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&state).status();
+        assert!(mounted.unwrap().success(), "a file system in memory needs root");
+        host.mounted = Some(state);
+        host.keeper = Some(host.keep());
+        host
+    }
+
+    /// What its state partition holds of the files that tasks make.
+    pub(crate) fn bundles(&self) -> Vec<String> {
+        let folder = std::fs::read_dir(self.dir.path().join("state/bundles"));
+        let names = folder.into_iter().flatten().map(|file| file.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).collect()
+    }
+
     fn start_with(name: &str, clock: i64, hosts: SocketAddr) -> Self {
+        let mut host = Self::at(name, clock, hosts);
+        host.keeper = Some(host.keep());
+        host
+    }
+
+    fn at(name: &str, clock: i64, hosts: SocketAddr) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("state")).unwrap();
         let (child, up) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(true)));
-        let mut host = Self { name: name.into(), hosts, clock, dir, child, up, keeper: None };
-        host.keeper = Some(host.keep());
-        host
+        Self { name: name.into(), hosts, clock, dir, mounted: None, child, up, keeper: None }
     }
 
     #[expect(clippy::disallowed_methods, reason = "the program under test is a process")]
@@ -208,7 +236,15 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.kill();
+        if let Some(state) = &self.mounted {
+            unmount(state);
+        }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a file system of its own is the system's to take away")]
+fn unmount(state: &std::path::Path) {
+    drop(Command::new("umount").arg("--lazy").arg(state).status());
 }
 
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {

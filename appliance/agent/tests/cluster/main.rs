@@ -8,3 +8,5 @@ mod hosts;
 mod membership;
 mod once;
 mod rights;
+mod stream;
+mod tasks;

@@ -3,7 +3,7 @@ use http::Method;
 use super::part;
 use crate::{
     Call, Cluster, JoinCluster, JoinToken, MadeJoinToken, MakeBackup, MoveLead, NewJoinToken, Page,
-    RemoveHost, SetVoters,
+    RemoveHost, SetVoters, Task,
 };
 
 /// The cluster.
@@ -69,7 +69,7 @@ pub fn revoke_join_token(id: &str) -> Call<()> {
 }
 
 /// Gives the vDC role to a host.
-pub fn move_lead(body: &MoveLead) -> Call<()> {
+pub fn move_lead(body: &MoveLead) -> Call<Task> {
     Call::new(Method::PUT, LEADER_PATH).json(body)
 }
 
@@ -79,6 +79,6 @@ pub fn set_voters(body: &SetVoters) -> Call<()> {
 }
 
 /// Takes a host out of the cluster.
-pub fn remove_host(id: &str, body: &RemoveHost) -> Call<()> {
+pub fn remove_host(id: &str, body: &RemoveHost) -> Call<Task> {
     Call::new(Method::DELETE, format!("{HOSTS_PATH}/{}", part(id))).json(body)
 }

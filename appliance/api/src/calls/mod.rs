@@ -5,12 +5,14 @@ mod cluster;
 mod host;
 mod people;
 mod session;
+mod tasks;
 
 pub use audit::*;
 pub use cluster::*;
 pub use host::*;
 pub use people::*;
 pub use session::*;
+pub use tasks::*;
 
 use std::borrow::Cow;
 

@@ -1,0 +1,138 @@
+//! What hosts tell the one that leads: how far their tasks are, and what is wrong with them. And what they fetch from
+//! each other: a task's file, in pieces.
+
+use std::{path::PathBuf, sync::Arc};
+
+use axum::{
+    Extension, Json, Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, header},
+    response::IntoResponse,
+    routing::post,
+};
+use quantix_api::{Problem, ProblemCode};
+use quantix_store::{HostId, Store};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Cluster, Contact, Standing as Open,
+    node::{ByMember, FromHost},
+    unusable,
+};
+use crate::{
+    api::answer::{Body, Failure},
+    events::News,
+    tasks::{Report, Standing, bundle},
+};
+
+const REPORT: &str = "/node/v1/task";
+const NEWS: &str = "/node/v1/news";
+const FILE: &str = "/node/v1/task-file";
+
+/// What an owner tells of its task.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfTask {
+    task: i64,
+    report: Report,
+}
+
+/// A piece of a file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Piece {
+    task: i64,
+    offset: u64,
+}
+
+pub(super) fn routes() -> Router<Arc<Cluster>> {
+    Router::new().route(REPORT, post(take_report)).route(NEWS, post(take_news)).route(FILE, post(give_piece))
+}
+
+fn who(asks: &FromHost) -> Result<HostId, Problem> {
+    asks.host().ok_or_else(unusable)
+}
+
+async fn take_report(
+    State(cluster): State<Arc<Cluster>>,
+    Extension(asks): Extension<FromHost>,
+    _: ByMember,
+    Body(told): Body<OfTask>,
+) -> Result<Json<Standing>, Failure> {
+    Ok(Json(cluster.take_report(who(&asks)?, told.task, told.report).await?))
+}
+
+async fn take_news(
+    State(cluster): State<Arc<Cluster>>,
+    Extension(asks): Extension<FromHost>,
+    _: ByMember,
+    Body(news): Body<News>,
+) -> Result<StatusCode, Failure> {
+    cluster.take_news(who(&asks)?, news).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whether somebody may have it was decided by the host they asked.
+async fn give_piece(
+    State(cluster): State<Arc<Cluster>>,
+    _: ByMember,
+    Body(piece): Body<Piece>,
+) -> Result<impl IntoResponse, Failure> {
+    let bytes = bundle::piece(&cluster.bundles(), piece.task, piece.offset).await?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes))
+}
+
+impl Cluster {
+    /// The store, once it is open.
+    pub(crate) async fn opened(&self) -> Arc<Store> {
+        let mut standing = self.standing.subscribe();
+        let opened = standing.wait_for(|standing| matches!(standing, Open::Open(_))).await;
+        if let Ok(Open::Open(store)) = opened.as_deref() {
+            return Arc::clone(store);
+        }
+        // The sender is in this value: it outlives whoever waits.
+        std::future::pending().await
+    }
+
+    /// Where files that tasks make are kept.
+    pub(crate) fn bundles(&self) -> PathBuf {
+        self.folder.with_file_name("bundles")
+    }
+
+    /// Tells whoever leads how far a task of this host is.
+    pub(crate) async fn report(&self, task: i64, report: Report) -> Result<Standing, Problem> {
+        match self.other_leader() {
+            Some(leader) => self.ask_host(&leader, REPORT, &OfTask { task, report }).await,
+            None => self.take_report(self.store()?.id(), task, report).await,
+        }
+    }
+
+    /// Tells whoever leads what is wrong with this host.
+    pub(crate) async fn tell(&self, news: &News) -> Result<(), Problem> {
+        match self.other_leader() {
+            Some(leader) => self.ask_host(&leader, NEWS, news).await,
+            None => self.take_news(self.store()?.id(), news.clone()).await,
+        }
+    }
+
+    /// A piece of a file that a task made on another host.
+    pub(crate) async fn fetch_file(&self, host: HostId, task: i64, offset: u64) -> Result<Bytes, Problem> {
+        let members = self.store()?.status().members;
+        let member = members.into_iter().find(|member| member.id == host).ok_or_else(|| {
+            Problem::new(ProblemCode::NotFound, "The host that has the file is no longer in the cluster.")
+        })?;
+        let contact = Contact { host, address: member.address.0 };
+        let body = serde_json::to_vec(&Piece { task, offset })
+            .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        let response = self.pass_on(&contact, Method::POST, FILE, &headers, body.into()).await?;
+        if response.status().is_success() {
+            return Ok(response.into_body());
+        }
+        Err(serde_json::from_slice(response.body()).unwrap_or_else(|_| {
+            Problem::new(ProblemCode::Unavailable, format!("The other host answered {}.", response.status()))
+        }))
+    }
+}

@@ -1,0 +1,300 @@
+//! Tasks: work that takes time, with its steps and how far it is.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+/// A piece of work that takes time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Task {
+    /// Its number; later tasks have greater ones.
+    pub id: i64,
+    /// What kind of work it is, for programs.
+    pub kind: TaskKind,
+    /// The same for people, with the name of what it is done to.
+    pub title: String,
+    /// What it is done to: `datacenter`, or `host/` and the id of a host.
+    pub object: String,
+    /// The name of that when the task was made.
+    pub object_name: String,
+    /// The host that does it; nothing stands for whichever has the vDC role.
+    pub owner: Option<String>,
+    /// How it stands.
+    pub state: TaskState,
+    /// What it consists of, in order.
+    pub steps: Vec<TaskStep>,
+    /// How far the present step is, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// Who asked for it.
+    pub actor: String,
+    /// From where.
+    pub address: String,
+    /// When it was asked for.
+    pub made_at: Timestamp,
+    /// When its owner began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// What came of it, in a sentence; empty while it is open.
+    pub outcome: String,
+    /// Who asked for its end, if somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled_by: Option<String>,
+    /// Whether it can be cancelled now.
+    pub can_cancel: bool,
+    /// Whether it can be tried again now.
+    pub can_retry: bool,
+    /// The how-manieth attempt it is.
+    pub attempt: u32,
+    /// The task whose next attempt it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<i64>,
+    /// The file it made, while that is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<TaskFile>,
+    /// Counts the changes.
+    pub version: u64,
+}
+
+impl Task {
+    /// The step that is being done, or the last that was begun.
+    pub fn present_step(&self) -> Option<&TaskStep> {
+        self.steps.iter().rev().find(|step| step.state != StepState::Waiting)
+    }
+
+    /// How far it is as a share of the whole, from 0 to 1: each step counts the same.
+    pub fn share(&self) -> f64 {
+        if self.state == TaskState::Done {
+            return 1.0;
+        }
+        let part = self.progress.as_ref().map_or(0.0, Progress::share);
+        let done = self.steps.iter().map(|step| match step.state {
+            StepState::Done => 1.0,
+            StepState::Running => part,
+            _ => 0.0,
+        });
+        #[expect(clippy::cast_precision_loss, reason = "a task has a handful of steps")]
+        let all = self.steps.len().max(1) as f64;
+        done.sum::<f64>() / all
+    }
+}
+
+/// The kinds of work there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskKind {
+    /// Another host gets the vDC role.
+    MoveVdcRole,
+    /// A host is taken out of the cluster.
+    RemoveHost,
+    /// A host restarts.
+    RestartHost,
+    /// A host is switched off.
+    ShutDownHost,
+    /// Services of a host restart; what they run goes on.
+    RestartServices,
+    /// What helps to find a fault on a host is put into a file.
+    SupportBundle,
+}
+
+impl TaskKind {
+    /// All kinds.
+    pub const ALL: [Self; 6] = [
+        Self::MoveVdcRole,
+        Self::RemoveHost,
+        Self::RestartHost,
+        Self::ShutDownHost,
+        Self::RestartServices,
+        Self::SupportBundle,
+    ];
+
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MoveVdcRole => "move-vdc-role",
+            Self::RemoveHost => "remove-host",
+            Self::RestartHost => "restart-host",
+            Self::ShutDownHost => "shut-down-host",
+            Self::RestartServices => "restart-services",
+            Self::SupportBundle => "support-bundle",
+        }
+    }
+
+    /// The kind of a name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// How a task stands. From one of the last three it never moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskState {
+    /// Its owner has not begun.
+    Waiting,
+    /// It is being done.
+    Running,
+    /// Somebody asked for its end, and what was done is being undone.
+    Cancelling,
+    /// It was done.
+    Done,
+    /// It could not be done.
+    Failed,
+    /// It was ended before it was done.
+    Cancelled,
+}
+
+impl TaskState {
+    /// All states.
+    pub const ALL: [Self; 6] =
+        [Self::Waiting, Self::Running, Self::Cancelling, Self::Done, Self::Failed, Self::Cancelled];
+
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Cancelling => "cancelling",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of a name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    /// Whether nothing more comes of it.
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// A part of a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TaskStep {
+    /// What is done in it.
+    pub name: String,
+    /// How it stands.
+    pub state: StepState,
+}
+
+/// How a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepState {
+    /// Its turn has not come.
+    Waiting,
+    /// It is being done.
+    Running,
+    /// It was done.
+    Done,
+    /// It could not be done.
+    Failed,
+    /// It was done, and undone again.
+    Undone,
+}
+
+/// How far something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Progress {
+    /// So much is done.
+    pub done: u64,
+    /// Of so much, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// Of what.
+    pub unit: Unit,
+}
+
+impl Progress {
+    /// From 0 to 1.
+    #[expect(clippy::cast_precision_loss, reason = "a bar is drawn with it")]
+    pub fn share(&self) -> f64 {
+        match self.total {
+            Some(total) if total > 0 => (self.done as f64 / total as f64).clamp(0.0, 1.0),
+            _ => 0.0,
+        }
+    }
+}
+
+/// What progress is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Seconds.
+    Seconds,
+    /// Hosts.
+    Hosts,
+    /// Services.
+    Services,
+}
+
+/// A file that a task made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TaskFile {
+    /// What to call it.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// `GET /api/v1/tasks?…`: the newest first, unless sorted otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TaskQuery {
+    /// The part after the one whose `next` this was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 1000)]
+    pub after: Option<String>,
+    /// So many at most; 50 unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 1000)]
+    pub limit: Option<u32>,
+    /// `id`, or `-id` for the newest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 40)]
+    pub sort: Option<String>,
+    /// Only what has this text somewhere, in capitals or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 100)]
+    pub text: Option<String>,
+    /// Only those in this state; `open` stands for all that have not ended, `ended` for the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 40)]
+    pub state: Option<String>,
+    /// Only those of this kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 40)]
+    pub kind: Option<String>,
+    /// Only those done to this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 200)]
+    pub object: Option<String>,
+}
+
+/// `POST /api/v1/cluster/hosts/{id}/restart`, and `…/shut-down`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PowerHost {
+    /// The host's name, typed once more.
+    #[schema(max_length = 200)]
+    pub name: String,
+}
+
+/// `POST /api/v1/cluster/hosts/{id}/restart-services`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RestartServices {
+    /// Which, by the names that the facts about a host give them.
+    #[schema(min_items = 1, max_items = 16)]
+    pub services: Vec<String>,
+}
