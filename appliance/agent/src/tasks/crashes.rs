@@ -175,6 +175,11 @@ async fn what_fails_is_undone_wherever_its_owner_ended() {
                 let (standing, steps) = with_an_end(kind, after, is_last_kept, Some(1), None).await;
                 assert_eq!(standing.state, TaskState::Failed, "{kind:?} {after}");
                 assert!(!standing.outcome.is_empty());
+                if kind == TaskKind::RestartServices {
+                    // A service that was restarted is not restarted back.
+                    assert!(lock(&steps.undone).is_empty());
+                    continue;
+                }
                 for step in lock(&steps.acts).iter() {
                     assert!(lock(&steps.undone).contains(step), "{kind:?} {after} {is_last_kept}");
                 }

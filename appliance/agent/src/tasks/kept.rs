@@ -146,9 +146,10 @@ fn named<T>(row: &Row<'_>, column: &str, of: impl Fn(&str) -> Option<T>) -> rusq
 }
 
 pub(crate) fn of_row(row: &Row<'_>) -> rusqlite::Result<Kept> {
+    let kind = named(row, "kind", TaskKind::of)?;
     Ok(Kept {
         id: row.get("id")?,
-        kind: named(row, "kind", TaskKind::of)?,
+        kind,
         object: row.get("object")?,
         object_name: row.get("object_name")?,
         params: json(row, "params")?,
@@ -160,6 +161,7 @@ pub(crate) fn of_row(row: &Row<'_>) -> rusqlite::Result<Kept> {
             outcome: row.get("outcome")?,
             file: json(row, "file")?,
             memo: json(row, "memo")?,
+            stays: Kind::of(kind).stays,
         },
         actor: row.get("actor")?,
         address: row.get("address")?,
@@ -220,7 +222,7 @@ fn add_attempt(
         Doer::Leader => None,
         Doer::Host => new.host().map(|host| host.0),
     };
-    let standing = Standing::new(&rules.steps(&new.params));
+    let standing = Standing::new(&rules.steps(&new.params), rules.stays);
     connection.execute(
         "INSERT INTO task (id, kind, title, object, object_name, params, owner, state, steps, outcome, memo, actor,
                            address, made_at, attempt, retry_of)
@@ -421,7 +423,7 @@ fn failed_key(id: i64) -> String {
 }
 
 fn keep(connection: &Connection, kept: &Kept, now_ms: i64) -> Result<(), Refused> {
-    let Standing { state, steps, progress, outcome, file, memo } = &kept.standing;
+    let Standing { state, steps, progress, outcome, file, memo, stays: _ } = &kept.standing;
     let started = kept.started_at.or_else(|| (*state != TaskState::Waiting).then_some(now_ms));
     let ended = kept.ended_at.or_else(|| state.is_end().then_some(now_ms));
     connection.execute(

@@ -33,6 +33,8 @@ pub(crate) struct Kind {
     pub(crate) after_crash: AfterCrash,
     /// From this step on it cannot be cancelled.
     pub(crate) cancel_until: usize,
+    /// Whether what was done stays when it fails or is cancelled, because there is nothing to undo.
+    pub(crate) stays: bool,
     /// Whether it is safe to do it again after it failed or was cancelled.
     pub(crate) can_retry: bool,
     /// Whether only one task at a time may change what it is about.
@@ -54,6 +56,7 @@ const KINDS: [Kind; 6] = [
         right: Right::ManageCluster,
         after_crash: AfterCrash::GoesOn,
         cancel_until: 0,
+        stays: true,
         can_retry: true,
         is_exclusive: true,
         begins_within: SOON,
@@ -64,6 +67,7 @@ const KINDS: [Kind; 6] = [
         right: Right::ManageCluster,
         after_crash: AfterCrash::GoesOn,
         cancel_until: 0,
+        stays: true,
         can_retry: true,
         is_exclusive: true,
         begins_within: SOON,
@@ -74,6 +78,7 @@ const KINDS: [Kind; 6] = [
         right: Right::OperateHosts,
         after_crash: AfterCrash::GoesOn,
         cancel_until: 1,
+        stays: true,
         can_retry: true,
         is_exclusive: true,
         begins_within: SOON,
@@ -84,6 +89,7 @@ const KINDS: [Kind; 6] = [
         right: Right::OperateHosts,
         after_crash: AfterCrash::GoesOn,
         cancel_until: 1,
+        stays: true,
         can_retry: true,
         is_exclusive: true,
         begins_within: SOON,
@@ -94,6 +100,7 @@ const KINDS: [Kind; 6] = [
         right: Right::OperateHosts,
         after_crash: AfterCrash::GoesOn,
         cancel_until: usize::MAX,
+        stays: true,
         can_retry: true,
         is_exclusive: true,
         begins_within: SOON,
@@ -104,6 +111,7 @@ const KINDS: [Kind; 6] = [
         right: Right::OperateHosts,
         after_crash: AfterCrash::GoesBack,
         cancel_until: usize::MAX,
+        stays: false,
         can_retry: true,
         is_exclusive: false,
         begins_within: SOON,
