@@ -8,7 +8,7 @@ use axum::{
 use jiff::Timestamp;
 use quantix_api::{
     CallError, Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, MadeJoinToken, MoveLead, NewJoinToken,
-    Problem, ProblemCode, RemoveHost, SetVoters, calls,
+    Problem, ProblemCode, RemoveHost, Right, Scope, SetVoters, calls,
 };
 use serde::Deserialize;
 
@@ -18,6 +18,7 @@ use crate::{
     problem::{Filled, Page, draw},
     reader,
     session::turned_away,
+    tasks,
     web::{ClientAddress, Web},
     words,
 };
@@ -156,6 +157,27 @@ impl ClusterPage {
         self.token_state(token).level() == Level::Ok
     }
 
+    /// Whether whoever looks may restart this host.
+    fn may_operate(&self, host: &ClusterHost) -> bool {
+        let on = Scope::Host(host.id.clone());
+        self.cluster.writable
+            && host.role != HostRole::Joining
+            && self.frame.person.may_on(Right::OperateHosts, &on)
+    }
+
+    fn menu_id(&self, host: &ClusterHost) -> String {
+        format!("menu-{}", host.id)
+    }
+
+    fn menu_words(&self, host: &ClusterHost) -> String {
+        format!("What can be done with {}", host.name)
+    }
+
+    /// Where a support bundle of a host is asked for.
+    fn bundling(&self, host: &ClusterHost) -> String {
+        format!("/cluster/hosts/{}/support-bundle", host.id)
+    }
+
     /// Where a token is taken back.
     fn revoking(&self, token: &JoinToken) -> String {
         format!("/cluster/tokens/{}/revoke", token.id)
@@ -268,7 +290,10 @@ pub(crate) async fn move_lead(
     Filled(body): Filled<MoveLead>,
 ) -> Response {
     let done = web.agent.call(&calls::move_lead(&body).as_session(frame.token()).for_client(client.0)).await;
-    back(&web, frame, done.map(drop), "The vDC role is being moved.").await
+    match done {
+        Ok(task) => tasks::begun(&task),
+        Err(error) => back(&web, frame, Err(error), "").await,
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -400,7 +425,7 @@ pub(crate) async fn remove(
     let body = RemoveHost { name: form.name.trim().to_owned() };
     match web.agent.call(&calls::remove_host(id, &body).as_session(frame.token()).for_client(client.0)).await
     {
-        Ok(_) => reader::done("/cluster", "The host has lost its key and is being taken out."),
+        Ok(task) => tasks::begun(&task),
         Err(CallError::Problem(problem)) if problem.code != ProblemCode::SignInNeeded => {
             confirm_removal(&web, frame, id, Some(problem)).await
         }

@@ -47,7 +47,7 @@ const SETTINGS_PATH: &str = "/settings";
 const AREAS: &[Area] = &[
     Area { title: "Overview", path: "/overview", also: &[], needs: None },
     Area { title: "Cluster", path: "/cluster", also: &[], needs: Some(Right::See) },
-    Area { title: "Activity", path: "/activity", also: &[], needs: Some(Right::SeeActivity) },
+    Area { title: "Activity", path: "/activity/tasks", also: &["/activity"], needs: Some(Right::See) },
     Area { title: "Settings", path: SETTINGS_PATH, also: &["/users", "/groups", "/roles"], needs: None },
 ];
 
@@ -117,6 +117,14 @@ impl FromRequestParts<Web> for Frame {
 }
 
 impl Frame {
+    /// Where the page listens: from what was in the data before it was drawn.
+    pub(crate) fn live_address(&self) -> String {
+        match &self.cluster {
+            Some(cluster) => format!("/live?after={}", cluster.applied_index),
+            None => "/live".to_owned(),
+        }
+    }
+
     /// What calls are made with.
     pub(crate) fn token(&self) -> &Secret {
         &self.token
@@ -259,7 +267,7 @@ pub(crate) mod tests {
     fn ways_to_what_one_may_not_do_are_not_shown() {
         let viewer = frame("/overview", built_in::VIEWER);
         let areas: Vec<_> = viewer.areas().map(|area| area.title).collect();
-        assert_eq!(areas, ["Overview", "Cluster"]);
+        assert_eq!(areas, ["Overview", "Cluster", "Activity"]);
         assert_eq!(viewer.settings().count(), 0);
     }
 

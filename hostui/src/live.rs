@@ -12,7 +12,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Extension, State},
+    extract::{Extension, RawQuery, State},
     http::{HeaderMap, HeaderValue, Request, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -66,17 +66,28 @@ impl HttpBody for Text {
     }
 }
 
-/// `GET /live`
+/// What a page knows already: what it heard last, or what was in the data when it was drawn.
+fn after(headers: &HeaderMap, query: Option<&str>) -> Option<HeaderValue> {
+    let heard = headers.get(LAST_EVENT_ID).cloned();
+    heard.or_else(|| {
+        let drawn = query?.strip_prefix("after=")?;
+        let is_number = !drawn.is_empty() && drawn.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| HeaderValue::from_str(drawn).ok()).flatten()
+    })
+}
+
+/// `GET /live?after=…`
 pub(crate) async fn stream(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
     SignedIn(token): SignedIn,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
     let Ok(place) = PLACES.try_acquire() else {
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")]).into_response();
     };
-    let answer = match begin(&web, client, &token, headers.get(LAST_EVENT_ID)).await {
+    let answer = match begin(&web, client, &token, after(&headers, query.as_deref())).await {
         Ok(answer) => answer,
         Err(error) => {
             log::warn!("Changes cannot be told to a page: {error}");
@@ -100,7 +111,7 @@ async fn begin(
     web: &Web,
     client: ClientAddress,
     token: &Secret,
-    after: Option<&HeaderValue>,
+    after: Option<HeaderValue>,
 ) -> Result<axum::http::Response<Arriving>, Box<dyn std::error::Error + Send + Sync>> {
     let mut request = Request::builder()
         .uri(calls::CHANGES_PATH)
@@ -268,6 +279,18 @@ mod tests {
         assert_eq!(gathered.tell(Instant::now(), false), "id: 12\n\n");
         gathered.take("event: end\ndata: {}");
         assert_eq!(gathered.tell(Instant::now(), true), "event: end\ndata: \n\nid: 12\n\n");
+    }
+
+    #[test]
+    fn a_page_hears_what_happened_since_it_was_drawn() {
+        let none = HeaderMap::new();
+        let heard =
+            HeaderMap::from_iter([(header::HeaderName::from_static(LAST_EVENT_ID), "9".parse().unwrap())]);
+        assert_eq!(after(&none, Some("after=7")).unwrap(), "7");
+        assert_eq!(after(&heard, Some("after=7")).unwrap(), "9");
+        for strange in [None, Some(""), Some("after="), Some("after=7%0d%0a"), Some("after=-1")] {
+            assert_eq!(after(&none, strange), None);
+        }
     }
 
     #[test]

@@ -20,11 +20,11 @@ use tower_http::{
 };
 
 use crate::{
-    account, activity, api, assets, backup, cluster, dev, find, groups, health, live,
+    account, activity, api, assets, backup, cluster, dev, events, find, groups, health, live,
     options::Options,
-    origin, overview,
+    origin, overview, power,
     problem::{self, Page},
-    reader, reference, roles, session, settings, users,
+    reader, reference, roles, session, settings, tasks, users,
 };
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -82,6 +82,16 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/account", get(account::page))
         .route("/account/{deed}", post(account::deed))
         .route("/activity", get(activity::page))
+        .route("/activity/tasks", get(tasks::page))
+        .route("/activity/tasks/{id}", get(tasks::task_page))
+        .route("/activity/tasks/{id}/file", get(tasks::file))
+        .route("/activity/tasks/{id}/{deed}", post(tasks::deed))
+        .route("/activity/events", get(events::page))
+        .route("/activity/events/{id}/{deed}", post(events::deed))
+        .route("/tray", get(tasks::tray))
+        .route("/alarms", get(events::alarms))
+        .route("/cluster/hosts/{id}/power/{deed}", get(power::page).post(power::begin))
+        .route("/cluster/hosts/{id}/support-bundle", post(power::bundle))
         .route("/cluster", get(cluster::page))
         .route("/cluster/add", get(cluster::add_page))
         .route("/cluster/tokens", post(cluster::make_token))

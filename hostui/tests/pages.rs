@@ -7,6 +7,7 @@ use axum::{
 use framework::{Answer, PASSWORD, Pages};
 
 mod framework;
+mod live;
 mod shell;
 
 #[tokio::test]

@@ -162,14 +162,61 @@ impl Pages {
         cookie
     }
 
-    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+    /// Signs in from another address of this machine; gives the cookie.
+    pub(crate) async fn sign_in_from(&self, from: u8, username: &str, password: &str) -> String {
+        let form = format!("username={username}&password={password}");
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri("/sign-in")
+            .header(header::HOST, "localhost")
+            .header(header::ORIGIN, "https://localhost")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(header::CONTENT_LENGTH, form.len());
+        let answer = self.send_from(from, request.body(Body::from(form)).unwrap()).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+        answer.cookie
+    }
+
+    /// Begins to listen as a page does.
+    pub(crate) async fn listen(&self, from: u8, cookie: &str) -> Listening {
+        let stream = self.connect(from).await;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let request =
+            Request::builder().uri("/live").header(header::HOST, "localhost").header(header::COOKIE, cookie);
+        let answer = sender.send_request(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let mut listening = Listening { body: answer.into_body(), text: String::new(), driver };
+        listening.until("id: ").await;
+        listening
+    }
+
+    /// What the page server holds in memory.
+    pub(crate) fn server_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    async fn connect(&self, from: u8) -> tokio_rustls::client::TlsStream<TcpStream> {
         let pem = std::fs::read(self.dir.path().join("state/tls/cert.pem")).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
         let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, from], 0).into()).unwrap();
+        let stream = socket.connect(([127, 0, 0, 1], self.port).into()).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        self.send_from(1, request).await
+    }
+
+    async fn send_from(&self, from: u8, request: Request<Body>) -> Answer {
+        let stream = self.connect(from).await;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         let driver = tokio::spawn(connection);
@@ -188,6 +235,31 @@ impl Pages {
             bytes: body.into(),
             headers: parts.headers,
         }
+    }
+}
+
+/// A page that listens.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    body: hyper::body::Incoming,
+    text: String,
+    driver: tokio::task::JoinHandle<hyper::Result<()>>,
+}
+
+impl Listening {
+    /// Waits until it has heard this.
+    pub(crate) async fn until(&mut self, part: &str) {
+        while !self.text.contains(part) {
+            let frame = self.body.frame().await.unwrap().unwrap();
+            self.text.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
+        }
+        self.text.clear();
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.driver.abort();
     }
 }
 

@@ -49,12 +49,14 @@ pub(crate) async fn show(
     person: Person,
     Token(token): Token,
 ) -> Result<Json<Cluster>, Failure> {
-    let here = agent.cluster.store()?.id().to_string();
+    let store = agent.cluster.store()?;
+    // What is in the data here may be less than what the leader has; whoever reads on reads it here.
+    let (here, applied_index) = (store.id().to_string(), store.applied());
     if from_host.is_none()
         && let Some(leader) = agent.cluster.other_leader()
         && let Ok(cluster) = agent.cluster.fetch::<Cluster>(&leader, calls::CLUSTER_PATH, &token).await
     {
-        return Ok(Json(Cluster { this_host: here, ..cluster }));
+        return Ok(Json(Cluster { this_host: here, applied_index, ..cluster }));
     }
     let (hosts, cluster) =
         agent.cluster.read(|connection| Ok((kept::hosts(connection)?, kept::cluster(connection)?))).await?;
