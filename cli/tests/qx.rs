@@ -268,3 +268,48 @@ fn completion_knows_the_commands() {
     let output = Command::new(env!("CARGO_BIN_EXE_qx")).args(["completion", "bash"]).output().unwrap();
     assert!(String::from_utf8(output.stdout).unwrap().contains("move-vdc"));
 }
+
+#[test]
+fn tasks_are_waited_for_listed_and_tried_again() {
+    let host = Host::settled("qx-one");
+    let file = host.dir.path().join("bundle.tar.zst");
+    let path = file.to_str().unwrap();
+    let made = host.qx(&["host", "support-bundle", "qx-one", "--file", path], "");
+    let told = String::from_utf8_lossy(&made.stderr).into_owned();
+    assert!(made.status.success(), "{told}");
+    // Each step is said as it is done.
+    assert!(told.contains("Support bundle of qx-one"), "{told}");
+    assert_eq!(std::fs::read(&file).unwrap()[..4], [0x28, 0xb5, 0x2f, 0xfd]);
+    // What is there already is not written over.
+    assert!(host.refused(&["task", "download", "1", path], "").contains("cannot be made"));
+    let shown = host.done(&["task", "show", "1"], "");
+    assert!(shown.contains("Collect the journal") && shown.contains("done. The file is there"), "{shown}");
+    assert!(host.refused(&["task", "cancel", "1"], "").contains("It has ended already"));
+
+    // This machine is not ours to restart, which is the end of it and says so.
+    let unconfirmed = host.refused(&["host", "restart", "qx-one"], "");
+    assert!(unconfirmed.contains("--confirm qx-one"), "{unconfirmed}");
+    let failed = host.refused(&["host", "restart", "qx-one", "--confirm", "qx-one"], "");
+    assert!(failed.contains("does not run Quantix-OS"), "{failed}");
+    assert!(host.refused(&["task", "retry", "2"], "").contains("does not run Quantix-OS"));
+    assert!(host.refused(&["task", "retry", "2"], "").contains("already"));
+    assert!(host.refused(&["task", "wait", "3"], "").contains("does not run Quantix-OS"));
+    let begun = host.done(&["host", "shut-down", "qx-one", "--confirm", "qx-one", "--no-wait"], "");
+    assert!(begun.contains("qx task show 4"), "{begun}");
+    assert!(
+        host.refused(&["host", "restart-services", "qx-one", "sshd"], "").contains("Name one or several")
+    );
+
+    let failed = host.done(&["task", "list", "--state", "failed", "--output", "json"], "");
+    let failed: serde_json::Value = serde_json::from_str(&failed).unwrap();
+    assert!(failed["items"].as_array().unwrap().iter().all(|task| task["state"] == "failed"), "{failed}");
+    assert!(host.refused(&["task", "list", "--state", "strange"], "").contains("A state is one of"));
+    assert!(host.refused(&["task", "show", "77"], "").contains("There is no such task"));
+
+    // What failed is an alarm, until somebody says that it is over.
+    let open = host.done(&["event", "list", "--open", "--component", "tasks"], "");
+    assert!(open.contains("Restart qx-one failed"), "{open}");
+    let number = open.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    assert!(host.done(&["event", "acknowledge", &number], "").contains("admin looks after it"));
+    assert!(host.done(&["event", "clear", &number], "").contains("It is over."));
+}
