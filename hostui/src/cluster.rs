@@ -15,6 +15,7 @@ use serde::Deserialize;
 use crate::{
     component::{Badge, Fault, Field, Heads, Icon, Level, Post, Standing},
     frame::Frame,
+    member::{self, Member},
     problem::{Filled, Page, draw},
     reader,
     session::turned_away,
@@ -22,11 +23,6 @@ use crate::{
     web::{ClientAddress, Web},
     words,
 };
-
-/// A host that was not heard for so long is shown as lost.
-const LOST_MS: u64 = 5_000;
-/// A host so many changes behind is shown to be catching up.
-const BEHIND: u64 = 100;
 
 #[derive(Debug, Template)]
 #[template(path = "cluster/page.html", blocks = ["state"])]
@@ -42,97 +38,40 @@ impl ClusterPage {
         self.frame.manages_cluster() && self.cluster.writable
     }
 
+    fn member<'a>(&'a self, host: &'a ClusterHost) -> Member<'a> {
+        Member::new(&self.cluster, host)
+    }
+
     fn is_alone(&self) -> bool {
         self.cluster.hosts.len() < 2
     }
 
     /// Whether something is about to change by itself.
     fn is_moving(&self) -> bool {
-        !self.cluster.writable || self.cluster.hosts.iter().any(|host| host.role == HostRole::Joining)
+        !self.cluster.writable || Member::all(&self.cluster).any(|member| member.is_joining())
     }
 
-    /// A host that led and hears too few others has the role no longer.
-    fn leads(&self, host: &ClusterHost) -> bool {
-        host.role == HostRole::Leader && self.cluster.writable
-    }
-
-    fn can_lead(&self, host: &ClusterHost) -> bool {
-        matches!(host.role, HostRole::Voter | HostRole::Learner) && !self.is_lost(host)
-    }
-
-    fn part(&self, host: &ClusterHost) -> &'static str {
-        match host.role {
-            HostRole::Leader | HostRole::Voter => "Votes",
-            HostRole::Learner => "Stands by",
-            HostRole::Joining => "Let in",
-        }
-    }
-
-    fn is_lost(&self, host: &ClusterHost) -> bool {
-        host.last_contact_ms.is_none_or(|silent| silent > LOST_MS)
-    }
-
-    fn contact(&self, host: &ClusterHost) -> Standing {
-        match host.last_contact_ms {
-            _ if host.role == HostRole::Joining => Standing::busy("Not there yet"),
-            _ if host.id == self.cluster.this_host => Standing::ok("Answers"),
-            Some(silent) if silent <= LOST_MS => Standing::ok("Answers"),
-            Some(silent) if silent < 60_000 => Standing::bad(format!("Not heard for {} s", silent / 1000)),
-            Some(silent) => Standing::bad(format!("Not heard for {}", words::duration(silent / 1000))),
-            None => Standing::bad("Not heard yet"),
-        }
-    }
-
-    fn data(&self, host: &ClusterHost) -> String {
-        match host.lag {
-            _ if host.role == HostRole::Joining => String::new(),
-            _ if host.id != self.cluster.this_host && self.is_lost(host) => "Not known now".to_owned(),
-            None => "Not known now".to_owned(),
-            Some(lag) if lag < BEHIND => "Up to date".to_owned(),
-            Some(lag) => format!("{lag} changes behind"),
-        }
-    }
-
-    fn voters(&self) -> usize {
-        self.cluster
-            .hosts
-            .iter()
-            .filter(|host| matches!(host.role, HostRole::Leader | HostRole::Voter))
-            .count()
-    }
-
-    fn bears(&self) -> String {
-        match self.voters().saturating_sub(1) / 2 {
+    /// How many hosts vote, and of how many the loss is borne.
+    fn voters(&self) -> (usize, String) {
+        let (voters, bears) = member::voters(&self.cluster);
+        let bears = match bears {
             0 => "none".to_owned(),
             1 => "one".to_owned(),
             more => more.to_string(),
-        }
+        };
+        (voters, bears)
     }
 
     fn wanted(&self) -> String {
         self.cluster.wanted_voters.map(|wanted| wanted.to_string()).unwrap_or_default()
     }
 
-    fn lost(&self) -> Vec<&str> {
-        let lost = self.cluster.hosts.iter().filter(|host| {
-            host.id != self.cluster.this_host && host.role != HostRole::Joining && self.is_lost(host)
-        });
-        lost.map(|host| host.name.as_str()).collect()
-    }
-
     fn has_lost_hosts(&self) -> bool {
-        !self.lost().is_empty()
+        Member::all(&self.cluster).any(|member| member.is_lost())
     }
 
     fn why_not_writable(&self) -> String {
-        let lost = self.lost();
-        if lost.is_empty() {
-            return "No host has the vDC role; one is being chosen, which takes seconds.".to_owned();
-        }
-        format!(
-            "Not heard here: {}. Start them or mend the network between them. What runs goes on running.",
-            lost.join(", ")
-        )
+        member::why_not_writable(&self.cluster)
     }
 
     fn token_state(&self, token: &JoinToken) -> Standing {

@@ -83,7 +83,9 @@ pub(crate) async fn page(State(web): State<Web>, frame: Frame) -> Response {
     // What cannot be asked about now is not found; the rest is.
     let (cluster, users) = tokio::join!(web.agent.call(&cluster_call), users);
     let hosts = cluster.map(|cluster| cluster.hosts).unwrap_or_default();
-    let hosts = hosts.into_iter().map(|host| Item::page("server", host.name, host.address, "/cluster"));
+    let hosts = hosts
+        .into_iter()
+        .map(|host| Item::page("server", host.name, host.address, format!("/hosts/{}", host.id)));
     let people = users.map(|users| users.items).unwrap_or_default();
     let people = people.into_iter().map(|user| {
         let path = format!("/users/{}", user.username);

@@ -6,7 +6,7 @@ use axum::{
     http::request::Parts,
     response::{IntoResponse, Redirect, Response},
 };
-use quantix_api::{Cluster, Right, Secret, SessionInfo, calls};
+use quantix_api::{Cluster, ClusterHost, Right, Secret, SessionInfo, calls};
 
 use crate::{
     address::{Address, BLOCK},
@@ -46,6 +46,7 @@ const SETTINGS_PATH: &str = "/settings";
 /// Every area there is. A new one is a line here.
 const AREAS: &[Area] = &[
     Area { title: "Overview", path: "/overview", also: &[], needs: None },
+    Area { title: "Hosts", path: "/hosts", also: &[], needs: Some(Right::See) },
     Area { title: "Cluster", path: "/cluster", also: &[], needs: Some(Right::See) },
     Area { title: "Activity", path: "/activity/tasks", also: &["/activity"], needs: Some(Right::See) },
     Area { title: "Settings", path: SETTINGS_PATH, also: &["/users", "/groups", "/roles"], needs: None },
@@ -185,10 +186,18 @@ impl Frame {
         self.cluster.as_ref()
     }
 
-    /// How many hosts there are, and the names of the first.
-    pub(crate) fn hosts(&self) -> (usize, Vec<&str>) {
+    /// How many hosts there are, and the first of them.
+    pub(crate) fn hosts(&self) -> (usize, &[ClusterHost]) {
         let hosts = self.cluster.as_ref().map_or(&[][..], |cluster| &cluster.hosts);
-        (hosts.len(), hosts.iter().take(MOST_NAMED).map(|host| host.name.as_str()).collect())
+        (hosts.len(), &hosts[..hosts.len().min(MOST_NAMED)])
+    }
+
+    /// What the bar shows as where one is: the host whose page it is, or the one that answers.
+    pub(crate) fn scope(&self) -> &str {
+        let Some(cluster) = &self.cluster else { return "" };
+        let host = self.address.path().strip_prefix("/hosts/").and_then(|rest| rest.split('/').next());
+        let named = host.and_then(|id| cluster.hosts.iter().find(|host| host.id == id));
+        named.map_or_else(|| cluster.this_name(), |host| &host.name)
     }
 
     pub(crate) fn theme(&self) -> Theme {
@@ -267,7 +276,7 @@ pub(crate) mod tests {
     fn ways_to_what_one_may_not_do_are_not_shown() {
         let viewer = frame("/overview", built_in::VIEWER);
         let areas: Vec<_> = viewer.areas().map(|area| area.title).collect();
-        assert_eq!(areas, ["Overview", "Cluster", "Activity"]);
+        assert_eq!(areas, ["Overview", "Hosts", "Cluster", "Activity"]);
         assert_eq!(viewer.settings().count(), 0);
     }
 

@@ -1,81 +1,176 @@
-//! The first page: the host, what it is made of, and what needs attention.
+//! The first page: what the hosts have together, how each is, and what needs attention.
+
+use std::collections::HashMap;
 
 use askama::Template;
 use axum::{extract::State, response::Response};
-use jiff::Timestamp;
-use quantix_api::{Check, CheckState, HostFacts, Service, SlotName, calls};
+use quantix_api::{Check, CheckState, Cluster, ClusterHost, HostFacts, calls};
 
 use crate::{
-    component::{Badge, Heads, Level, Meter, Standing},
+    component::{Badge, Heads, Icon, Level, Meter, Standing},
     frame::Frame,
+    hosts::{Share, facts_of_all, share},
+    member::{self, Member},
     problem::draw,
     session::turned_away,
     web::Web,
-    words,
 };
 
+/// Hosts on this page; the list has all.
+const MOST_HOSTS: usize = 20;
+
 #[derive(Debug, Template)]
-#[template(path = "overview/page.html")]
+#[template(path = "overview/page.html", blocks = ["all"])]
 struct Overview {
     frame: Frame,
-    host: HostFacts,
-    attention: Vec<Check>,
-    slot: Option<String>,
-    uptime: String,
-    memory: Share,
-    state: Share,
-}
-
-/// What is in use, of how much, and as a meter.
-type Share = (String, String, Meter);
-
-fn share(label: &'static str, available: u64, total: u64) -> Share {
-    let used = total.saturating_sub(available);
-    (words::bytes(used), format!("of {}", words::bytes(total)), Meter::of(label, used, total))
+    cluster: Cluster,
+    facts: HashMap<String, HostFacts>,
+    attention: Vec<(Standing, String)>,
 }
 
 /// `GET /overview`
 pub(crate) async fn page(State(web): State<Web>, frame: Frame) -> Response {
-    let (host_call, ready_call) = (calls::host().as_session(frame.token()), calls::ready());
-    match tokio::try_join!(web.agent.call(&host_call), web.agent.call(&ready_call)) {
-        Ok((host, readiness)) => draw(&Overview::new(frame, host, readiness.checks)),
-        Err(error) => turned_away(&error),
+    let (cluster_call, ready_call) = (calls::cluster().as_session(frame.token()), calls::ready());
+    let (cluster, readiness) =
+        match tokio::try_join!(web.agent.call(&cluster_call), web.agent.call(&ready_call)) {
+            Ok(found) => found,
+            Err(error) => return turned_away(&error),
+        };
+    let facts = facts_of_all(&web, frame.token(), &cluster).await;
+    let attention = attention(&cluster, readiness.checks);
+    let page = Overview { frame, cluster, facts, attention };
+    if page.frame.block() == Some("all") { draw(&page.as_all()) } else { draw(&page) }
+}
+
+/// What is wrong, the worst first: in the cluster, with its hosts, and on the host that answers.
+fn attention(cluster: &Cluster, checks: Vec<Check>) -> Vec<(Standing, String)> {
+    let mut all = Vec::new();
+    if !cluster.writable {
+        all.push((Standing::bad("Nothing can be changed now"), member::why_not_writable(cluster)));
     }
+    for member in Member::all(cluster).filter(|member| member.is_lost()) {
+        let sentence = "It is off, or the network between the hosts is broken.".to_owned();
+        all.push((Standing::bad(format!("{} is not heard", member.host.name)), sentence));
+    }
+    all.extend(cluster.trouble.iter().map(|sentence| (Standing::bad("Cluster"), sentence.clone())));
+    let mut checks: Vec<_> = checks.into_iter().filter(|check| check.state != CheckState::Ok).collect();
+    checks.sort_by_key(|check| std::cmp::Reverse(check.state));
+    all.extend(checks.into_iter().map(|check| {
+        let level = if check.state == CheckState::Failed { Level::Bad } else { Level::Warn };
+        (Standing::new(level, format!("{} on {}", check.name, cluster.this_name())), check.detail)
+    }));
+    all
 }
 
 impl Overview {
-    fn new(frame: Frame, host: HostFacts, checks: Vec<Check>) -> Self {
-        let mut attention: Vec<_> =
-            checks.into_iter().filter(|check| check.state != CheckState::Ok).collect();
-        attention.sort_by_key(|check| std::cmp::Reverse(check.state));
-        let up = Timestamp::now().duration_since(host.booted_at).as_secs();
-        Self {
-            slot: host.slot.as_ref().map(|slot| {
-                let name = match slot.name {
-                    SlotName::A => "A",
-                    SlotName::B => "B",
-                };
-                format!("{name}, {}", if slot.verified { "verified" } else { "not verified" })
-            }),
-            uptime: words::duration(u64::try_from(up).unwrap_or(0)),
-            memory: share("Memory in use", host.memory.available_bytes, host.memory.total_bytes),
-            state: share(
-                "State partition in use",
-                host.state_storage.available_bytes,
-                host.state_storage.size_bytes,
-            ),
-            attention,
-            frame,
-            host,
+    fn shown(&self) -> &[ClusterHost] {
+        &self.cluster.hosts[..self.cluster.hosts.len().min(MOST_HOSTS)]
+    }
+
+    fn member<'a>(&'a self, host: &'a ClusterHost) -> Member<'a> {
+        Member::new(&self.cluster, host)
+    }
+
+    fn facts(&self, host: &ClusterHost) -> Option<&HostFacts> {
+        self.facts.get(&host.id)
+    }
+
+    fn memory(&self, facts: &HostFacts) -> Meter {
+        share("Memory in use", facts.memory.available_bytes, facts.memory.total_bytes).2
+    }
+
+    fn state(&self, facts: &HostFacts) -> Meter {
+        let storage = &facts.state_storage;
+        share("State partition in use", storage.available_bytes, storage.size_bytes).2
+    }
+
+    /// Threads, cores and sockets of all that answer.
+    fn processors(&self) -> (u32, String) {
+        let sum = |count: fn(&HostFacts) -> u32| self.facts.values().map(count).sum::<u32>();
+        let threads = sum(|facts| facts.cpu.threads);
+        (threads, crate::words::cores(sum(|facts| facts.cpu.cores), sum(|facts| facts.cpu.sockets)))
+    }
+
+    fn all_memory(&self) -> Share {
+        let sum = |count: fn(&HostFacts) -> u64| self.facts.values().map(count).sum::<u64>();
+        share(
+            "Memory in use",
+            sum(|facts| facts.memory.available_bytes),
+            sum(|facts| facts.memory.total_bytes),
+        )
+    }
+
+    fn all_state(&self) -> Share {
+        let sum = |count: fn(&HostFacts) -> u64| self.facts.values().map(count).sum::<u64>();
+        share(
+            "State partitions in use",
+            sum(|facts| facts.state_storage.available_bytes),
+            sum(|facts| facts.state_storage.size_bytes),
+        )
+    }
+
+    /// Whose figures are in the sums, if not everybody's.
+    fn left_out(&self) -> Option<String> {
+        let (known, all) = (self.facts.len(), self.cluster.hosts.len());
+        (known < all).then(|| format!("Figures are of {known} of {all} hosts; the others do not answer."))
+    }
+
+    /// `3 hosts · 3 of 3 voters there, one may fail · vDC role on qx-01`
+    fn summary(&self) -> String {
+        let leader = Member::all(&self.cluster).find(Member::leads);
+        let role = leader.map_or_else(
+            || "no host has the vDC role".to_owned(),
+            |leader| format!("vDC role on {}", leader.host.name),
+        );
+        let hosts = self.cluster.hosts.len();
+        if hosts == 1 {
+            return format!("A cluster of one host · {role}");
         }
+        let (voters, bears) = member::voters(&self.cluster);
+        let there = Member::all(&self.cluster).filter(|member| member.votes() && !member.is_lost()).count();
+        let bears = match bears {
+            0 => "none may fail".to_owned(),
+            1 => "one may fail".to_owned(),
+            more => format!("{more} may fail"),
+        };
+        format!("{hosts} hosts · {there} of {voters} voters there, {bears} · {role}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quantix_api::{HostRole, built_in};
+
+    use super::*;
+    use crate::{
+        frame::tests::frame,
+        member::tests::{cluster, host},
+    };
+
+    fn page(cluster: Cluster) -> Overview {
+        let frame = frame("/overview", built_in::VIEWER);
+        Overview { frame, attention: attention(&cluster, Vec::new()), cluster, facts: HashMap::new() }
     }
 
-    fn check_state(&self, check: &Check) -> Standing {
-        let level = if check.state == CheckState::Failed { Level::Bad } else { Level::Warn };
-        Standing::new(level, check.name.clone())
+    #[test]
+    fn the_cluster_is_told_in_a_sentence() {
+        let hosts = vec![
+            host("a1", HostRole::Leader, None),
+            host("a2", HostRole::Voter, Some(10)),
+            host("a3", HostRole::Voter, Some(90_000)),
+        ];
+        let page = page(cluster(hosts, true));
+        assert_eq!(page.summary(), "3 hosts · 2 of 3 voters there, one may fail · vDC role on a1");
+        assert_eq!(page.left_out().unwrap(), "Figures are of 0 of 3 hosts; the others do not answer.");
+        assert_eq!(page.attention[0].0, Standing::bad("a3 is not heard"));
     }
 
-    fn service_state(&self, service: &Service) -> Standing {
-        if service.error.is_none() { Standing::ok("Answers") } else { Standing::bad("Does not answer") }
+    #[test]
+    fn a_cluster_without_a_leader_says_so_first() {
+        let hosts = vec![host("a1", HostRole::Voter, None), host("a2", HostRole::Voter, None)];
+        let page = page(cluster(hosts, false));
+        assert!(page.summary().ends_with("no host has the vDC role"));
+        assert_eq!(page.attention[0].0, Standing::bad("Nothing can be changed now"));
+        assert!(page.render().unwrap().contains("Needs attention"));
     }
 }

@@ -20,7 +20,7 @@ use tower_http::{
 };
 
 use crate::{
-    account, activity, api, assets, backup, cluster, dev, events, find, groups, health, live,
+    account, activity, api, assets, backup, cluster, dev, events, find, groups, health, hosts, live,
     options::Options,
     origin, overview, power,
     problem::{self, Page},
@@ -92,6 +92,10 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/alarms", get(events::alarms))
         .route("/cluster/hosts/{id}/power/{deed}", get(power::page).post(power::begin))
         .route("/cluster/hosts/{id}/support-bundle", post(power::bundle))
+        .route("/hosts", get(hosts::page))
+        .route("/hosts/{id}", get(hosts::summary))
+        .route("/hosts/{id}/hardware", get(hosts::hardware))
+        .route("/hosts/{id}/services", get(hosts::services))
         .route("/cluster", get(cluster::page))
         .route("/cluster/add", get(cluster::add_page))
         .route("/cluster/tokens", post(cluster::make_token))

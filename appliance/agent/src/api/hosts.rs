@@ -9,8 +9,8 @@ use axum::{
 };
 use jiff::Timestamp;
 use quantix_api::{
-    Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, MadeJoinToken, MoveLead, NewJoinToken, Page,
-    Problem, ProblemCode, RemoveHost, Right, Scope, Secret, SetVoters, Task, TaskKind, calls,
+    Cluster, ClusterHost, HostFacts, HostRole, JoinCluster, JoinToken, MadeJoinToken, MoveLead, NewJoinToken,
+    Page, Problem, ProblemCode, RemoveHost, Right, Scope, Secret, SetVoters, Task, TaskKind, calls,
 };
 use quantix_store::{HostId, Role, Status};
 use serde_json::Value;
@@ -21,7 +21,7 @@ use super::{
     peer::{Client, Token},
     person::Person,
 };
-use crate::cluster::{FromHost, JoinToken as NewToken, fingerprint, kept};
+use crate::cluster::{Contact, FromHost, JoinToken as NewToken, fingerprint, kept};
 
 const MOST_HOURS: u32 = 24 * 365;
 const MOST_USES: u32 = 1000;
@@ -115,6 +115,28 @@ fn described(status: &Status, kept: Vec<kept::KeptHost>) -> Vec<ClusterHost> {
     }));
     hosts.sort_by(|one, other| one.name.cmp(&other.name));
     hosts
+}
+
+/// What a host of the cluster is made of, asked of that host itself.
+#[utoipa::path(get, path = "/api/v1/cluster/hosts/{host}/facts", tag = "host", params(("host" = String, Path)), responses((status = 200, body = HostFacts)))]
+pub(crate) async fn facts_of(
+    State(agent): State<Arc<Agent>>,
+    person: Person,
+    Token(token): Token,
+    Path(id): Path<String>,
+) -> Result<Json<HostFacts>, Failure> {
+    let (host, name) = agent.host_of(&id).await?;
+    person.must_have(Right::See, &Scope::Host(host.to_string()))?;
+    let status = agent.cluster.store()?.status();
+    if host == status.id {
+        return Ok(Json((*agent.host.facts().await).clone()));
+    }
+    let Some(member) = status.members.into_iter().find(|member| member.id == host) else {
+        let problem = Problem::new(ProblemCode::Unavailable, format!("{name} has not come yet."));
+        return Err(Failure(problem));
+    };
+    let contact = Contact { host, address: member.address.0 };
+    Ok(Json(agent.cluster.fetch(&contact, calls::HOST_PATH, &token).await?))
 }
 
 /// The join tokens, the newest first.

@@ -242,6 +242,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
             OpenApiRouter::new()
                 .routes(routes!(host::facts))
                 .routes(routes!(hosts::show))
+                .routes(routes!(hosts::facts_of))
                 .routes(routes!(tasks::list))
                 .routes(routes!(tasks::show))
                 .routes(routes!(tasks::cancel))

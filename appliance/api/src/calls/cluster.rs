@@ -2,8 +2,8 @@ use http::Method;
 
 use super::part;
 use crate::{
-    Call, Cluster, JoinCluster, JoinToken, MadeJoinToken, MakeBackup, MoveLead, NewJoinToken, Page,
-    RemoveHost, SetVoters, Task,
+    Call, Cluster, HostFacts, JoinCluster, JoinToken, MadeJoinToken, MakeBackup, MoveLead, NewJoinToken,
+    Page, RemoveHost, SetVoters, Task,
 };
 
 /// The cluster.
@@ -76,6 +76,11 @@ pub fn move_lead(body: &MoveLead) -> Call<Task> {
 /// Says how many hosts shall vote.
 pub fn set_voters(body: &SetVoters) -> Call<()> {
     Call::new(Method::PUT, VOTERS_PATH).json(body)
+}
+
+/// What a host of the cluster is made of.
+pub fn host_facts(id: &str) -> Call<HostFacts> {
+    Call::new(Method::GET, format!("{HOSTS_PATH}/{}/facts", part(id)))
 }
 
 /// Takes a host out of the cluster.
