@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("quantix-firstboot", &["quantix-api", "quantix-host", "quantix-service"]),
     ("quantix-qemu", &["quantix-api"]),
     ("quantix-house", &[]),
+    ("quantix-load", &["quantix-api"]),
     ("quantix-torture", &["quantix-store"]),
 ];
 

@@ -1,0 +1,165 @@
+//! The agent and the page server as on a host, each a process, with as much in the audit log as is asked for.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use quantix_api::{AgentClient, ChangePassword, ConsoleView, Secret, SignIn, calls};
+use rusqlite::{Connection, params};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+use crate::wire::Server;
+
+const PASSWORD: &str = "correct horse battery";
+const START: Duration = Duration::from_secs(20);
+
+/// Both programs.
+#[derive(Debug)]
+pub struct Programs {
+    agent: Child,
+    pages: Child,
+    port: u16,
+    folder: PathBuf,
+    /// A session of an administrator.
+    pub session: Secret,
+}
+
+impl Programs {
+    /// Starts them with their state below a folder. The audit log holds so many lines.
+    pub async fn start(built: &Path, folder: &Path, lines: u32) -> Self {
+        let mut agent = start_agent(built, folder);
+        let client = AgentClient::new(folder.join("run/api.sock"));
+        let first = first_password(&client).await;
+        let sign_in = SignIn { username: "admin".into(), password: first.clone() };
+        let session = client.call(&calls::sign_in(&sign_in)).await.unwrap().token;
+        let change = ChangePassword { current: first, new: Secret::new(PASSWORD) };
+        client.call(&calls::change_password(&change).as_session(&session)).await.unwrap();
+        // What years of use would have left is written while nobody looks.
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+        fill(folder, lines);
+        agent = start_agent(built, folder);
+        let start = Instant::now();
+        while client.call(&calls::session().as_session(&session)).await.is_err() {
+            assert!(start.elapsed() < START, "the agent did not come up again");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let (pages, port) = start_pages(built, folder);
+        Self { agent, pages, port, folder: folder.to_owned(), session }
+    }
+
+    /// Where the pages and the API are.
+    pub fn server(&self) -> Server {
+        let pem = fs::read(self.folder.join("state/tls/cert.pem")).unwrap();
+        let certificate = CertificateDer::from_pem_slice(&pem).unwrap();
+        Server::new(SocketAddr::from(([127, 0, 0, 1], self.port)), "localhost", certificate)
+    }
+
+    /// A client of the agent's own socket.
+    pub fn agent(&self) -> AgentClient {
+        AgentClient::new(self.folder.join("run/api.sock"))
+    }
+
+    /// What the page server and the agent hold in memory, in KiB.
+    pub fn memory(&self) -> (u64, u64) {
+        (resident(self.pages.id()), resident(self.agent.id()))
+    }
+
+    /// The processor time that both have used.
+    pub fn worked(&self) -> (Duration, Duration) {
+        (worked(self.pages.id()), worked(self.agent.id()))
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        for child in [&mut self.pages, &mut self.agent] {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+async fn first_password(client: &AgentClient) -> Secret {
+    let start = Instant::now();
+    loop {
+        if let Ok(ConsoleView { first_password: Some(password), .. }) = client.call(&calls::console()).await {
+            return password;
+        }
+        assert!(start.elapsed() < START, "the agent did not come up");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn start_agent(built: &Path, folder: &Path) -> Child {
+    let (state, run) = (folder.join("state"), folder.join("run"));
+    let log = fs::File::options().create(true).append(true).open(folder.join("agent.log")).unwrap();
+    let mut command = program(&built.join("quantixd"));
+    command.arg("--state-dir").arg(state).arg("--run-dir").arg(run).args(["--hosts", "127.0.0.1:0"]);
+    command.stderr(log).spawn().unwrap()
+}
+
+fn start_pages(built: &Path, folder: &Path) -> (Child, u16) {
+    let tls = folder.join("state/tls");
+    let mut command = program(&built.join("quantix-hostui"));
+    command.args(["--https", "127.0.0.1:0", "--agent"]).arg(folder.join("run/api.sock"));
+    command.arg("--cert").arg(tls.join("cert.pem")).arg("--key").arg(tls.join("key.pem"));
+    let mut pages = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(pages.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let port = said.by_ref().find_map(|line| line.rsplit_once("on port ")?.1.parse().ok()).unwrap();
+    // What it says later is taken, so that it never waits for somebody to read it.
+    std::thread::spawn(move || said.for_each(drop));
+    (pages, port)
+}
+
+#[expect(clippy::disallowed_methods, reason = "what is measured are processes")]
+fn program(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    command.env_remove("NOTIFY_SOCKET").env_remove("LISTEN_FDS").stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// Lines as people make them, into the database of an agent that does not run.
+fn fill(folder: &Path, lines: u32) {
+    let store = folder.join("state/cluster/store");
+    let database = fs::read_dir(&store).unwrap().filter_map(|entry| Some(entry.ok()?.path())).find(|path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("state-") && name.ends_with(".db")
+    });
+    let mut connection = Connection::open(database.unwrap()).unwrap();
+    let transaction = connection.transaction().unwrap();
+    for number in 0..lines {
+        let person = format!("person-{}", number % 40);
+        let action =
+            ["sign in", "sign out", "make join token", "lock user", "make backup"][number as usize % 5];
+        let address = format!("192.0.2.{}", number % 250);
+        transaction
+            .prepare_cached(
+                "INSERT INTO audit (id, at, actor, address, action, object, outcome)
+                 SELECT coalesce(max(id), 0) + 1, ?1, ?2, ?3, ?4, ?5, 'done' FROM audit",
+            )
+            .unwrap()
+            .execute(params![1_760_000_000 + i64::from(number), person, address, action, person])
+            .unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn worked(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // Behind the name, which may hold anything; user and system time, in hundredths of a second.
+    let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10)
+}
