@@ -1,6 +1,6 @@
 # Each target is one line that calls a tool. `make` alone explains them.
 .DEFAULT_GOAL := help
-.PHONY: help run test soak torture image dev lint bench clean
+.PHONY: help run test soak torture fuzz image dev lint bench clean
 
 help: ## Explain the targets
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1 @\2/p' $(MAKEFILE_LIST) | column -t -s@
@@ -17,6 +17,9 @@ soak: ## The same cases with full counts; results go into docs/results
 torture: ## Break the store at random for a quarter of an hour; what was acknowledged must be there
 	@tools/torture
 
+fuzz: ## Feed every parser that faces the network by chance, a minute each
+	@tools/fuzz
+
 image: ## Build out/image/quantix.raw, the file to write to a disk
 	@tools/image
 
@@ -26,7 +29,7 @@ dev: ## The agent and the pages on this machine, without an image, at https://12
 lint: ## Formatting, clippy with warnings as errors, licences and advisories
 	@tools/lint
 
-bench: ## Boot, sizes and memory beside a bare image; the store beside etcd
+bench: ## Boot, sizes and memory beside a bare image; the store, pages and API beside peers
 	@tools/bench
 
 clean: ## Remove everything that was built

@@ -16,6 +16,8 @@ mod dev;
 mod events;
 mod find;
 mod frame;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod groups;
 mod health;
 mod hosts;

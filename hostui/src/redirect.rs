@@ -3,7 +3,7 @@
 use std::{convert::Infallible, net::IpAddr, time::Duration};
 
 use hyper::{
-    Request, Response, StatusCode,
+    Request, Response, StatusCode, Uri,
     body::Incoming,
     header::{HOST, HeaderValue, LOCATION},
     server::conn::http1,
@@ -20,15 +20,19 @@ const HTTPS_PORT: u16 = 443;
 pub(crate) async fn connection(stream: TcpStream, https_port: u16) {
     let service = service_fn(move |request: Request<Incoming>| {
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        std::future::ready(Ok::<_, Infallible>(answer(host, path, https_port)))
+        std::future::ready(Ok::<_, Infallible>(answer(host, path(request.uri()), https_port)))
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADERS).keep_alive(false).max_buf_size(16 * 1024);
     let _ = timeout(WHOLE, server.serve_connection(TokioIo::new(stream), service)).await;
 }
 
-fn answer(host: Option<&str>, path: &str, https_port: u16) -> Response<String> {
+/// What of an address goes into another: a path, and not the `*` that a request about the whole server has in its place.
+pub(crate) fn path(asked: &Uri) -> &str {
+    asked.path_and_query().map(|path| path.as_str()).filter(|path| path.starts_with('/')).unwrap_or("/")
+}
+
+pub(crate) fn answer(host: Option<&str>, path: &str, https_port: u16) -> Response<String> {
     let location = host.and_then(host_name).and_then(|host| {
         let port = if https_port == HTTPS_PORT { String::new() } else { format!(":{https_port}") };
         HeaderValue::from_str(&format!("https://{host}{port}{path}")).ok()
@@ -86,6 +90,12 @@ mod tests {
         assert_eq!(location("qx-01.lab", "/overview?a=b", 443).unwrap(), "https://qx-01.lab/overview?a=b");
         assert_eq!(location("192.0.2.7:80", "/", 8443).unwrap(), "https://192.0.2.7:8443/");
         assert_eq!(location("[2001:db8::1]:80", "/", 443).unwrap(), "https://[2001:db8::1]/");
+    }
+
+    #[test]
+    fn only_a_path_is_put_behind_a_host() {
+        let cases = ["*", "/a?b", "http://evil.example/c", "evil.example:443"];
+        assert_eq!(cases.map(|asked| path(&asked.parse().unwrap()).to_owned()), ["/", "/a?b", "/c", "/"]);
     }
 
     #[test]

@@ -260,7 +260,7 @@ fn ended_cookie() -> HeaderValue {
 }
 
 /// Our cookie's value, if it looks like a token: anything else is not worth asking the agent about.
-fn token(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn token(headers: &HeaderMap) -> Option<String> {
     reader::cookie(headers, COOKIE)
         .filter(|value| value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .map(str::to_owned)

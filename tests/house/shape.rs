@@ -26,6 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("qx", &["quantix-api"]),
     ("quantix-firstboot", &["quantix-api", "quantix-host", "quantix-service"]),
     ("quantix-qemu", &["quantix-api"]),
+    ("quantix-fuzz", &["openvswitch-ovsdb", "quantix-api", "quantix-hostui", "quantix-store", "quantixd"]),
     ("quantix-house", &[]),
     ("quantix-load", &["quantix-api"]),
     ("quantix-torture", &["quantix-store"]),

@@ -109,7 +109,7 @@ pub(crate) fn note(connection: &Connection, line: &Line) -> Result<(), Refused> 
 }
 
 /// Where the list of lines comes from.
-const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     columns: "id, at, actor, address, action, object, outcome, before, after",
     from: "audit",
     key: "id",

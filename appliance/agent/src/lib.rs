@@ -17,6 +17,8 @@ mod cluster;
 mod durable;
 mod duties;
 mod events;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod hashing;
 mod list;
 mod options;
@@ -95,6 +97,7 @@ async fn serve(options: options::Options) -> Result<(), StartError> {
         } => {}
         () = async {
             quantix_service::asked_to_end().await;
+            agent.changes.end();
             agent.prepare_to_end().await;
         } => {}
     }

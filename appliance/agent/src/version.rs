@@ -28,7 +28,7 @@ impl Version {
         Err(Problem::new(ProblemCode::ChangedMeanwhile, sentence))
     }
 
-    fn read(headers: &HeaderMap) -> Result<Self, Problem> {
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Problem> {
         let Some(text) = headers.get(header::IF_MATCH) else { return Ok(Self(None)) };
         let text = text.to_str().unwrap_or_default().trim();
         if text == "*" {

@@ -6,6 +6,8 @@
 mod elections;
 mod feed;
 mod frame;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod log;
 mod members;
 mod network;

@@ -146,7 +146,7 @@ fn begin_again(folder: &Path, pieces: Pieces, passphrase: &Secret, line: &Line) 
     recover::note_that_it_is_alone(folder, line).map_err(|error| not_written(&error))
 }
 
-fn decrypt(pieces: Pieces, passphrase: &Secret, to: &Path) -> Result<(), Problem> {
+pub(super) fn decrypt(pieces: Pieces, passphrase: &Secret, to: &Path) -> Result<(), Problem> {
     let no_backup = |why: &dyn std::fmt::Display| {
         let sentence = format!("This is no backup, or not all of it: {why}.");
         Problem::new(ProblemCode::Invalid, sentence).in_field("backup")

@@ -212,7 +212,7 @@ async fn ask_to_join(address: &str, token: &JoinToken, ask: &Ask) -> Result<Answ
 }
 
 /// The address as it was typed, with the usual port unless another was named.
-fn with_port(typed: &str) -> Result<String, Problem> {
+pub(super) fn with_port(typed: &str) -> Result<String, Problem> {
     let typed = typed.trim();
     let bare = typed.trim_start_matches('[').trim_end_matches(']');
     let invalid = || {
@@ -227,11 +227,13 @@ fn with_port(typed: &str) -> Result<String, Problem> {
     }
     let (name, port) = typed.rsplit_once(':').unwrap_or((typed, ""));
     let is_port = port.is_empty() && !typed.ends_with(':') || port.parse::<u16>().is_ok_and(|port| port > 0);
-    let is_name = !name.is_empty()
-        && name.len() <= 253
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'[' | b']' | b':'));
+    let is_name = match name.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|six| six.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => {
+            (1..=253).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+        }
+    };
     match (is_name && is_port, port.is_empty()) {
         (false, _) => Err(invalid()),
         (true, true) => Ok(format!("{name}:{CLUSTER_PORT}")),
@@ -277,7 +279,11 @@ mod tests {
         assert_eq!(read("[2001:db8::1]").unwrap(), "[2001:db8::1]:7443");
         assert_eq!(read("host-1.example").unwrap(), "host-1.example:7443");
         assert_eq!(read("host-1:7444").unwrap(), "host-1:7444");
-        for wrong in ["", "a b", "host:", "host:0", "host:70000", "https://host", "a\nb"] {
+        assert_eq!(read("[2001:db8::1]:7444").unwrap(), "[2001:db8::1]:7444");
+        let misplaced = ["[2001:d:1]:7444", "[host]:7444", "[::1:7444", "a:b:7444", "ho[st"];
+        for wrong in
+            ["", "a b", "host:", "host:0", "host:70000", "https://host", "a\nb"].into_iter().chain(misplaced)
+        {
             assert!(read(wrong).is_err(), "{wrong:?}");
         }
     }

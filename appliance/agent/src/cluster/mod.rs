@@ -3,6 +3,8 @@
 
 mod authority;
 mod backup;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod join;
 pub(crate) mod kept;
 mod leave;

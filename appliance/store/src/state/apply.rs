@@ -33,7 +33,7 @@ pub(crate) enum ApplyError {
 
 /// What is known about the tables, read once for each schema.
 #[derive(Debug, Default)]
-pub(super) struct Tables(HashMap<String, Arc<Table>>);
+pub(crate) struct Tables(HashMap<String, Arc<Table>>);
 
 #[derive(Debug)]
 struct Table {
@@ -103,7 +103,7 @@ fn by_key<'a>(names: impl Iterator<Item = &'a str>, first: usize) -> String {
 
 /// Applies a changeset inside the transaction that is open, and tells which rows changed. Rows go before rows come, so
 /// that a value that must be unique can move from one to another in one step.
-pub(super) fn apply(
+pub(crate) fn apply(
     connection: &Connection,
     tables: &mut Tables,
     changeset: &[u8],

@@ -1,6 +1,6 @@
 //! The database that everybody reads, and the one thread that changes it.
 
-mod apply;
+pub(crate) mod apply;
 mod machine;
 mod readers;
 mod record;
@@ -38,6 +38,8 @@ pub use schema::{Migration, SchemaError};
 
 /// The table that says how far the database is.
 const INTERNAL: &str = "_store";
+pub(crate) const TABLE: &str =
+    "CREATE TABLE IF NOT EXISTS _store (one INTEGER PRIMARY KEY CHECK (one = 1), position BLOB NOT NULL)";
 /// Under this name the log keeps which file the database is in.
 pub(crate) const FILE_MARK: &str = "database";
 
@@ -189,9 +191,7 @@ fn connect(path: &Path) -> Result<(record::Recorder, Connection), rusqlite::Erro
     applier.set_prepared_statement_cache_capacity(128);
     applier.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
     applier.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
-    applier.execute_batch(
-        "CREATE TABLE IF NOT EXISTS _store (one INTEGER PRIMARY KEY CHECK (one = 1), position BLOB NOT NULL)",
-    )?;
+    applier.execute_batch(TABLE)?;
     let recorder = Connection::open(path)?;
     recorder.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
     recorder.set_prepared_statement_cache_capacity(128);

@@ -1,0 +1,82 @@
+//! What the fuzz targets reach: what people, programs and other hosts send to the agent.
+
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use quantix_api::{
+    AuditQuery, ChangeGroup, ChangePassword, ChangeRole, ChangeUser, JoinCluster, ListQuery, MakeBackup,
+    MoveLead, NewAccess, NewApiToken, NewGroup, NewJoinToken, NewRole, NewUser, ProvePassword, RemoveHost,
+    Scope, SecondFactorCode, SetVoters, SignIn, Who,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+pub use crate::cluster::fuzz::{backup, joining};
+use crate::{audit, list, version::Version};
+
+/// The body of a request, a query, a name in one, or a header; the first byte says which.
+pub fn request(bytes: &[u8]) {
+    const READERS: [fn(&[u8]); 23] = [
+        body::<ChangeGroup>,
+        body::<ChangePassword>,
+        body::<ChangeRole>,
+        body::<ChangeUser>,
+        body::<JoinCluster>,
+        body::<MakeBackup>,
+        body::<MoveLead>,
+        body::<NewAccess>,
+        body::<NewApiToken>,
+        body::<NewGroup>,
+        body::<NewJoinToken>,
+        body::<NewRole>,
+        body::<NewUser>,
+        body::<ProvePassword>,
+        body::<RemoveHost>,
+        body::<SecondFactorCode>,
+        body::<SetVoters>,
+        body::<SignIn>,
+        body::<audit::Line>,
+        query,
+        scope,
+        who,
+        seen,
+    ];
+    if let Some((which, bytes)) = bytes.split_first() {
+        READERS[usize::from(*which) % READERS.len()](bytes);
+    }
+}
+
+/// What was read is the same when it is passed on to the leader.
+pub(crate) fn body<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
+    let Ok(read) = serde_json::from_slice::<T>(bytes) else { return };
+    let sent = serde_json::to_vec(&read).unwrap_or_default();
+    let again = serde_json::from_slice::<T>(&sent).map(|arrived| serde_json::to_vec(&arrived));
+    assert!(matches!(again, Ok(Ok(again)) if again == sent), "a message changes on its way");
+}
+
+fn query(bytes: &[u8]) {
+    let Ok(address) = Uri::try_from([b"/?", bytes].concat()) else { return };
+    if let Ok(axum::extract::Query(asked)) = axum::extract::Query::<ListQuery>::try_from_uri(&address)
+        && let Ok(_) = list::Asked::of(&asked, &audit::TABLE)
+    {
+        assert!(asked.limit.is_none_or(|limit| limit <= 1000), "a part without an end");
+    }
+    drop(axum::extract::Query::<AuditQuery>::try_from_uri(&address));
+}
+
+fn scope(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(scope) = text.parse::<Scope>() {
+        assert_eq!(scope.to_string(), text);
+    }
+}
+
+fn who(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(who) = text.parse::<Who>() {
+        assert_eq!(who.to_string(), text);
+    }
+}
+
+/// `If-Match`
+fn seen(bytes: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
+    drop(Version::read(&HeaderMap::from_iter([(header::IF_MATCH, value)])));
+}
