@@ -65,7 +65,8 @@ pub const ASKED_HEADERS: [http::HeaderName; 5] = [
 ];
 
 /// The headers of an answer that count for whoever asked.
-pub const ANSWERED_HEADERS: [http::HeaderName; 5] = [
+pub const ANSWERED_HEADERS: [http::HeaderName; 6] = [
+    http::header::ALLOW,
     http::header::CONTENT_TYPE,
     http::header::RETRY_AFTER,
     http::header::ETAG,

@@ -129,7 +129,14 @@ pub(super) fn busy() -> Problem {
 /// Signs in with name and password.
 ///
 /// Where the account has a second factor, the session is good for nothing but giving its code.
-#[utoipa::path(post, path = "/api/v1/session", tag = "session", request_body = SignIn, responses((status = 201, body = Session)))]
+#[utoipa::path(
+    post, path = "/api/v1/session", tag = "session", request_body = SignIn,
+    responses(
+        (status = 201, body = Session),
+        (status = 401, body = Problem, content_type = "application/problem+json", description = "The name or the password is wrong."),
+        (status = 403, body = Problem, content_type = "application/problem+json", description = "The user is locked.")
+    )
+)]
 pub(crate) async fn open(
     State(agent): State<Arc<Agent>>,
     client: Client,
