@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod backup;
+mod certificate;
 mod cluster;
 mod connection;
 mod events;
@@ -81,6 +82,8 @@ enum Command {
     /// Tokens for programs that act in one's name.
     #[command(subcommand)]
     Token(own::TokenCommand),
+    /// The certificate that a host shows to browsers.
+    Certificate(certificate::Arguments),
     /// Show who did what, the newest first.
     Audit(audit::Arguments),
     /// What is being done, and what was.
@@ -142,6 +145,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Task(command) => tasks::run(command, arguments.output).await,
         Command::Event(command) => events::run(command, arguments.output).await,
         Command::Host(command) => hosts::run(command, arguments.output).await,
+        Command::Certificate(arguments_of) => certificate::run(arguments_of, arguments.output).await,
         Command::Audit(arguments_of) => audit::run(arguments_of, arguments.output).await,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "qx", &mut io::stdout());

@@ -45,15 +45,10 @@ impl Host {
         let (state, run) = (dir.path().join("state"), dir.path().join("run"));
         std::fs::create_dir(&state).unwrap();
         let agent = start_agent(dir.path(), name);
-        let (certificate, key) = (state.join("tls/cert.pem"), state.join("tls/key.pem"));
-        until(|| certificate.exists() && run.join("api.sock").exists());
+        until(|| run.join("api.sock").exists());
         let mut pages = Command::new(beside("quantix-hostui"))
             .args(["--https", "127.0.0.1:0", "--agent"])
             .arg(run.join("api.sock"))
-            .arg("--cert")
-            .arg(&certificate)
-            .arg("--key")
-            .arg(&key)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

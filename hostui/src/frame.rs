@@ -75,6 +75,13 @@ const SETTINGS: &[Setting] = &[
         sentence: "Rights with a name, to give to users and groups.",
         needs: Some(Right::ManagePeople),
     },
+    Setting {
+        title: "Certificate",
+        path: "/settings/certificate",
+        icon: "lock",
+        sentence: "What each host shows to browsers to prove that it is the one.",
+        needs: Some(Right::ManageSettings),
+    },
 ];
 
 /// What every page has round it.

@@ -1,5 +1,5 @@
-//! The command line and what systemd hands over. On a host there are no options: sockets and certificate come from
-//! the unit. `make dev` names them.
+//! The command line and what systemd hands over. On a host there are no options: the sockets come from the unit and the
+//! certificate from the agent. `make dev` names them.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -9,9 +9,6 @@ pub(crate) struct Options {
     /// Where to listen when systemd hands no sockets over.
     pub(crate) https: Option<SocketAddr>,
     pub(crate) http: Option<SocketAddr>,
-    /// The certificate and its key, PEM.
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
     /// The agent's socket.
     pub(crate) agent: PathBuf,
     /// Whether the page of all components is there.
@@ -19,17 +16,10 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads `--https`, `--http`, `--cert`, `--key`, `--agent` and `--dev`; the error is the sentence to show.
+    /// Reads `--https`, `--http`, `--agent` and `--dev`; the error is the sentence to show.
     pub(crate) fn from_args(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
-        let credentials = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_default());
-        let mut options = Self {
-            https: None,
-            http: None,
-            certificate: credentials.join("tls.cert"),
-            key: credentials.join("tls.key"),
-            agent: quantix_api::AGENT_SOCKET.into(),
-            dev: false,
-        };
+        let mut options =
+            Self { https: None, http: None, agent: quantix_api::AGENT_SOCKET.into(), dev: false };
         while let Some(name) = args.next() {
             if name == "--dev" {
                 options.dev = true;
@@ -40,12 +30,10 @@ impl Options {
             match name.as_str() {
                 "--https" => options.https = Some(address()?),
                 "--http" => options.http = Some(address()?),
-                "--cert" => options.certificate = value.into(),
-                "--key" => options.key = value.into(),
                 "--agent" => options.agent = value.into(),
                 _ => {
                     return Err(format!(
-                        "Unknown option {name}. Known are --https, --http, --cert, --key, --agent and --dev."
+                        "Unknown option {name}. Known are --https, --http, --agent and --dev."
                     ));
                 }
             }
@@ -64,12 +52,10 @@ mod tests {
 
     #[test]
     fn development_names_everything() {
-        let options =
-            check(&["--https", "127.0.0.1:8443", "--cert", "/c", "--key", "/k", "--dev", "--agent", "/a"])
-                .unwrap();
+        let options = check(&["--https", "127.0.0.1:8443", "--dev", "--agent", "/a"]).unwrap();
         assert!(options.dev && !check(&[]).unwrap().dev);
         assert_eq!(options.https, Some(([127, 0, 0, 1], 8443).into()));
-        assert_eq!((options.certificate, options.agent), ("/c".into(), "/a".into()));
+        assert_eq!(options.agent, PathBuf::from("/a"));
     }
 
     #[test]
@@ -77,7 +63,7 @@ mod tests {
         assert_eq!(check(&["--https", "8443"]).unwrap_err(), "8443 is not an address with a port.");
         assert_eq!(
             check(&["--x", "1"]).unwrap_err(),
-            "Unknown option --x. Known are --https, --http, --cert, --key, --agent and --dev."
+            "Unknown option --x. Known are --https, --http, --agent and --dev."
         );
     }
 }

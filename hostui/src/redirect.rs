@@ -1,26 +1,36 @@
-//! Port 80: sends a browser on to the same host's pages over TLS, and does nothing else.
+//! Port 80: sends a browser on to the same host's pages over TLS, and gives authorities the files by which they see
+//! that a name is this host's. Nothing else is here.
 
 use std::{convert::Infallible, net::IpAddr, time::Duration};
 
 use hyper::{
     Request, Response, StatusCode, Uri,
     body::Incoming,
-    header::{HOST, HeaderValue, LOCATION},
+    header::{CONTENT_TYPE, HOST, HeaderValue, LOCATION},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, time::timeout};
 
+use crate::shown::Shown;
+
 const HEADERS: Duration = Duration::from_secs(5);
 const WHOLE: Duration = Duration::from_secs(20);
 const HTTPS_PORT: u16 = 443;
+/// Where authorities look (RFC 8555, section 8.3). What is behind it is the name of a file that the agent has told, or
+/// of none: nothing is looked up on any disk.
+const CHALLENGES: &str = "/.well-known/acme-challenge/";
 
 /// Answers what comes on one connection, for a short while.
-pub(crate) async fn connection(stream: TcpStream, https_port: u16) {
+pub(crate) async fn connection(stream: TcpStream, https_port: u16, shown: Shown) {
     let service = service_fn(move |request: Request<Incoming>| {
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-        std::future::ready(Ok::<_, Infallible>(answer(host, path(request.uri()), https_port)))
+        let path = path(request.uri());
+        if let Some(token) = path.strip_prefix(CHALLENGES) {
+            return std::future::ready(Ok(file(shown.file(token))));
+        }
+        std::future::ready(Ok::<_, Infallible>(answer(host, path, https_port)))
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADERS).keep_alive(false).max_buf_size(16 * 1024);
@@ -30,6 +40,17 @@ pub(crate) async fn connection(stream: TcpStream, https_port: u16) {
 /// What of an address goes into another: a path, and not the `*` that a request about the whole server has in its place.
 pub(crate) fn path(asked: &Uri) -> &str {
     asked.path_and_query().map(|path| path.as_str()).filter(|path| path.starts_with('/')).unwrap_or("/")
+}
+
+fn file(content: Option<String>) -> Response<String> {
+    let is_there = content.is_some();
+    let mut response = Response::new(content.unwrap_or_default());
+    if is_there {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    } else {
+        *response.status_mut() = StatusCode::NOT_FOUND;
+    }
+    response
 }
 
 pub(crate) fn answer(host: Option<&str>, path: &str, https_port: u16) -> Response<String> {

@@ -2,9 +2,8 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    io,
     net::{IpAddr, SocketAddr, TcpListener as StdListener},
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -15,10 +14,6 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -27,7 +22,13 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-use crate::{idle::Idle, options::Options, redirect, web};
+use crate::{
+    idle::Idle,
+    options::Options,
+    redirect,
+    shown::{ACME_TLS, Shown},
+    web,
+};
 
 const MOST_CONNECTIONS: usize = 1024;
 const MOST_FROM_ONE_ADDRESS: usize = 256;
@@ -47,28 +48,46 @@ pub(crate) enum StartError {
     NoSocket,
     #[error("the socket cannot be used: {0}")]
     Socket(io::Error),
-    #[error("{} cannot be read: {}", .0.display(), .1)]
-    Certificate(PathBuf, String),
 }
 
 /// Serves until systemd asks for the end.
 pub(crate) async fn serve(options: Options) -> Result<(), StartError> {
     let (https, http) = sockets(&options)?;
     let https_port = https.local_addr().map_err(StartError::Socket)?.port();
-    let tls = TlsAcceptor::from(Arc::new(tls(&options)?));
+    let (shown, follower) = Shown::new(&options.agent);
     let connections = Connections::default();
     let app = web::router(&options);
     let alive = app.clone();
-    log::info!(port = https_port; "The pages answer on port {https_port}");
-    quantix_service::ready("answering");
+    // Whoever comes before there is a certificate waits in the socket's queue.
+    let begun = async {
+        shown.first().await;
+        log::info!(port = https_port; "The pages answer on port {https_port}");
+        quantix_service::ready("answering");
+    };
+    let follow = follower.follow();
+    tokio::pin!(follow);
+    tokio::select! {
+        () = begun => {}
+        () = &mut follow => {}
+        () = quantix_service::asked_to_end() => return Ok(()),
+    }
     let secure = accept(https, connections.clone(), |stream, address| {
-        let (tls, app) = (tls.clone(), app.clone());
-        async move { secure_connection(stream, address, tls, app).await }
+        // What is shown when the connection comes is shown until its handshake is done.
+        let (tls, app) = (shown.tls(), app.clone());
+        async move {
+            if let Some(tls) = tls {
+                secure_connection(stream, address, tls, app).await;
+            }
+        }
     });
     let plain = async {
         match http {
             Some(http) => {
-                accept(http, connections.clone(), |stream, _| redirect::connection(stream, https_port)).await;
+                let shown = shown.clone();
+                accept(http, connections.clone(), move |stream, _| {
+                    redirect::connection(stream, https_port, shown.clone())
+                })
+                .await;
             }
             None => std::future::pending().await,
         }
@@ -87,6 +106,7 @@ pub(crate) async fn serve(options: Options) -> Result<(), StartError> {
         std::future::pending::<()>().await;
     };
     tokio::select! {
+        () = follow => {}
         () = secure => {}
         () = plain => {}
         () = watchdog => {}
@@ -119,25 +139,6 @@ fn sockets(options: &Options) -> Result<(TcpListener, Option<TcpListener>), Star
     Ok((https, http.map(listen).transpose().map_err(StartError::Socket)?))
 }
 
-fn tls(options: &Options) -> Result<ServerConfig, StartError> {
-    let (certificate, key) = (options.certificate.clone(), options.key.clone());
-    let unreadable = |path: &PathBuf, error: &dyn std::fmt::Display| {
-        StartError::Certificate(path.clone(), error.to_string())
-    };
-    let chain = fs::read(&certificate).map_err(|error| unreadable(&certificate, &error))?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain)
-        .collect::<Result<_, _>>()
-        .map_err(|error| unreadable(&certificate, &error))?;
-    let private = fs::read(&key).map_err(|error| unreadable(&key, &error))?;
-    let private = PrivateKeyDer::from_pem_slice(&private).map_err(|error| unreadable(&key, &error))?;
-    let mut config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .map_err(|error| unreadable(&certificate, &error))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
-}
-
 async fn accept<F: Future<Output = ()> + Send + 'static>(
     socket: TcpListener,
     connections: Connections,
@@ -165,6 +166,10 @@ async fn accept<F: Future<Output = ()> + Send + 'static>(
 
 async fn secure_connection(stream: TcpStream, address: SocketAddr, tls: TlsAcceptor, app: axum::Router) {
     let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(stream)).await else { return };
+    if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) {
+        // An authority has seen what it wanted to see.
+        return;
+    }
     let client = web::ClientAddress(address.ip().to_canonical());
     let idle = Idle::new();
     let service = service_fn({

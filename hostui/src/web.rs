@@ -20,7 +20,8 @@ use tower_http::{
 };
 
 use crate::{
-    account, activity, api, assets, backup, cluster, dev, events, find, groups, health, hosts, live,
+    account, activity, api, assets, backup, certificate, cluster, dev, events, find, groups, health, hosts,
+    live,
     options::Options,
     origin, overview, power,
     problem::{self, Page},
@@ -67,6 +68,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/overview", get(overview::page))
         .route("/find", get(find::page))
         .route("/settings", get(settings::page))
+        .merge(certificate::routes())
         .route("/theme", post(reader::choose))
         .route("/users", get(users::page).post(users::make))
         .route("/users/{name}", get(users::user_page))

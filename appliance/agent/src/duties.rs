@@ -29,6 +29,7 @@ impl Agent {
 
     /// What is seen to while everything still answers.
     pub(crate) async fn prepare_to_end(&self) {
+        self.certificates.close();
         match tokio::time::timeout(HAND_OVER, self.cluster.hand_over()).await {
             Ok(Err(problem)) => log::warn!("This host ends while it leads: {problem}"),
             Err(_) => log::warn!("This host ends while it leads: no other took the vDC role in time"),

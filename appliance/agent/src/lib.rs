@@ -9,6 +9,7 @@ use std::{
 };
 
 mod account;
+mod acme;
 mod api;
 mod audit;
 mod certificate;

@@ -5,6 +5,7 @@
 mod audit;
 mod call;
 pub mod calls;
+mod certificate;
 mod client;
 mod cluster;
 pub mod connection;
@@ -21,6 +22,11 @@ mod users;
 
 pub use audit::{AuditLine, AuditQuery};
 pub use call::{Answer, Call};
+pub use certificate::{
+    Acme, AcmeBinding, AcmeChallenge, AcmeState, CertificateFacts, CertificateRequest, CertificateSource,
+    ChallengeFile, ChallengeProof, MAX_CERTIFICATE_NAMES, NewCertificateRequest, PageCertificate, SetAcme,
+    ToShow, UploadCertificate, is_certificate_name,
+};
 pub use client::{AgentClient, CallError};
 pub use cluster::{
     Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, MadeJoinToken, MakeBackup, MoveLead,
@@ -48,6 +54,9 @@ pub use users::{ChangeGroup, ChangeUser, Group, NewGroup, NewUser, User, UserPas
 
 /// Where the agent answers.
 pub const AGENT_SOCKET: &str = "/run/quantix/api.sock";
+
+/// Where the agent tells the page server what to show. Not for anybody else, and so not below `/api/v1`.
+pub const PAGES_CERTIFICATE_PATH: &str = "/pages/v1/certificate";
 
 /// The header in which the page server names the client it speaks for.
 pub const CLIENT_ADDRESS_HEADER: &str = "x-quantix-client-address";

@@ -23,6 +23,11 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+/// The host's name.
+const NAME: &str = "qx-01";
+/// What gives a process another time.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
 /// A password the agent accepts.
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
@@ -32,6 +37,7 @@ pub(crate) struct Pages {
     agent: Child,
     server: Child,
     port: u16,
+    http: u16,
     first_password: Secret,
     dir: tempfile::TempDir,
 }
@@ -59,13 +65,13 @@ impl Pages {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let (state, run) = (dir.path().join("state"), dir.path().join("run"));
-        let (cert, key) = (state.join("tls/cert.pem"), state.join("tls/key.pem"));
         let server = Path::new(env!("CARGO_BIN_EXE_quantix-hostui"));
         let quantixd = server.with_file_name("quantixd");
         assert!(quantixd.exists(), "build the agent first: cargo build -p quantixd");
         let hosts = PathBuf::from("127.0.0.1:0");
-        let agent =
-            spawn(&quantixd, &[("--state-dir", &state), ("--run-dir", &run), ("--hosts", &hosts)], &[]);
+        let name = PathBuf::from(NAME);
+        let told = [("--state-dir", &state), ("--run-dir", &run), ("--hosts", &hosts), ("--name", &name)];
+        let agent = spawn(&quantixd, &told, &[]);
         let start = Instant::now();
         // The agent makes these one after the other, and each appears whole.
         let client = AgentClient::new(run.join("api.sock"));
@@ -80,18 +86,61 @@ impl Pages {
         };
         let anywhere = PathBuf::from("127.0.0.1:0");
         let agent_socket = run.join("api.sock");
-        let mut server = spawn(
-            server,
-            &[("--https", &anywhere), ("--agent", &agent_socket), ("--cert", &cert), ("--key", &key)],
-            options,
-        );
+        let http = free_port();
+        let plain = PathBuf::from(format!("127.0.0.1:{http}"));
+        let told = [("--https", &anywhere), ("--http", &plain), ("--agent", &agent_socket)];
+        let mut server = spawn(server, &told, options);
         let said = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
         let port = said.filter_map(|line| line.rsplit_once("on port ")?.1.parse().ok()).next().unwrap();
-        Self { agent, server, port, first_password, dir }
+        Self { agent, server, port, http, first_password, dir }
     }
 
     pub(crate) fn first_password(&self) -> String {
         self.first_password.expose().to_owned()
+    }
+
+    /// Where pages are served.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where the redirect is.
+    pub(crate) fn http(&self) -> u16 {
+        self.http
+    }
+
+    /// A client of the agent.
+    pub(crate) fn client(&self) -> AgentClient {
+        AgentClient::new(self.dir.path().join("run/api.sock"))
+    }
+
+    /// A folder that ends with the test.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Starts the agent again, by another clock.
+    pub(crate) fn restart_agent(&mut self, clock: &str) {
+        self.kill_agent();
+        let quantixd = Path::new(env!("CARGO_BIN_EXE_quantix-hostui")).with_file_name("quantixd");
+        let mut command = command(
+            &quantixd,
+            &[
+                ("--state-dir", &self.dir.path().join("state")),
+                ("--run-dir", &self.dir.path().join("run")),
+                ("--hosts", &PathBuf::from("127.0.0.1:0")),
+                ("--name", &PathBuf::from(NAME)),
+            ],
+            &[],
+        );
+        if !clock.is_empty() {
+            assert!(Path::new(FAKETIME).exists(), "the package libfaketime is missing");
+            command
+                .env("LD_PRELOAD", FAKETIME)
+                .env("FAKETIME", clock)
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        self.agent = command.spawn().unwrap();
     }
 
     pub(crate) fn kill_agent(&mut self) {
@@ -272,12 +321,22 @@ impl Drop for Pages {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the programs under test are processes")]
+/// A port that nothing listens on.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 fn spawn(program: &Path, args: &[(&str, &PathBuf)], options: &[&str]) -> Child {
+    command(program, args, options).spawn().unwrap()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the programs under test are processes")]
+fn command(program: &Path, args: &[(&str, &PathBuf)], options: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(options);
     for (name, value) in args {
         command.arg(name).arg(value);
     }
-    command.env_remove("NOTIFY_SOCKET").env_remove("LISTEN_FDS").stderr(Stdio::piped()).spawn().unwrap()
+    command.env_remove("NOTIFY_SOCKET").env_remove("LISTEN_FDS").stderr(Stdio::piped());
+    command
 }

@@ -105,10 +105,8 @@ fn start_agent(built: &Path, folder: &Path) -> Child {
 }
 
 fn start_pages(built: &Path, folder: &Path) -> (Child, u16) {
-    let tls = folder.join("state/tls");
     let mut command = program(&built.join("quantix-hostui"));
     command.args(["--https", "127.0.0.1:0", "--agent"]).arg(folder.join("run/api.sock"));
-    command.arg("--cert").arg(tls.join("cert.pem")).arg("--key").arg(tls.join("key.pem"));
     let mut pages = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(pages.stderr.take().unwrap()).lines().map_while(Result::ok);
     let port = said.by_ref().find_map(|line| line.rsplit_once("on port ")?.1.parse().ok()).unwrap();

@@ -11,13 +11,14 @@ use axum::{
     response::IntoResponse,
 };
 use quantix_api::{INDEX_HEADER, MAX_BODY_BYTES, calls};
+use quantix_store::HostId;
 
 use super::{
     Agent,
     answer::{Failure, says_too_much, too_large},
     peer::sign_in_needed,
 };
-use crate::cluster::FromHost;
+use crate::cluster::{Contact, FromHost};
 
 /// What a host does for itself.
 const HERE: &[&str] =
@@ -38,7 +39,12 @@ pub(crate) async fn to_leader(
     if request.extensions().get::<FromHost>().is_some() {
         return with_index(&agent, next.run(request).await);
     }
-    let is_for_here = request.method().is_safe() || HERE.contains(&request.uri().path());
+    if let Some(host) = agent.host_in_charge(request.uri().path()) {
+        return to_host(&agent, &host, request).await;
+    }
+    let is_for_here = is_about_host(request.uri().path())
+        || request.method().is_safe()
+        || HERE.contains(&request.uri().path());
     if is_for_here {
         return next.run(request).await;
     }
@@ -68,6 +74,46 @@ pub(crate) async fn to_leader(
         }
         // To see what can still be seen, people must get in when nobody leads.
         Err(_) if is_sign_in => next.run(Request::from_parts(parts, Body::from(body))).await,
+        Err(problem) => Failure(problem).into_response(),
+    }
+}
+
+/// What a host answers for alone, whoever leads: the path goes on behind the host's name with one of these.
+const OF_HOST: &[&str] = &["certificate"];
+
+fn about_host(path: &str) -> Option<&str> {
+    let (host, rest) = path.strip_prefix(calls::HOSTS_PATH)?.strip_prefix('/')?.split_once('/')?;
+    let first = rest.split('/').next().unwrap_or_default();
+    OF_HOST.contains(&first).then_some(host)
+}
+
+fn is_about_host(path: &str) -> bool {
+    about_host(path).is_some()
+}
+
+impl Agent {
+    /// The other host that answers for what is asked, if there is one.
+    fn host_in_charge(&self, path: &str) -> Option<Contact> {
+        let host = about_host(path).filter(|host| host.len() == 16)?;
+        let host = HostId(u64::from_str_radix(host, 16).ok()?);
+        self.cluster.other_member(host)
+    }
+}
+
+/// Passes a request on to the one host that can answer it.
+async fn to_host(agent: &Agent, host: &Contact, request: Request) -> axum::response::Response {
+    let (parts, body) = request.into_parts();
+    if says_too_much(&body) {
+        return Failure(too_large()).into_response();
+    }
+    let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
+        return Failure(too_large()).into_response();
+    };
+    match agent.cluster.pass_on(host, parts.method, parts.uri.path(), &parts.headers, body).await {
+        Ok(response) => {
+            catch_up(agent, &response).await;
+            response.map(Body::from)
+        }
         Err(problem) => Failure(problem).into_response(),
     }
 }

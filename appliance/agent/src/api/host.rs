@@ -6,10 +6,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use quantix_api::{ConsoleCluster, ConsoleView, HostFacts, Readiness, Right, Scope};
 
 use super::{Agent, answer::Failure, peer::Root, person::Person};
-use crate::{
-    account::{ADMIN, Account},
-    lock,
-};
+use crate::account::{ADMIN, Account};
 
 /// What works and what does not: for monitoring, and nothing a stranger could use.
 #[utoipa::path(get, path = "/api/v1/ready", tag = "host", responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
@@ -37,7 +34,7 @@ pub(crate) async fn console(State(agent): State<Arc<Agent>>, _: Root) -> Json<Co
     // While the data is not open there is no password to show, and the checks say why.
     let account = agent.cluster.read(|connection| Account::find(connection, ADMIN)).await.ok().flatten();
     let first_password = account.and_then(|account| account.first_password);
-    let certificate_fingerprint = lock(&agent.certificate).clone().unwrap_or_default();
+    let certificate_fingerprint = agent.certificates.fingerprint();
     let host = (*agent.host.facts().await).clone();
     let cluster = agent.cluster.store().ok().map(|store| {
         let status = store.status();

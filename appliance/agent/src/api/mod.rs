@@ -4,6 +4,7 @@ mod access;
 pub(crate) mod answer;
 mod audit;
 mod backup;
+mod certificate;
 mod changes;
 mod document;
 mod events;
@@ -12,6 +13,7 @@ mod host;
 mod hosts;
 pub(crate) mod once;
 mod own;
+mod pages;
 mod peer;
 mod person;
 mod session;
@@ -22,7 +24,7 @@ use std::{
     fs, io,
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -30,23 +32,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, extract::DefaultBodyLimit, middleware};
+use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
+use jiff::Timestamp;
 pub(crate) use peer::{Client, sign_in_needed};
 use person::Needs;
-use quantix_api::{Check, CheckState, MAX_BODY_BYTES, Problem, ProblemCode, Right};
+use quantix_api::{Check, CheckState, MAX_BODY_BYTES, PAGES_CERTIFICATE_PATH, Problem, ProblemCode, Right};
 use quantix_host::{Host, blocking};
 use rusqlite::Connection;
 use tokio::net::{TcpListener, UnixListener};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    certificate,
+    certificate::Certificates,
     changes::Hub,
     cluster::{self, Cluster, Refused},
     durable,
     events::Attacks,
     hashing::Hashing,
-    lock,
     rate::Measures,
     sessions::{self, TokenHash},
     throttle::{Source, Throttle},
@@ -74,14 +76,12 @@ pub(crate) struct Agent {
     /// The same for whoever comes without a session that is open.
     strangers: Measures<Source>,
     hashing: Hashing,
-    tls_dir: PathBuf,
-    certificate: Mutex<Result<String, String>>,
+    pub(crate) certificates: Certificates,
 }
 
 impl Agent {
     /// Reads what is kept in `state_dir`, or makes it.
     pub(crate) fn open(state_dir: &Path, name: &str, hosts: SocketAddr) -> Arc<Self> {
-        let tls_dir = state_dir.join("tls");
         Arc::new(Self {
             host: Host::open(state_dir),
             name: name.to_owned(),
@@ -95,8 +95,7 @@ impl Agent {
             people: Measures::new(4000, 2000),
             strangers: Measures::new(200, 20),
             hashing: Hashing::new(),
-            certificate: Mutex::new(ensure_certificate(&tls_dir)),
-            tls_dir,
+            certificates: Certificates::open(&state_dir.join("tls"), name),
         })
     }
 
@@ -115,7 +114,8 @@ impl Agent {
 
     /// What works: the host's parts, and what the agent keeps.
     pub(crate) async fn checks(&self) -> Vec<Check> {
-        let mut checks = vec![self.cluster.check(), self.account_check(), self.certificate_check()];
+        let mut checks =
+            vec![self.cluster.check(), self.account_check(), self.certificates.check(Timestamp::now())];
         checks.extend(self.host.checks().await);
         checks
     }
@@ -129,36 +129,15 @@ impl Agent {
         Check { name: "account".to_owned(), state, detail }
     }
 
-    fn certificate_check(&self) -> Check {
-        let (state, detail) = match &*lock(&self.certificate) {
-            Ok(_) => (CheckState::Ok, "The pages have a certificate.".to_owned()),
-            Err(why) => (CheckState::Failed, format!("The pages have no certificate: {why}.")),
-        };
-        Check { name: "certificate".to_owned(), state, detail }
-    }
-
     /// Keeps trying to write what the disk did not take at the start.
     async fn keep_trying(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(RETRY);
         loop {
             ticks.tick().await;
             let agent = Arc::clone(&self);
-            blocking(move || agent.keep()).await;
+            blocking(move || agent.certificates.keep()).await;
         }
     }
-
-    fn keep(&self) {
-        if lock(&self.certificate).is_err() {
-            let made = ensure_certificate(&self.tls_dir);
-            *lock(&self.certificate) = made;
-        }
-    }
-}
-
-fn ensure_certificate(dir: &Path) -> Result<String, String> {
-    certificate::ensure(dir, &quantix_host::hostname())
-        .map_err(|error| error.to_string())
-        .inspect_err(|error| log::error!("The pages have no certificate: {error}"))
 }
 
 /// Opens the socket for root and the page server, and nobody else.
@@ -191,6 +170,7 @@ pub(crate) async fn serve(
         () = Arc::clone(&agent).do_tasks() => Ok(()),
         () = Arc::clone(&agent).watch_over() => Ok(()),
         () = Arc::clone(&agent).tell_changes() => Ok(()),
+        () = agent.renew_certificates() => Ok(()),
         why = agent.do_duties() => Err(io::Error::other(why)),
         () = agent.cluster.asked_to_start_again() => Ok(()),
         () = cluster::serve(hosts, Arc::clone(&agent.cluster), routes(Arc::clone(&agent))) => Ok(()),
@@ -278,6 +258,13 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(hosts::remove_host)),
         ),
         (
+            Needs::Right(Right::ManageSettings),
+            OpenApiRouter::new()
+                .routes(routes!(certificate::show, certificate::upload, certificate::reset))
+                .routes(routes!(certificate::make_request, certificate::drop_request))
+                .routes(routes!(certificate::set_acme, certificate::renew, certificate::stop_acme)),
+        ),
+        (
             Needs::Right(Right::BackUp),
             OpenApiRouter::new().routes(routes!(backup::make)).merge(
                 // A backup is longer than anything else that comes in, and is read as it comes.
@@ -315,6 +302,8 @@ fn routes(agent: Arc<Agent>) -> Router {
     }
     let (router, _) = router.split_for_parts();
     router
+        // No part of the API, and so not of its document.
+        .route(PAGES_CERTIFICATE_PATH, get(pages::certificate))
         .fallback(async || {
             answer::Failure(Problem::new(ProblemCode::NotFound, "There is nothing at this path."))
         })

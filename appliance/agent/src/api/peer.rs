@@ -30,6 +30,13 @@ impl Peer {
     pub(crate) fn is_root(self) -> bool {
         self.uid == Some(0)
     }
+
+    /// Whether it is the page server, or somebody who can read all that the agent can.
+    fn is_page_server(self) -> bool {
+        let page_server = || nix::unistd::User::from_name(super::PAGES).ok().flatten().map(|user| user.uid);
+        let Some(uid) = self.uid.map(nix::unistd::Uid::from_raw) else { return false };
+        uid.is_root() || uid == nix::unistd::geteuid() || Some(uid) == page_server()
+    }
 }
 
 /// Where the request really comes from. Only root and the page server can open the socket, so the header they set
@@ -86,6 +93,24 @@ impl<S: Sync> FromRequestParts<S> for Root {
                 Err(Problem::new(ProblemCode::Forbidden, "Only the machine's own screen may ask this.")
                     .into())
             }
+        }
+    }
+}
+
+/// Only for the page server itself, which asks for nobody. Whoever may read this host's files may ask as well.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PageServer;
+
+impl<S: Sync> FromRequestParts<S> for PageServer {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Failure> {
+        let asks_for_somebody = [CLIENT_ADDRESS_HEADER, header::AUTHORIZATION.as_str()]
+            .iter()
+            .any(|name| parts.headers.contains_key(*name));
+        match parts.extensions.get::<ConnectInfo<Peer>>() {
+            Some(ConnectInfo(peer)) if peer.is_page_server() && !asks_for_somebody => Ok(Self),
+            _ => Err(Problem::new(ProblemCode::Forbidden, "Only the page server may ask this.").into()),
         }
     }
 }

@@ -243,6 +243,13 @@ impl Cluster {
         Some(Contact { host: leader, address: member.address.0 })
     }
 
+    /// A host of the cluster, if it is another one.
+    pub(crate) fn other_member(&self, host: HostId) -> Option<Contact> {
+        let status = self.store().ok()?.status();
+        let member = status.members.into_iter().find(|member| member.id == host && host != status.id)?;
+        Some(Contact { host, address: member.address.0 })
+    }
+
     /// What the leader of a term sees to: that there is an authority, and that this host is among the hosts.
     pub(crate) async fn settle(&self, term: u64, hostname: &str) -> Result<(), Problem> {
         let store = self.store()?;

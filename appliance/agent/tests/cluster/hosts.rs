@@ -143,6 +143,24 @@ impl Host {
         lines.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
     }
 
+    /// Whether any of its files has these bytes in it.
+    pub(crate) fn holds(&self, text: &str) -> bool {
+        let mut folders = vec![self.dir.path().join("state")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                    continue;
+                }
+                let bytes = std::fs::read(entry.path()).unwrap_or_default();
+                if bytes.windows(text.len()).any(|window| window == text.as_bytes()) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
     /// The files of its database, without the log.
     pub(crate) fn database(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let folder = std::fs::read_dir(self.dir.path().join("state/cluster/store")).unwrap();

@@ -184,7 +184,7 @@ async fn everybody_may_do_what_they_may_and_nothing_else() {
     let routes = routes(&host).await;
     let mut table = String::new();
     for route in &routes {
-        writeln!(table, "{:<7}{:<48}{}", route.method, route.path, route.needs).unwrap();
+        writeln!(table, "{:<7}{:<50}{}", route.method, route.path, route.needs).unwrap();
     }
     assert!(table == TABLE, "rights.txt and the document differ; the document says:\n{table}");
     for route in &routes {

@@ -1,6 +1,7 @@
 //! Every call the agent answers, by what it is about.
 
 mod audit;
+mod certificate;
 mod cluster;
 mod host;
 mod people;
@@ -8,6 +9,7 @@ mod session;
 mod tasks;
 
 pub use audit::*;
+pub use certificate::*;
 pub use cluster::*;
 pub use host::*;
 pub use people::*;

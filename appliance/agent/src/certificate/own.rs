@@ -1,4 +1,5 @@
-//! The certificate the pages show: made by the host itself at first start, kept for good.
+//! The certificate that a host makes for itself at its first start and keeps for good: what the pages show until they
+//! are given another, and whenever that one cannot be used.
 
 use std::{
     fs, io,
@@ -7,14 +8,10 @@ use std::{
 };
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use quantix_api::{CertificateSource, Secret};
 use rcgen::{CertificateParams, DnType, KeyPair};
-use rustls::{
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    sign::CertifiedKey,
-};
-use sha2::{Digest, Sha256};
 
+use super::pair::Pair;
 use crate::durable;
 
 /// The file whose modification time is when the image was built.
@@ -30,29 +27,44 @@ pub(crate) enum CertificateError {
     Written(PathBuf, io::Error),
 }
 
-/// Makes sure that `cert.pem` and `key.pem` are in `dir` and belong together; gives the SHA-256 of the certificate
-/// as people compare it.
-pub(crate) fn ensure(dir: &Path, hostname: &str) -> Result<String, CertificateError> {
+/// The pair of `cert.pem` and `key.pem` in `dir`, made if it is not there, and why it could not be kept, if so: then
+/// it lasts until the agent ends.
+pub(super) fn ensure(
+    dir: &Path,
+    hostname: &str,
+) -> Result<(Pair, Option<CertificateError>), CertificateError> {
     let (cert_file, key_file) = (dir.join("cert.pem"), dir.join("key.pem"));
-    let kept = fs::read(&cert_file).ok().zip(fs::read(&key_file).ok());
-    if let Some(fingerprint) = kept.and_then(|(cert, key)| fingerprint_of_pair(&cert, &key)) {
-        return Ok(fingerprint);
+    let kept = fs::read_to_string(&cert_file).ok().zip(fs::read_to_string(&key_file).ok());
+    if let Some(pair) = kept.and_then(|(cert, key)| pair_of(cert, key)) {
+        return Ok((pair, None));
     }
     if cert_file.exists() {
         // Power was lost between the two writes, or the disk lost one.
         log::warn!("The certificate and its key do not belong together; both are made anew.");
     }
+    let (cert, key) = make(hostname, image_built())?;
+    let pair = pair_of(cert, key).ok_or(rcgen::Error::CouldNotParseKeyPair)?;
+    let unkept = keep(dir, &pair).err();
+    let fingerprint = pair.fingerprint().unwrap_or_default();
+    log::info!(fingerprint:% = fingerprint; "A certificate was made: SHA-256 {fingerprint}");
+    Ok((pair, unkept))
+}
+
+/// Writes a pair that was made.
+pub(super) fn keep(dir: &Path, pair: &Pair) -> Result<(), CertificateError> {
     let written = |path: &Path| {
         let path = path.to_owned();
         move |error| CertificateError::Written(path, error)
     };
-    let (cert, key) = make(hostname, image_built())?;
+    let (cert_file, key_file) = (dir.join("cert.pem"), dir.join("key.pem"));
     fs::create_dir_all(dir).map_err(written(dir))?;
-    durable::write(&key_file, key.as_bytes()).map_err(written(&key_file))?;
-    durable::write(&cert_file, cert.as_bytes()).map_err(written(&cert_file))?;
-    let fingerprint = fingerprint_of_pair(cert.as_bytes(), key.as_bytes()).unwrap_or_default();
-    log::info!(fingerprint:% = fingerprint; "A certificate was made: SHA-256 {fingerprint}");
-    Ok(fingerprint)
+    durable::write(&key_file, pair.key.expose().as_bytes()).map_err(written(&key_file))?;
+    durable::write(&cert_file, pair.chain.as_bytes()).map_err(written(&cert_file))
+}
+
+fn pair_of(chain: String, key: String) -> Option<Pair> {
+    let pair = Pair { source: CertificateSource::SelfSigned, chain, key: Secret::new(key) };
+    pair.is_whole().then_some(pair)
 }
 
 /// Valid from the day the image was built, whatever the clock says now: a host whose clock is years off would
@@ -77,37 +89,35 @@ fn image_built() -> Date {
     built.map_or(jiff::civil::date(2026, 1, 1), |built| built.to_zoned(TimeZone::UTC).date())
 }
 
-/// The certificate's SHA-256 in pairs, if both parse and the key is the certificate's.
-fn fingerprint_of_pair(cert: &[u8], key: &[u8]) -> Option<String> {
-    let cert = CertificateDer::from_pem_slice(cert).ok()?;
-    let key = PrivateKeyDer::from_pem_slice(key).ok()?;
-    CertifiedKey::from_der(vec![cert.clone()], key, &aws_lc_rs::default_provider()).ok()?;
-    let pairs: Vec<_> = Sha256::digest(&cert).iter().map(|byte| format!("{byte:02X}")).collect();
-    Some(pairs.join(":"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[track_caller]
+    fn fingerprint(dir: &Path) -> String {
+        let (pair, unkept) = ensure(dir, "qx-01").unwrap();
+        assert!(unkept.is_none(), "{unkept:?}");
+        pair.fingerprint().unwrap()
+    }
+
     #[test]
     fn a_certificate_is_made_once_and_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let first = ensure(dir.path(), "qx-01").unwrap();
+        let first = fingerprint(dir.path());
         assert_eq!(first.len(), 32 * 3 - 1);
-        assert_eq!(ensure(dir.path(), "qx-01").unwrap(), first);
+        assert_eq!(fingerprint(dir.path()), first);
     }
 
     #[test]
     fn a_torn_or_foreign_half_is_replaced_with_its_other_half() {
         let dir = tempfile::tempdir().unwrap();
-        let first = ensure(dir.path(), "qx-01").unwrap();
+        let first = fingerprint(dir.path());
         let cert = fs::read(dir.path().join("cert.pem")).unwrap();
         fs::write(dir.path().join("cert.pem"), &cert[..cert.len() / 2]).unwrap();
-        let second = ensure(dir.path(), "qx-01").unwrap();
+        let second = fingerprint(dir.path());
         assert_ne!(first, second);
         fs::write(dir.path().join("cert.pem"), &cert).unwrap();
-        assert!(![first, second].contains(&ensure(dir.path(), "qx-01").unwrap()));
+        assert!(![first, second].contains(&fingerprint(dir.path())));
     }
 
     #[test]
@@ -116,8 +126,10 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_written_is_named() {
-        let error = ensure(Path::new("/proc/quantix"), "h").unwrap_err().to_string();
-        assert!(error.contains("/proc/quantix"), "{error}");
+    fn a_folder_that_cannot_be_written_is_named_and_there_is_a_certificate_all_the_same() {
+        let (pair, unkept) = ensure(Path::new("/proc/quantix"), "h").unwrap();
+        assert!(pair.is_whole());
+        let why = unkept.unwrap().to_string();
+        assert!(why.contains("/proc/quantix"), "{why}");
     }
 }
