@@ -322,7 +322,8 @@ async fn callers_that_hang_up_cost_little_memory_and_it_is_given_back() {
     // The line is full of those who left; once it has emptied an honest person gets in.
     let first = agent.first_password().await;
     while agent.sign_in(first.expose()).await.is_err() {}
-    let (now, most) = (agent.memory_mib("VmRSS"), agent.memory_mib("VmHWM"));
-    assert!(now < 40, "{now} MiB are held");
+    // Pages of the program itself, of which a fast one has few, are held by nobody.
+    let (now, most) = (agent.memory_mib("RssAnon"), agent.memory_mib("VmHWM"));
+    assert!(now < 30, "{now} MiB are held");
     assert!(most < 80, "{most} MiB were held at most");
 }

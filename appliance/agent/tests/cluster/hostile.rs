@@ -242,8 +242,13 @@ async fn clocks_that_are_ten_minutes_apart_do_not_matter() {
         let named = |name: &str| cluster.as_ref().unwrap().hosts.iter().find(|host| host.name == name);
         let id = named(["qx-fast", "qx-right", "qx-slow"][leader]).unwrap().id.clone();
         let to = quantix_api::MoveLead { host: id };
-        until("the role has moved", async || {
+        until("the role is to move", async || {
             hosts[1].client().call(&calls::move_lead(&to).as_session(&session)).await.is_ok()
+        })
+        .await;
+        until("the role has moved", async || {
+            let now = hosts[1].cluster(&session).await;
+            now.is_ok_and(|now| now.writable && now.leader.as_ref() == Some(&to.host))
         })
         .await;
         // Sessions that one host opened hold on all, and what is made is there.
