@@ -399,6 +399,19 @@ mod tests {
         assert_eq!(missed(&hub, many), None);
     }
 
+    #[tokio::test]
+    async fn whoever_takes_nothing_is_let_go_and_nothing_is_kept_for_them() {
+        let hub = hub(1..2);
+        let (mut slow, ..) = hub.subscribe(None);
+        let first = Arc::downgrade(&lock(&hub.kept).newest[0]);
+        for index in 2..3 + (KEPT + BEHIND) as u64 {
+            hub.tell(Some(index), What::Told(Vec::new()), Touches::default());
+        }
+        assert!(matches!(slow.recv().await, Err(broadcast::error::RecvError::Lagged(_))));
+        assert!(first.upgrade().is_none());
+        assert_eq!(lock(&hub.kept).newest.len(), KEPT);
+    }
+
     #[test]
     fn places_are_given_back() {
         let hub = Hub::default();
