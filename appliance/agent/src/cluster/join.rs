@@ -214,7 +214,7 @@ async fn ask_to_join(address: &str, token: &JoinToken, ask: &Ask) -> Result<Answ
 /// The address as it was typed, with the usual port unless another was named.
 pub(super) fn with_port(typed: &str) -> Result<String, Problem> {
     let typed = typed.trim();
-    let bare = typed.trim_start_matches('[').trim_end_matches(']');
+    let bare = typed.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(typed);
     let invalid = || {
         Problem::new(
             ProblemCode::Invalid,
