@@ -125,7 +125,7 @@ mod tests {
             measures.take(&who, now).unwrap();
         }
         assert!(lock(&measures.kept).len() <= MOST);
-        measures.take(&0, now + Duration::from_secs(10)).unwrap();
+        measures.take(&(2 * MOST), now + Duration::from_secs(10)).unwrap();
         assert_eq!(lock(&measures.kept).len(), 1, "those that are full again are forgotten");
     }
 }
