@@ -11,9 +11,8 @@ use crate::model::kvm::KvmState;
 
 const QEMU: &str = "qemu-system-x86_64";
 const DEVICE: &str = "/dev/kvm";
-/// Before each try.
-const PAUSES: [Duration; 4] =
-    [Duration::from_secs(5), Duration::from_secs(5), Duration::from_secs(20), Duration::from_secs(60)];
+/// Seconds before each try. On a slow machine the device comes later than the agent does.
+const PAUSES: [u64; 7] = [5, 5, 5, 5, 10, 20, 60];
 const LIMIT: Duration = Duration::from_secs(30);
 /// The guest writes this to the exit port; QEMU's exit code is then twice that plus one.
 const ANSWER: u8 = 0x2a;
@@ -28,7 +27,7 @@ pub(crate) fn try_in_background() -> watch::Receiver<KvmState> {
     let (sender, receiver) = watch::channel(KvmState::Trying);
     tokio::spawn(async move {
         for pause in PAUSES {
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(Duration::from_secs(pause)).await;
             let state = if Path::new(DEVICE).exists() { try_guest("kvm").await } else { KvmState::NoDevice };
             log::info!(state:? = state; "KVM was tried with a guest: {state:?}");
             let works = state == KvmState::Works;
