@@ -13,6 +13,7 @@ mod network;
 mod persistence;
 mod ports;
 mod power;
+mod restart;
 mod root;
 mod services;
 mod sign_in;

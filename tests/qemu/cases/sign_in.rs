@@ -29,11 +29,21 @@ fn the_first_sign_in_asks_for_a_password_of_ones_own() {
     pages::expect_redirect(&pages::change_password(&mut browser, first, "a password of my own"), "/overview");
     let page = browser.get("/overview");
     assert_eq!(page.status, 200);
-    let kernel = machine.run("uname -r").ok();
-    for fact in [kernel.as_str(), "vda", "52:54:00:51:00:01", "libvirt", "Open vSwitch", "OVN"] {
-        assert!(page.text().contains(fact), "{fact} is not on the page:\n{}", page.text());
-    }
     assert!(!page.text().contains(first), "the first password is on the page");
+    let id = page.text().split("href=\"/hosts/").nth(1).unwrap().chars().take(16).collect::<String>();
+    let kernel = machine.run("uname -r").ok();
+    let pages = [
+        ("", vec![kernel.as_str()]),
+        ("/hardware", vec!["vda", "52:54:00:51:00:01"]),
+        ("/services", vec!["libvirt", "Open vSwitch", "OVN"]),
+    ];
+    for (tab, facts) in pages {
+        let page = browser.get(&format!("/hosts/{id}{tab}"));
+        assert_eq!(page.status, 200);
+        for fact in facts {
+            assert!(page.text().contains(fact), "{fact} is not on the page:\n{}", page.text());
+        }
+    }
 
     let mut second = machine.https();
     assert_eq!(pages::sign_in(&mut second, first).status, 401, "the first password still works");
