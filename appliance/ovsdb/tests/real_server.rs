@@ -33,11 +33,14 @@ impl Server {
             .unwrap();
         let server = Self { child, dir };
         let start = Instant::now();
-        // A socket is there a moment before anybody listens on it.
-        while ["db.sock", "db.ctl"]
-            .iter()
-            .any(|socket| UnixStream::connect(server.dir.path().join(socket)).is_err())
-        {
+        // A socket is there a moment before anybody listens on it. One that answered is left alone: connections that
+        // nobody takes yet would fill the line in front of it.
+        let mut awaited = vec!["db.sock", "db.ctl"];
+        loop {
+            awaited.retain(|socket| UnixStream::connect(server.dir.path().join(socket)).is_err());
+            if awaited.is_empty() {
+                break;
+            }
             assert!(start.elapsed() < Duration::from_secs(20), "ovsdb-server did not come up");
             std::thread::yield_now();
         }
