@@ -6,8 +6,6 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
-use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep_until};
 
 /// The requests under way on one connection, and when the last of them ended.
@@ -24,16 +22,6 @@ struct Activity {
 #[derive(Debug)]
 pub(crate) struct Busy(Idle);
 
-impl Busy {
-    /// The same body; its connection is busy until the end of it.
-    pub(crate) fn until_end_of(self, body: Body) -> Body {
-        Body::new(body.map_frame(move |frame| {
-            let _held = &self;
-            frame
-        }))
-    }
-}
-
 impl Idle {
     /// A connection that has just been opened.
     pub(crate) fn new() -> Self {
@@ -44,6 +32,12 @@ impl Idle {
     pub(crate) fn busy(&self) -> Busy {
         self.activity().under_way += 1;
         Busy(self.clone())
+    }
+
+    /// Since when nothing has been asked; nothing while a request is under way.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        let activity = self.activity();
+        (activity.under_way == 0).then_some(activity.last)
     }
 
     /// Returns once nothing has been asked for `limit`.
@@ -82,15 +76,6 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_millis(40);
     const LONGER: Duration = Duration::from_millis(400);
-
-    #[tokio::test]
-    async fn a_file_under_way_is_not_idleness() {
-        let idle = Idle::new();
-        let download = idle.busy().until_end_of(Body::from("the file"));
-        assert!(timeout(LONGER, idle.lasts(LIMIT)).await.is_err());
-        drop(download);
-        assert!(timeout(LONGER, idle.lasts(LIMIT)).await.is_ok());
-    }
 
     #[tokio::test]
     async fn a_connection_that_asks_nothing_is_idle() {

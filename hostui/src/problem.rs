@@ -67,6 +67,11 @@ impl Page {
         Self::new(StatusCode::BAD_REQUEST, "The form could not be read", what)
     }
 
+    pub(crate) fn too_many() -> Self {
+        let what = "This host is busy with many other requests from your network. Try again in a moment.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Too much at once", what)
+    }
+
     pub(crate) fn too_slow() -> Self {
         let what = "The host took too long to answer. Try again in a moment.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "This took too long", what)

@@ -1,14 +1,16 @@
-//! Connections: a bounded number, bounded for each address, with a time limit on every step before a request.
+//! Connections: a bounded number, with a time limit on every step before a request.
 
 use std::{
-    collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr, TcpListener as StdListener},
-    sync::{Arc, Mutex, PoisonError},
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::Arc,
     time::Duration,
 };
 
-use axum::body::{Body, HttpBody};
+use axum::{
+    body::{Body, HttpBody},
+    response::IntoResponse,
+};
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -16,26 +18,26 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use crate::{
-    idle::Idle,
     options::Options,
+    places::{Place, Places},
+    problem::Page,
     redirect,
     shown::{ACME_TLS, Shown},
     web,
 };
 
-const MOST_CONNECTIONS: usize = 1024;
-const MOST_FROM_ONE_ADDRESS: usize = 256;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADERS: Duration = Duration::from_secs(15);
 /// A browser opens a connection anew without anybody noticing.
 const MOST_IDLE: Duration = Duration::from_secs(60);
+/// What a client may send before anybody has read it.
+const WINDOW: u32 = 256 * 1024;
 const GOODBYE: Duration = Duration::from_secs(5);
 const HTTP_PORT: u16 = 80;
 
@@ -55,7 +57,7 @@ pub(crate) async fn serve(options: Options) -> Result<(), StartError> {
     let (https, http) = sockets(&options)?;
     let https_port = https.local_addr().map_err(StartError::Socket)?.port();
     let (shown, follower) = Shown::new(&options.agent);
-    let connections = Connections::default();
+    let places = Places::default();
     let app = web::router(&options);
     let alive = app.clone();
     // Whoever comes before there is a certificate waits in the socket's queue.
@@ -71,12 +73,12 @@ pub(crate) async fn serve(options: Options) -> Result<(), StartError> {
         () = &mut follow => {}
         () = quantix_service::asked_to_end() => return Ok(()),
     }
-    let secure = accept(https, connections.clone(), |stream, address| {
+    let secure = accept(https, places.clone(), |stream, address, place| {
         // What is shown when the connection comes is shown until its handshake is done.
         let (tls, app) = (shown.tls(), app.clone());
         async move {
             if let Some(tls) = tls {
-                secure_connection(stream, address, tls, app).await;
+                secure_connection(stream, address, place, tls, app).await;
             }
         }
     });
@@ -84,7 +86,7 @@ pub(crate) async fn serve(options: Options) -> Result<(), StartError> {
         match http {
             Some(http) => {
                 let shown = shown.clone();
-                accept(http, connections.clone(), move |stream, _| {
+                accept(http, places.clone(), move |stream, _, _| {
                     redirect::connection(stream, https_port, shown.clone())
                 })
                 .await;
@@ -141,19 +143,16 @@ fn sockets(options: &Options) -> Result<(TcpListener, Option<TcpListener>), Star
 
 async fn accept<F: Future<Output = ()> + Send + 'static>(
     socket: TcpListener,
-    connections: Connections,
-    serve: impl Fn(TcpStream, SocketAddr) -> F,
+    places: Places,
+    serve: impl Fn(TcpStream, SocketAddr, Arc<Place>) -> F,
 ) {
     loop {
         match socket.accept().await {
             Ok((stream, address)) => {
-                // Too many already: this one is closed at once, which costs less than any answer.
-                let Some(place) = connections.place(address.ip()) else { continue };
-                let served = serve(stream, address);
-                tokio::spawn(async move {
-                    served.await;
-                    drop(place);
-                });
+                // No place to be had: this one is closed at once, which costs less than any answer.
+                let Some(place) = places.take(address.ip()).map(Arc::new) else { continue };
+                let served = serve(stream, address, Arc::clone(&place));
+                tokio::spawn(in_its_place(place, served));
             }
             Err(error) => {
                 // Out of file descriptors, most likely; connections that end give some back.
@@ -164,27 +163,41 @@ async fn accept<F: Future<Output = ()> + Send + 'static>(
     }
 }
 
-async fn secure_connection(stream: TcpStream, address: SocketAddr, tls: TlsAcceptor, app: axum::Router) {
+/// Serves a connection until it ends, or its place is given to another.
+async fn in_its_place(place: Arc<Place>, served: impl Future<Output = ()>) {
+    tokio::select! {
+        () = served => {}
+        () = place.is_given_away() => {}
+    }
+}
+
+async fn secure_connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    place: Arc<Place>,
+    tls: TlsAcceptor,
+    app: axum::Router,
+) {
     let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(stream)).await else { return };
     if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) {
         // An authority has seen what it wanted to see.
         return;
     }
     let client = web::ClientAddress(address.ip().to_canonical());
-    let idle = Idle::new();
     let service = service_fn({
-        let idle = idle.clone();
+        let place = Arc::clone(&place);
         move |mut request: hyper::Request<hyper::body::Incoming>| {
-            let busy = idle.busy();
+            let under_way = place.begin();
             request.extensions_mut().insert(client);
-            let answer = app.clone().oneshot(request);
+            let app = app.clone();
             async move {
-                let answer = answer.await;
+                let Some(under_way) = under_way else { return Ok(Page::too_many().into_response()) };
+                let answer = app.oneshot(request).await;
                 // A file takes as long as it takes. Anything else is there when its head is.
                 answer.map(|answer| {
                     answer.map(|body| match body.size_hint().exact() {
                         Some(_) => body,
-                        None => busy.until_end_of(body),
+                        None => under_way.until_end_of(body),
                     })
                 })
             }
@@ -196,7 +209,9 @@ async fn secure_connection(stream: TcpStream, address: SocketAddr, tls: TlsAccep
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(64)
-        .max_header_list_size(32 * 1024)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_header_list_size(16 * 1024)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
     let connection = builder.serve_connection(TokioIo::new(stream), service);
@@ -204,71 +219,8 @@ async fn secure_connection(stream: TcpStream, address: SocketAddr, tls: TlsAccep
     tokio::select! {
         // A client that breaks off is the client's business.
         _ = connection.as_mut() => return,
-        () = idle.lasts(MOST_IDLE) => connection.as_mut().graceful_shutdown(),
+        () = place.idle().lasts(MOST_IDLE) => connection.as_mut().graceful_shutdown(),
     }
     // Whoever does not read the goodbye, or the answer before it, is cut off.
     let _ = timeout(GOODBYE, connection).await;
-}
-
-/// The places there are, over all and for each address.
-#[derive(Clone, Debug)]
-struct Connections {
-    all: Arc<Semaphore>,
-    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Default for Connections {
-    fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(MOST_CONNECTIONS)), by_address: Arc::default() }
-    }
-}
-
-/// A place that one connection holds.
-#[derive(Debug)]
-struct Place {
-    _permit: tokio::sync::OwnedSemaphorePermit,
-    connections: Connections,
-    address: IpAddr,
-}
-
-impl Connections {
-    fn place(&self, address: IpAddr) -> Option<Place> {
-        let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = by_address.entry(address).or_default();
-        if *held >= MOST_FROM_ONE_ADDRESS {
-            return None;
-        }
-        *held += 1;
-        Some(Place { _permit: permit, connections: self.clone(), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut by_address = self.connections.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = by_address.get_mut(&self.address) {
-            *held -= 1;
-            if *held == 0 {
-                by_address.remove(&self.address);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn one_address_cannot_take_every_place() {
-        let connections = Connections::default();
-        let (greedy, honest) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let held: Vec<_> =
-            (0..MOST_FROM_ONE_ADDRESS + 10).filter_map(|_| connections.place(greedy)).collect();
-        assert_eq!(held.len(), MOST_FROM_ONE_ADDRESS);
-        assert!(connections.place(honest).is_some());
-        drop(held);
-        assert!(connections.place(greedy).is_some());
-    }
 }

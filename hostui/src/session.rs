@@ -14,12 +14,14 @@ use serde::Deserialize;
 
 use crate::{
     component::{Fault, Field, Level},
+    next::{self, Next},
     problem::{Filled, Page, draw},
     reader,
     web::{ClientAddress, Web},
 };
 
 const COOKIE: &str = "__Host-quantix";
+const CODE: &str = "/sign-in/code";
 const COOKIE_RULES: &str = "; Path=/; Secure; HttpOnly; SameSite=Strict";
 
 /// The token the browser holds, if any.
@@ -66,7 +68,7 @@ pub(crate) fn turned_away(error: &CallError) -> Response {
             ([(header::SET_COOKIE, ended_cookie())], Redirect::to("/sign-in?ended=1")).into_response()
         }
         CallError::Problem(Problem { code: ProblemCode::CodeNeeded, .. }) => {
-            Redirect::to("/sign-in/code").into_response()
+            Redirect::to(CODE).into_response()
         }
         CallError::Problem(Problem { code: ProblemCode::PasswordChangeNeeded, .. }) => {
             Redirect::to("/password").into_response()
@@ -81,18 +83,23 @@ struct SignInPage {
     username: String,
     error: Option<String>,
     ended: bool,
+    /// Where to go afterwards.
+    next: Option<Next>,
 }
 
 /// `GET /sign-in`
 pub(crate) async fn sign_in_page(RawQuery(query): RawQuery) -> Response {
     // Whatever else an address brings along, it leads to the page.
-    draw(&SignInPage { ended: query.as_deref() == Some("ended=1"), ..SignInPage::default() })
+    let ended = query.as_deref().is_some_and(|query| query.split('&').any(|part| part == "ended=1"));
+    draw(&SignInPage { ended, next: Next::in_query(query.as_deref()), ..SignInPage::default() })
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct SignInForm {
     username: String,
     password: Secret,
+    #[serde(default)]
+    next: String,
 }
 
 /// `POST /sign-in`
@@ -101,26 +108,28 @@ pub(crate) async fn sign_in(
     Extension(client): Extension<ClientAddress>,
     Filled(form): Filled<SignInForm>,
 ) -> Response {
+    let next = form.next.parse::<Next>().ok();
     let body = SignIn { username: form.username.trim().to_owned(), password: form.password };
     match web.agent.call(&calls::sign_in(&body).for_client(client.0)).await {
-        Ok(session) => begun(&session),
+        Ok(session) => begun(&session, next.as_ref()),
         Err(error) => {
             let (status, wait) = refusal(&error);
-            let page = SignInPage { username: body.username, error: Some(error.to_string()), ended: false };
+            let page =
+                SignInPage { username: body.username, error: Some(error.to_string()), ended: false, next };
             (status, wait, draw(&page)).into_response()
         }
     }
 }
 
 /// A browser is given its session, and led to what comes next.
-fn begun(session: &Session) -> Response {
+fn begun(session: &Session, next: Option<&Next>) -> Response {
     let next = match &session.info {
-        info if info.code_needed => "/sign-in/code",
-        info if info.must_change_password => "/password",
-        _ => "/overview",
+        info if info.code_needed => next.map_or_else(|| CODE.to_owned(), |next| next.after(CODE)),
+        info if info.must_change_password => "/password".to_owned(),
+        _ => next.map_or(next::AT_FIRST, Next::as_str).to_owned(),
     };
     match HeaderValue::from_str(&format!("{COOKIE}={}{COOKIE_RULES}", session.token.expose())) {
-        Ok(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to(next)).into_response(),
+        Ok(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to(&next)).into_response(),
         Err(_) => Page::agent(&CallError::Broken("the token is not text".into())).into_response(),
     }
 }
@@ -129,16 +138,19 @@ fn begun(session: &Session) -> Response {
 #[template(path = "session/code.html")]
 struct CodePage {
     error: Option<String>,
+    next: Option<Next>,
 }
 
 /// `GET /sign-in/code`
-pub(crate) async fn code_page(SignedIn(_): SignedIn) -> Response {
-    draw(&CodePage::default())
+pub(crate) async fn code_page(SignedIn(_): SignedIn, RawQuery(query): RawQuery) -> Response {
+    draw(&CodePage { error: None, next: Next::in_query(query.as_deref()) })
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct CodeForm {
     code: Secret,
+    #[serde(default)]
+    next: String,
 }
 
 /// `POST /sign-in/code`: the session it is answered with takes the place of the one before.
@@ -148,16 +160,17 @@ pub(crate) async fn give_code(
     SignedIn(token): SignedIn,
     Filled(form): Filled<CodeForm>,
 ) -> Response {
+    let next = form.next.parse::<Next>().ok();
     let call =
         calls::give_code(&SecondFactorCode { code: form.code }).as_session(&token).for_client(client.0);
     match web.agent.call(&call).await {
-        Ok(session) => begun(&session),
+        Ok(session) => begun(&session, next.as_ref()),
         Err(error) => match &error {
             CallError::Problem(problem)
                 if matches!(problem.code, ProblemCode::Invalid | ProblemCode::TooManyAttempts) =>
             {
                 let (status, wait) = refusal(&error);
-                (status, wait, draw(&CodePage { error: Some(error.to_string()) })).into_response()
+                (status, wait, draw(&CodePage { error: Some(error.to_string()), next })).into_response()
             }
             _ => turned_away(&error),
         },
@@ -289,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_name_is_shown_as_text() {
-        let page = SignInPage { username: "\"><script>alert(1)</script>".into(), error: None, ended: false };
+        let page = SignInPage { username: "\"><script>alert(1)</script>".into(), ..SignInPage::default() };
         assert!(!page.render().unwrap().contains("<script"));
     }
 }

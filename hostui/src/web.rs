@@ -21,7 +21,7 @@ use tower_http::{
 
 use crate::{
     account, activity, api, assets, backup, certificate, cluster, dev, events, find, groups, health, hosts,
-    live,
+    live, next,
     options::Options,
     origin, overview, power,
     problem::{self, Page},
@@ -126,6 +126,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/live", get(live::stream))
         .route(calls::BACKUP_PATH, post(api::pass_on))
         .route(calls::RESTORE_PATH, post(api::pass_on))
+        .layer(middleware::from_fn(next::leads_back))
         .layer(middleware::from_fn(origin::own_pages_only))
         .layer(middleware::from_fn(every_answer))
         .layer(middleware::from_fn(reader::remember))
@@ -157,6 +158,13 @@ fn whole_page_goes(response: &Response) -> Response {
     answer
 }
 
+fn is_plain_text(response: &Response) -> bool {
+    response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"))
+}
+
 async fn every_answer(request: Request, next: Next) -> Response {
     let accept =
         request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
@@ -165,6 +173,10 @@ async fn every_answer(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if wants_block && response.status().is_redirection() {
         response = whole_page_goes(&response);
+    }
+    if response.status() == StatusCode::BAD_REQUEST && is_plain_text(&response) {
+        // A word where an address has a number, refused before any page of ours was asked.
+        response = Page::not_found().into_response();
     }
     if response.status() == StatusCode::GATEWAY_TIMEOUT {
         response = Page::too_slow().into_response();

@@ -6,6 +6,7 @@ use axum::{
 };
 use framework::{Answer, PASSWORD, Pages};
 
+mod attacks;
 mod certificate;
 mod framework;
 mod live;

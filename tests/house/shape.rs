@@ -25,6 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("quantix-hostui", &["quantix-api", "quantix-service"]),
     ("qx", &["quantix-api"]),
     ("quantix-firstboot", &["quantix-api", "quantix-host", "quantix-service"]),
+    ("quantix-browser", &["quantix-api"]),
     ("quantix-qemu", &["quantix-api"]),
     ("quantix-fuzz", &["openvswitch-ovsdb", "quantix-api", "quantix-hostui", "quantix-store", "quantixd"]),
     ("quantix-house", &[]),

@@ -1,6 +1,8 @@
 //! A page server with an agent of its own, and a client that trusts its certificate.
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
 
+mod wire;
+
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},

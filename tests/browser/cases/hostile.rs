@@ -1,0 +1,149 @@
+//! What somebody may write into a field, an address or a page of their own to do harm with it.
+
+use quantix_browser::{Desk, Elsewhere, LOOKS};
+
+/// Markup that runs if it is taken for markup, text that is longer than anybody meant, and letters that turn around.
+const HOSTILE: &[&str] = &[
+    "<img src=x onerror=alert(1)>",
+    "\"><script>alert(1)</script>",
+    "' autofocus onfocus='alert(1)",
+    "</title></style></textarea><svg onload=alert(1)>",
+    "{{7*7}} ${7*7} <%= 7*7 %> #{7*7}",
+    "javascript:alert(1)",
+    "\u{202e}gnp.exe \u{2066}\u{200f}שלום\u{2069}",
+    "🧨👩‍👩‍👧‍👦 Z̸̢̙͔͎͌͛̿a̵̜͐l̶̰̈g̴̼̈́o̶͖͝",
+];
+
+/// 10,000 letters without a place to break.
+fn endless() -> String {
+    "W".repeat(10_000)
+}
+
+#[tokio::test]
+async fn what_is_written_into_fields_is_shown_as_text() {
+    let desk = Desk::start().await;
+    let endless = endless();
+    let texts = || HOSTILE.iter().copied().chain([endless.as_str(), "a\u{0}b\u{7f}c"]);
+    desk.look_as(LOOKS[2]).await;
+    for text in texts().take(3) {
+        desk.open("/sign-in").await;
+        desk.put("Name", text).await;
+        desk.put("Password", text).await;
+        desk.press("Sign in").await;
+        holds(&desk, "the sign-in", text).await;
+    }
+    // Whoever guessed so often waits; from another address nobody does.
+    let desk = Desk::start().await;
+    desk.sign_in().await;
+    desk.look_as(LOOKS[2]).await;
+    for text in texts() {
+        desk.open("/users").await;
+        desk.put("Name", text).await;
+        desk.press("Add").await;
+        holds(&desk, "adding a user", text).await;
+        desk.open("/cluster/add").await;
+        desk.put("What for", text).await;
+        desk.press("Make a token").await;
+        holds(&desk, "making a token", text).await;
+        desk.open("/cluster/join").await;
+        desk.put("Address of a host of the cluster", text).await;
+        desk.put("Join token", text).await;
+        desk.press("Join").await;
+        holds(&desk, "joining", text).await;
+        desk.open("/activity").await;
+        desk.put("Find in the log", text).await;
+        desk.press("Find").await;
+        holds(&desk, "searching the log", text).await;
+    }
+    for look in [LOOKS[0], LOOKS[2]] {
+        desk.look_as(look).await;
+        for path in ["/cluster", "/activity", "/users"] {
+            desk.open(path).await;
+            holds(&desk, path, "everything kept").await;
+            desk.picture(&format!("hostile{}.{}", path.replace('/', "-"), look.name)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_into_addresses_is_shown_as_text() {
+    let desk = Desk::start().await;
+    desk.sign_in().await;
+    desk.look_as(LOOKS[2]).await;
+    for text in HOSTILE {
+        let text: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        for path in ["/", "/users/", "/activity?text=", "/sign-in?next=", "/cluster/hosts/"] {
+            desk.open(&format!("{path}{text}")).await;
+            holds(&desk, path, &text).await;
+        }
+    }
+}
+
+/// No element came from what was written, nothing ran, and the page is as wide as the screen.
+async fn holds(desk: &Desk, place: &str, text: &str) {
+    let short: String = text.chars().take(40).collect();
+    let script = r#"
+        const ran = document.querySelector("[onerror], [onload], [onfocus], img[src='x'], script:not([src])");
+        if (ran) return ran.outerHTML;
+        if (/\b49\b/.test(document.body.innerText) && arguments[0].includes("7*7")) return "49";
+        return "";"#;
+    let found = desk.ask(script, &[text]).await.unwrap();
+    assert_eq!(found, "", "{place} took “{short}” for something else than text");
+    let findings = desk.oddities().await;
+    let findings: Vec<_> = findings.into_iter().filter(|line| !line.contains("a status of 4")).collect();
+    assert!(findings.is_empty(), "{place} with “{short}”: {findings:#?}");
+}
+
+#[tokio::test]
+async fn a_form_on_a_foreign_page_does_nothing_here() {
+    let desk = Desk::start().await;
+    desk.sign_in().await;
+    let page = |action: &str| {
+        format!(
+            "<form method=post action='{}{action}'><input name=username value=mallory><input name=role value=administrator>\
+             <button>Win a prize</button></form>",
+            desk.host.origin()
+        )
+    };
+    for action in ["/users", "/sign-out", "/users/admin/sign-out"] {
+        let elsewhere = Elsewhere::with(&page(action)).await;
+        desk.open_elsewhere(&elsewhere.url()).await;
+        desk.press("Win a prize").await;
+        desk.heading("Sent from elsewhere").await;
+        // A page without an origin of its own.
+        let hidden = page(action).replace('\'', "%27").replace('#', "%23");
+        desk.open_elsewhere(&format!("data:text/html,{hidden}")).await;
+        desk.press("Win a prize").await;
+        desk.heading("Sent from elsewhere").await;
+    }
+    desk.open("/users").await;
+    desk.heading("Users").await;
+    desk.sees_no_longer("mallory").await;
+}
+
+#[tokio::test]
+async fn a_foreign_page_cannot_show_ours_in_a_frame() {
+    let desk = Desk::start().await;
+    desk.sign_in().await;
+    for path in ["/overview", "/users/admin", "/sign-in", "/nowhere"] {
+        let frame = format!("<h1>Puppies</h1><iframe src='{}{path}'></iframe>", desk.host.origin());
+        let elsewhere = Elsewhere::with(&frame).await;
+        desk.open_elsewhere(&elsewhere.url()).await;
+        desk.heading("Puppies").await;
+        let shown = desk.in_first_frame("return location.href + ' ' + document.body.innerText").await;
+        assert!(shown.starts_with("chrome-error:"), "{path} is shown in a frame: {shown}");
+    }
+}
+
+/// Somebody who can set a cookie, from a page of the same name for example, does not know the session that follows.
+#[tokio::test]
+async fn a_session_that_was_there_before_signing_in_is_not_the_one_after() {
+    let desk = Desk::start().await;
+    desk.sign_in().await;
+    let first = desk.cookie("__Host-quantix").await.unwrap();
+    desk.sign_in().await;
+    let second = desk.cookie("__Host-quantix").await.unwrap();
+    assert_ne!(first, second);
+    let seen = desk.ask("return document.cookie", &[]).await.unwrap();
+    assert_eq!(seen, "", "scripts can read the cookie");
+}
