@@ -10,6 +10,7 @@ mod events;
 mod hosts;
 mod kept;
 mod own;
+mod settings;
 mod shown;
 mod tasks;
 mod users;
@@ -84,6 +85,9 @@ enum Command {
     Token(own::TokenCommand),
     /// The certificate that a host shows to browsers.
     Certificate(certificate::Arguments),
+    /// What is set for the whole cluster.
+    #[command(subcommand)]
+    Settings(settings::Command),
     /// Show who did what, the newest first.
     Audit(audit::Arguments),
     /// What is being done, and what was.
@@ -142,6 +146,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Access(command) => access::access(command, arguments.output).await,
         Command::Me(command) => own::run(command, arguments.output).await,
         Command::Token(command) => own::tokens(command, arguments.output).await,
+        Command::Settings(command) => settings::run(command, arguments.output).await,
         Command::Task(command) => tasks::run(command, arguments.output).await,
         Command::Event(command) => events::run(command, arguments.output).await,
         Command::Host(command) => hosts::run(command, arguments.output).await,

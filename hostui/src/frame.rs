@@ -82,6 +82,20 @@ const SETTINGS: &[Setting] = &[
         sentence: "What each host shows to browsers to prove that it is the one.",
         needs: Some(Right::ManageSettings),
     },
+    Setting {
+        title: "Sign-in",
+        path: "/settings/sign-in",
+        icon: "key",
+        sentence: "An identity provider that vouches for people.",
+        needs: Some(Right::ManageSettings),
+    },
+    Setting {
+        title: "Syslog",
+        path: "/settings/syslog",
+        icon: "terminal",
+        sentence: "A receiver that is told who did what.",
+        needs: Some(Right::ManageSettings),
+    },
 ];
 
 /// What every page has round it.

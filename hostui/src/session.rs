@@ -85,13 +85,29 @@ struct SignInPage {
     ended: bool,
     /// Where to go afterwards.
     next: Option<Next>,
+    /// The identity provider, where people can sign in with one.
+    provider: Option<String>,
+}
+
+/// What the identity provider is called, if there is one. Whether that can be found out or not, passwords work.
+async fn provider(web: &Web) -> Option<String> {
+    web.agent.call(&calls::ways_in()).await.ok()?.provider
 }
 
 /// `GET /sign-in`
-pub(crate) async fn sign_in_page(RawQuery(query): RawQuery) -> Response {
+pub(crate) async fn sign_in_page(State(web): State<Web>, RawQuery(query): RawQuery) -> Response {
+    let provider = provider(&web).await;
     // Whatever else an address brings along, it leads to the page.
     let ended = query.as_deref().is_some_and(|query| query.split('&').any(|part| part == "ended=1"));
-    draw(&SignInPage { ended, next: Next::in_query(query.as_deref()), ..SignInPage::default() })
+    draw(&SignInPage { ended, next: Next::in_query(query.as_deref()), provider, ..SignInPage::default() })
+}
+
+/// The sign-in page for somebody who came back from elsewhere and was not let in.
+pub(crate) async fn refused_at_the_door(web: &Web, error: &CallError) -> Response {
+    let (status, wait) = refusal(error);
+    let provider = provider(web).await;
+    let page = SignInPage { error: Some(error.to_string()), provider, ..SignInPage::default() };
+    (status, wait, draw(&page)).into_response()
 }
 
 #[derive(Debug, Deserialize)]
@@ -114,8 +130,8 @@ pub(crate) async fn sign_in(
         Ok(session) => begun(&session, next.as_ref()),
         Err(error) => {
             let (status, wait) = refusal(&error);
-            let page =
-                SignInPage { username: body.username, error: Some(error.to_string()), ended: false, next };
+            let (username, error) = (body.username, Some(error.to_string()));
+            let page = SignInPage { username, error, ended: false, next, provider: provider(&web).await };
             (status, wait, draw(&page)).into_response()
         }
     }
@@ -128,10 +144,16 @@ fn begun(session: &Session, next: Option<&Next>) -> Response {
         info if info.must_change_password => "/password".to_owned(),
         _ => next.map_or(next::AT_FIRST, Next::as_str).to_owned(),
     };
-    match HeaderValue::from_str(&format!("{COOKIE}={}{COOKIE_RULES}", session.token.expose())) {
+    match session_cookie(session) {
         Ok(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to(&next)).into_response(),
-        Err(_) => Page::agent(&CallError::Broken("the token is not text".into())).into_response(),
+        Err(page) => page,
     }
+}
+
+/// What a browser keeps of its session; or the page that says that it cannot.
+pub(crate) fn session_cookie(session: &Session) -> Result<HeaderValue, Response> {
+    HeaderValue::from_str(&format!("{COOKIE}={}{COOKIE_RULES}", session.token.expose()))
+        .map_err(|_| Page::agent(&CallError::Broken("the token is not text".into())).into_response())
 }
 
 #[derive(Debug, Default, Template)]
@@ -302,7 +324,11 @@ mod tests {
 
     #[test]
     fn a_name_is_shown_as_text() {
-        let page = SignInPage { username: "\"><script>alert(1)</script>".into(), ..SignInPage::default() };
+        let page = SignInPage {
+            username: "\"><script>alert(1)</script>".into(),
+            provider: Some("<b>".into()),
+            ..SignInPage::default()
+        };
         assert!(!page.render().unwrap().contains("<script"));
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     options::Options,
     origin, overview, power,
     problem::{self, Page},
-    reader, reference, roles, session, settings, tasks, users,
+    provider, reader, reference, roles, session, settings, syslog, tasks, users,
 };
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -69,6 +69,10 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/find", get(find::page))
         .route("/settings", get(settings::page))
         .merge(certificate::routes())
+        .route("/settings/sign-in", get(provider::page).post(provider::save))
+        .route("/settings/sign-in/{deed}", post(provider::deed))
+        .route("/settings/syslog", get(syslog::page).post(syslog::save))
+        .route("/settings/syslog/{deed}", post(syslog::deed))
         .route("/theme", post(reader::choose))
         .route("/users", get(users::page).post(users::make))
         .route("/users/{name}", get(users::user_page))
@@ -109,6 +113,8 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/cluster/recover", get(cluster::recover_page).post(cluster::recover))
         .route("/cluster/leave", get(cluster::leave_page).post(cluster::leave))
         .route("/sign-in", get(session::sign_in_page).post(session::sign_in))
+        .route("/sign-in/oidc", get(provider::go))
+        .route("/sign-in/oidc/callback", get(provider::back))
         .route("/sign-in/code", get(session::code_page).post(session::give_code))
         .route("/sign-out", post(session::sign_out))
         .route("/password", get(session::password_page).post(session::change_password))

@@ -59,6 +59,17 @@ impl Line {
         Self { outcome: why.into(), ..self }
     }
 
+    /// The same of somebody who turned out to be another.
+    pub(crate) fn by(self, actor: &str) -> Self {
+        Self { actor: actor.into(), ..self }
+    }
+
+    /// A line about something else that was done with it.
+    pub(crate) fn about(&self, action: &str, object: &str) -> Self {
+        let (action, object) = (action.into(), object.into());
+        Self { action, object, before: None, after: None, ..self.clone() }
+    }
+
     /// What the object was like: something that people may see, and no secret.
     pub(crate) fn was(&mut self, state: &impl Serialize) {
         self.before = serde_json::to_value(state).ok();
@@ -154,6 +165,14 @@ impl AskedLines {
             filters.extend(wanted.map(|wanted| (condition, Text::Text(wanted))));
         }
         Ok(Self { part, filters })
+    }
+}
+
+impl AskedLines {
+    /// Only those that were written after this one.
+    pub(crate) fn later_than(mut self, number: i64) -> Self {
+        self.filters.push(("id > ?", Text::Integer(number)));
+        self
     }
 }
 

@@ -6,7 +6,7 @@ use quantix_api::{Problem, ProblemCode};
 use quantix_host::blocking;
 use quantix_store::{Seen, Store, Wanted};
 
-use crate::{account::Account, api::Agent, cluster::kept};
+use crate::{account::Account, api::Agent, cluster::kept, syslog};
 
 /// Changes that a duty depends on are seen at once; time goes by unseen.
 const LOOK: Duration = Duration::from_secs(30);
@@ -24,6 +24,7 @@ impl Agent {
         tokio::select! {
             why = store.stopped() => why,
             () = self.look_after(&store) => "the store has ended".to_owned(),
+            () = syslog::forward(self, &store) => "the store has ended".to_owned(),
         }
     }
 

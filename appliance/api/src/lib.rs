@@ -17,6 +17,7 @@ mod readiness;
 mod rights;
 mod secret;
 mod session;
+mod settings;
 mod tasks;
 mod users;
 
@@ -45,6 +46,10 @@ pub use secret::Secret;
 pub use session::{
     ApiToken, ChangePassword, MadeApiToken, NewApiToken, NewSecondFactor, OpenSession, ProvePassword,
     RecoveryCodes, SecondFactorCode, Session, SessionInfo, SignIn,
+};
+pub use settings::{
+    BackFromProvider, BeginAtProvider, BegunAtProvider, Provider, SetProvider, SetSyslog, Syslog, Tried,
+    WaysIn,
 };
 pub use tasks::{
     PowerHost, Progress, RestartServices, StepState, Task, TaskFile, TaskKind, TaskQuery, TaskState,

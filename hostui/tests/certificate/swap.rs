@@ -212,3 +212,60 @@ async fn nobody_gets_the_key_through_the_pages() {
         assert!(!answer.body.contains("PRIVATE KEY"), "{path}");
     }
 }
+
+/// A form with texts, as a browser sends it.
+fn form(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut form = Vec::new();
+    for (name, value) in fields {
+        let head = format!("--line\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
+        form.extend([head.as_bytes(), value.as_bytes(), b"\r\n"].concat());
+    }
+    form.extend(b"--line--\r\n");
+    form
+}
+
+#[tokio::test]
+async fn the_pages_lead_through_every_way_to_another_certificate_without_script() {
+    let operator = Operator::start().await;
+    let (pages, host) = (&operator.pages, operator.host.as_str());
+    let cookie = format!("__Host-quantix={}", operator.session.expose());
+    assert_eq!(pages.get("/settings/certificate", "").await.location, "/sign-in");
+    let path = format!("/settings/certificate/{host}");
+    let page = pages.get("/settings/certificate", &cookie).await;
+    assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+    let own = pages.client().call(&calls::console()).await.unwrap().certificate_fingerprint;
+    assert!(page.body.contains(&own) && page.body.contains("The host made it for itself"), "{}", page.body);
+    for rest in ["upload", "acme", "request", "reset"] {
+        assert_eq!(pages.get(&format!("{path}/{rest}"), &cookie).await.status, StatusCode::OK, "{rest}");
+    }
+    for host in ["..%2f..%2fusers", "0123456789abcdef", "x"] {
+        let page = pages.get(&format!("/settings/certificate/{host}"), &cookie).await;
+        assert_eq!(page.status, StatusCode::NOT_FOUND, "{host}");
+    }
+
+    // A name that is none is said beside its field, and nothing that was typed is lost.
+    let refused = pages.post(&format!("{path}/request"), &cookie, "names=%3Cb%3E+x&organization=Lab").await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.body.contains(r#"id="names-error""#) && refused.body.contains("value=\"Lab\""));
+    assert!(!refused.body.contains("<b> x"));
+    let made = pages.post(&format!("{path}/request"), &cookie, "names=qx-01.lab.example&organization=").await;
+    assert_eq!(made.location, path);
+    let file = pages.get(&format!("{path}/request.pem"), &cookie).await;
+    assert!(file.body.starts_with("-----BEGIN CERTIFICATE REQUEST-----"), "{}", file.body);
+    assert_eq!(pages.post(&format!("{path}/request/drop"), &cookie, "").await.location, path);
+
+    // A key that does not belong is not sent back; the certificates are.
+    let (upload, other) = (Lab::new().sign(), KeyPair::generate().unwrap().serialize_pem());
+    let multipart = "multipart/form-data; boundary=line";
+    let to = format!("{path}/upload");
+    let wrong = form(&[("chain", &upload.chain), ("chain", ""), ("key", &other), ("key", "")]);
+    let refused = pages.send_form(&to, &cookie, multipart, wrong).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.body.contains(r#"id="key-error""#) && refused.body.contains("BEGIN CERTIFICATE-----"));
+    assert!(!refused.body.contains(other.lines().nth(1).unwrap()));
+    let right = form(&[("chain", &upload.chain), ("key", upload.key.as_ref().unwrap().expose())]);
+    assert_eq!(pages.send_form(&to, &cookie, multipart, right).await.location, path);
+    let shown = pages.client().call(&calls::console()).await.unwrap().certificate_fingerprint;
+    assert_ne!(shown, own);
+    until("openssl sees it", || operator.openssl().0 == shown);
+}

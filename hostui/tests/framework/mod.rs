@@ -159,7 +159,7 @@ impl Pages {
         self.send_form(path, cookie, "application/x-www-form-urlencoded", form.to_owned().into_bytes()).await
     }
 
-    async fn send_form(&self, path: &str, cookie: &str, kind: &str, form: Vec<u8>) -> Answer {
+    pub(crate) async fn send_form(&self, path: &str, cookie: &str, kind: &str, form: Vec<u8>) -> Answer {
         let request = Request::builder()
             .method(Method::POST)
             .uri(path)

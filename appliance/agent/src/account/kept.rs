@@ -52,12 +52,14 @@ impl Account {
             .optional()
     }
 
-    /// The oldest account.
+    /// The oldest account with a password.
     pub(crate) fn any(connection: &Connection) -> rusqlite::Result<Option<Self>> {
         let name: Option<String> = connection
-            .query_row("SELECT username FROM account ORDER BY made_at, username LIMIT 1", [], |row| {
-                row.get(0)
-            })
+            .query_row(
+                "SELECT username FROM account WHERE password_hash <> '' ORDER BY made_at, username LIMIT 1",
+                [],
+                |row| row.get(0),
+            )
             .optional()?;
         name.map_or(Ok(None), |name| Self::find(connection, &name))
     }

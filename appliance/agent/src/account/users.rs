@@ -76,10 +76,7 @@ pub(crate) fn add(
     now: u64,
 ) -> Result<User, Refused> {
     check_name("username", name)?;
-    let count: i64 = connection.query_row("SELECT count(*) FROM account", [], |row| row.get(0))?;
-    if count >= MOST {
-        return Err(Problem::new(ProblemCode::Invalid, format!("There are {MOST} users already.")).into());
-    }
+    must_have_room(connection)?;
     let added = connection.execute(
         "INSERT INTO account (username, password_hash, must_change, made_at) VALUES (?1, ?2, 1, ?3)
          ON CONFLICT DO NOTHING",
@@ -93,6 +90,15 @@ pub(crate) fn add(
     let user = one(connection, name)?;
     rights::must_cover(giver, &user.roles)?;
     Ok(user)
+}
+
+/// Refuses more users than can be kept.
+pub(crate) fn must_have_room(connection: &Connection) -> Result<(), Refused> {
+    let count: i64 = connection.query_row("SELECT count(*) FROM account", [], |row| row.get(0))?;
+    if count >= MOST {
+        return Err(Problem::new(ProblemCode::Invalid, format!("There are {MOST} users already.")).into());
+    }
+    Ok(())
 }
 
 /// Changes what a user may do everywhere, and whether they may sign in.
@@ -129,6 +135,13 @@ pub(crate) fn reset_password(
     password_hash: &str,
 ) -> Result<User, Refused> {
     rights::must_cover(giver, &one(connection, name)?.roles)?;
+    if connection
+        .prepare_cached("SELECT 1 FROM account WHERE username = ?1 AND issuer IS NOT NULL")?
+        .exists([name])?
+    {
+        let sentence = format!("{name} signs in with the identity provider. The password is changed there.");
+        return Err(Problem::new(ProblemCode::Forbidden, sentence).into());
+    }
     connection.execute(
         "UPDATE account SET password_hash = ?2, first_password = NULL, must_change = 1, version = version + 1
          WHERE username = ?1",

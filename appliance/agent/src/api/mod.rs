@@ -16,7 +16,9 @@ mod own;
 mod pages;
 mod peer;
 mod person;
+mod provider;
 mod session;
+mod settings;
 mod tasks;
 mod users;
 
@@ -51,6 +53,7 @@ use crate::{
     hashing::Hashing,
     rate::Measures,
     sessions::{self, TokenHash},
+    syslog,
     throttle::{Source, Throttle},
 };
 
@@ -77,6 +80,10 @@ pub(crate) struct Agent {
     strangers: Measures<Source>,
     hashing: Hashing,
     pub(crate) certificates: Certificates,
+    /// What is known about the identity provider.
+    pub(crate) provider: crate::provider::Known,
+    /// Why the audit log is not sent, where it should be.
+    pub(crate) syslog: syslog::Trouble,
 }
 
 impl Agent {
@@ -96,6 +103,8 @@ impl Agent {
             strangers: Measures::new(200, 20),
             hashing: Hashing::new(),
             certificates: Certificates::open(&state_dir.join("tls"), name),
+            provider: crate::provider::Known::default(),
+            syslog: syslog::Trouble::default(),
         })
     }
 
@@ -116,6 +125,7 @@ impl Agent {
     pub(crate) async fn checks(&self) -> Vec<Check> {
         let mut checks =
             vec![self.cluster.check(), self.account_check(), self.certificates.check(Timestamp::now())];
+        checks.extend(self.syslog_check().await);
         checks.extend(self.host.checks().await);
         checks
     }
@@ -187,6 +197,9 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(host::ready))
                 .routes(routes!(host::console))
                 .routes(routes!(session::open))
+                .routes(routes!(provider::ways_in))
+                .routes(routes!(provider::begin))
+                .routes(routes!(provider::back))
                 .routes(routes!(document::show)),
         ),
         (
@@ -246,6 +259,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
             OpenApiRouter::new().routes(routes!(audit::list)).routes(routes!(audit::export)),
         ),
         (Needs::Right(Right::ManagePeople), people()),
+        (Needs::Right(Right::ManageSettings), settings()),
         (
             Needs::Right(Right::ManageCluster),
             OpenApiRouter::new()
@@ -290,6 +304,14 @@ fn people() -> OpenApiRouter<Arc<Agent>> {
         .routes(routes!(access::change_role, access::remove_role))
         .routes(routes!(access::list, access::give))
         .routes(routes!(access::take))
+}
+
+fn settings() -> OpenApiRouter<Arc<Agent>> {
+    OpenApiRouter::new()
+        .routes(routes!(settings::show_syslog, settings::set_syslog, settings::remove_syslog))
+        .routes(routes!(settings::test_syslog))
+        .routes(routes!(provider::show, provider::set, provider::remove))
+        .routes(routes!(provider::test))
 }
 
 fn routes(agent: Arc<Agent>) -> Router {

@@ -71,7 +71,8 @@ impl Agent {
         lock(&self.throttle).failed(source, Instant::now());
         let name = username.to_owned();
         let find = move |connection: &Connection| {
-            let found = Account::find(connection, &name)?;
+            // Who signs in with the identity provider has no password.
+            let found = Account::find(connection, &name)?.filter(|found| !found.password_hash.is_empty());
             // A name that does not exist takes as long as one that does.
             Ok((found.is_some(), found.map_or_else(|| Account::any(connection), |found| Ok(Some(found)))?))
         };
@@ -105,7 +106,7 @@ impl Agent {
     }
 
     /// Whoever guesses waits.
-    fn must_not_wait(&self, client: Client) -> Result<(), Problem> {
+    pub(super) fn must_not_wait(&self, client: Client) -> Result<(), Problem> {
         let wait = lock(&self.throttle).wait(client.source(), Instant::now());
         if wait.is_zero() {
             return Ok(());

@@ -242,4 +242,57 @@ pub(super) const SCHEMA: &[Migration] = &[Migration {
         CREATE INDEX event_of_key ON event (key, id);
         CREATE INDEX event_open ON event (id) WHERE cleared_at IS NULL AND severity <> 'info';
         ",
+}, Migration {
+    name: "syslog",
+    sql: "
+        CREATE TABLE syslog (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            is_on INTEGER NOT NULL,
+            address TEXT NOT NULL,
+            -- The authority that vouches for the receiver, as PEM.
+            certificate TEXT NOT NULL,
+            version INTEGER NOT NULL DEFAULT 1
+        ) STRICT;
+
+        -- The newest line of the audit log that has arrived there. It changes all the time, the settings do not.
+        CREATE TABLE syslog_sent (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            sent INTEGER NOT NULL
+        ) STRICT;
+        ",
+}, Migration {
+    name: "identity provider",
+    sql: "
+        CREATE TABLE provider (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            is_on INTEGER NOT NULL,
+            title TEXT NOT NULL,
+            issuer TEXT NOT NULL,
+            client_id TEXT NOT NULL,
+            client_secret TEXT NOT NULL,
+            -- Words, as JSON.
+            scopes TEXT NOT NULL,
+            name_claim TEXT NOT NULL,
+            groups_claim TEXT NOT NULL,
+            -- The authority that vouches for it, as PEM; empty for those that everybody trusts.
+            certificate TEXT NOT NULL,
+            -- Where the pages are reached, as JSON.
+            addresses TEXT NOT NULL,
+            -- Seals what a browser keeps while somebody is there.
+            ticket_key BLOB NOT NULL,
+            version INTEGER NOT NULL DEFAULT 1
+        ) STRICT;
+
+        -- Ways in that were used.
+        CREATE TABLE provider_ticket (
+            ticket_hash BLOB PRIMARY KEY,
+            at INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX provider_ticket_at ON provider_ticket (at);
+
+        -- Who somebody is there. Such an account has no password here.
+        ALTER TABLE account ADD COLUMN issuer TEXT;
+        ALTER TABLE account ADD COLUMN subject TEXT;
+        CREATE INDEX account_of_provider ON account (issuer, subject) WHERE issuer IS NOT NULL;
+        ",
 }];

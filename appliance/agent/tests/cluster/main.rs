@@ -8,6 +8,8 @@ mod hostile;
 mod hosts;
 mod membership;
 mod once;
+mod provider;
 mod rights;
 mod stream;
+mod syslog;
 mod tasks;

@@ -24,6 +24,13 @@ async fn three_hosts_join_and_any_of_them_answers() {
         ["qx-0", "qx-1", "qx-2"]
     );
 
+    // Any host tells of any other, as that one tells of itself.
+    for host in &cluster.hosts {
+        let call = calls::host_facts(&host.id).as_session(&session);
+        let asked = (hosts[1].client().call(&call).await, hosts[2].client().call(&call).await);
+        assert_eq!(asked.0.unwrap().machine_id, asked.1.unwrap().machine_id);
+    }
+
     // The leader dies; the others go on, with the same sessions.
     hosts[0].kill();
     let start = Instant::now();
@@ -32,6 +39,8 @@ async fn three_hosts_join_and_any_of_them_answers() {
     })
     .await;
     println!("another leads after {:?}", start.elapsed());
+    let gone = calls::host_facts(&cluster.hosts[0].id).as_session(&session);
+    assert_eq!(problem(hosts[1].client().call(&gone).await).code, ProblemCode::Unavailable);
     hosts[2].make_token(&session, 1).await;
     let again = hosts[2].sign_in().await;
     assert!(hosts[1].cluster(&again).await.is_ok());

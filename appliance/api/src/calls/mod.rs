@@ -6,6 +6,7 @@ mod cluster;
 mod host;
 mod people;
 mod session;
+mod settings;
 mod tasks;
 
 pub use audit::*;
@@ -14,6 +15,7 @@ pub use cluster::*;
 pub use host::*;
 pub use people::*;
 pub use session::*;
+pub use settings::*;
 pub use tasks::*;
 
 use std::borrow::Cow;
