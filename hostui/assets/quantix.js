@@ -1,7 +1,6 @@
 // What makes the pages live. Every page works without it: links lead to pages, forms post. It adds dialogs instead of
 // pages, the palette, marks on what changed, a line when the host is not heard, and small comforts.
 
-const root = document.documentElement;
 const $ = (selector, within = document) => within.querySelector(selector);
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 const isTyping = (element) => element?.matches?.("input, select, textarea, [contenteditable]");
@@ -32,7 +31,10 @@ document.addEventListener("htmx:afterRequest", (event) => event.detail.successfu
 // ---- the stream of events -----------------------------------------------------------------------------------------
 
 const streams = () => $("[sse-connect]") !== null;
-const offline = (is) => root.toggleAttribute("data-offline", is);
+const offline = (is) => {
+  const line = $("#lost");
+  if (line) line.textContent = is ? "The host is not heard. Reconnecting…" : "";
+};
 let wasLost = false;
 document.addEventListener("htmx:sseError", () => {
   wasLost = true;
@@ -143,9 +145,18 @@ function wrong(field) {
   return is.valid ? "" : field.validationMessage;
 }
 
-// What the browser can tell is said beside the field when it is left, and taken back when it is right.
+// What the browser can tell is said beside the field when it is left, and taken back when it is right. Not while
+// somebody is pressing a button: it would move away from under the pointer.
+let isPressing = false;
+addEventListener("pointerdown", () => (isPressing = true), true);
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => (isPressing = false), true);
 document.addEventListener("change", (event) => {
-  const field = event.target;
+  const judged = () => judge(event.target);
+  if (isPressing) addEventListener("pointerup", () => setTimeout(judged), { once: true });
+  else judged();
+});
+
+function judge(field) {
   const place = field.closest?.(".field");
   if (!place || !field.willValidate || !field.name) return;
   const sentence = wrong(field);
@@ -166,7 +177,7 @@ document.addEventListener("change", (event) => {
   field.setAttribute("aria-invalid", "true");
   const described = (field.getAttribute("aria-describedby") ?? "").split(" ").filter((id) => id && id !== error.id);
   field.setAttribute("aria-describedby", [...described, error.id].join(" "));
-});
+}
 
 // ---- copying what is shown once -----------------------------------------------------------------------------------
 
@@ -221,6 +232,14 @@ function select(item) {
 
 const selected = () => $("#found [aria-selected=true]", palette);
 
+// Whoever types a word and presses Enter at once means what is found for that word, and not what was found before.
+let isGoing = false;
+
+function go() {
+  isGoing = $("#found", palette).dataset.text !== $("input[name=text]", palette).value.trim();
+  if (!isGoing) (selected() ?? found()[0])?.click();
+}
+
 if (palette) {
   document.addEventListener("keydown", (event) => {
     const slash = event.key === "/" && !isTyping(event.target) && !event.ctrlKey && !event.metaKey && !event.altKey;
@@ -240,11 +259,15 @@ if (palette) {
     const at = items.indexOf(selected());
     if (event.key === "ArrowDown") select(items[(at + 1) % items.length]);
     else if (event.key === "ArrowUp") select(items[(at - 1 + items.length) % items.length]);
-    else if (event.key === "Enter" && isTyping(event.target)) (selected() ?? items[0])?.click();
+    else if (event.key === "Enter" && isTyping(event.target)) go();
     else return;
     event.preventDefault();
   });
-  palette.addEventListener("htmx:afterSwap", () => select(found()[0]));
+  palette.addEventListener("input", () => (isGoing = false));
+  palette.addEventListener("htmx:afterSwap", () => {
+    select(found()[0]);
+    if (isGoing) go();
+  });
 }
 
 async function openPalette() {

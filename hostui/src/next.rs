@@ -16,6 +16,8 @@ use crate::problem::draw;
 
 const LONGEST: usize = 1024;
 const SIGN_IN: &str = "/sign-in";
+/// What nobody wants to be led to.
+const NO_PAGES: [&str; 7] = [SIGN_IN, "/sign-out", "/live", "/tray", "/alarms", "/assets/", "/api/"];
 /// Where signing in leads by itself.
 pub(crate) const AT_FIRST: &str = "/overview";
 
@@ -37,7 +39,7 @@ impl FromStr for Next {
     fn from_str(text: &str) -> Result<Self, Elsewhere> {
         let is_path = text.starts_with('/') && !text[1..].starts_with('/');
         let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-        let is_page = ![SIGN_IN, "/sign-out", "/assets/", "/api/"].iter().any(|no| text.starts_with(no));
+        let is_page = !NO_PAGES.iter().any(|no| text.starts_with(no));
         (is_path && is_plain && is_page && text.len() <= LONGEST)
             .then(|| Self(text.to_owned()))
             .ok_or(Elsewhere)
@@ -104,9 +106,12 @@ pub(crate) async fn leads_back(request: Request, rest: Rest) -> Response {
 
 /// The address of the page: a block of a page says of which it is.
 fn wanted(request: &Request) -> Option<Next> {
-    let page = request.headers().get("hx-current-url").and_then(|url| url.to_str().ok()?.parse::<Uri>().ok());
-    let address = page.as_ref().unwrap_or(request.uri()).path_and_query()?;
-    address.as_str().parse().ok()
+    let header = |name| request.headers().get(name);
+    if header("hx-request").is_none() {
+        return request.uri().path_and_query()?.as_str().parse().ok();
+    }
+    let page = header("hx-current-url")?.to_str().ok()?.parse::<Uri>().ok()?;
+    page.path_and_query()?.as_str().parse().ok()
 }
 
 fn is_sign_in(location: &str) -> bool {

@@ -17,7 +17,7 @@ use crate::{
     frame::Frame,
     problem::{Filled, Page, draw},
     reader::{cookie, done},
-    session::{refused_at_the_door, session_cookie, turned_away},
+    session::{refused_at_the_door, turned_away, with_session},
     web::{ClientAddress, Web},
 };
 
@@ -102,14 +102,7 @@ pub(crate) async fn back(
     match web.agent.call(&calls::back_from_provider(&body).for_client(client.0)).await {
         Ok(session) => {
             let page = draw(&WelcomePage { username: session.info.username.clone() });
-            let mut response = ([gone], page).into_response();
-            match session_cookie(&session) {
-                Ok(kept) => {
-                    response.headers_mut().append(header::SET_COOKIE, kept);
-                }
-                Err(page) => return page,
-            }
-            response
+            with_session(([gone], page).into_response(), &session)
         }
         Err(error) => ([gone], refused_at_the_door(&web, &error).await).into_response(),
     }

@@ -144,16 +144,18 @@ fn begun(session: &Session, next: Option<&Next>) -> Response {
         info if info.must_change_password => "/password".to_owned(),
         _ => next.map_or(next::AT_FIRST, Next::as_str).to_owned(),
     };
-    match session_cookie(session) {
-        Ok(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to(&next)).into_response(),
-        Err(page) => page,
-    }
+    with_session(Redirect::to(&next).into_response(), session)
 }
 
-/// What a browser keeps of its session; or the page that says that it cannot.
-pub(crate) fn session_cookie(session: &Session) -> Result<HeaderValue, Response> {
-    HeaderValue::from_str(&format!("{COOKIE}={}{COOKIE_RULES}", session.token.expose()))
-        .map_err(|_| Page::agent(&CallError::Broken("the token is not text".into())).into_response())
+/// A browser that shows `page` keeps its session; or there is the page that says that it cannot.
+pub(crate) fn with_session(mut page: Response, session: &Session) -> Response {
+    match HeaderValue::from_str(&format!("{COOKIE}={}{COOKIE_RULES}", session.token.expose())) {
+        Ok(kept) => {
+            page.headers_mut().append(header::SET_COOKIE, kept);
+            page
+        }
+        Err(_) => Page::agent(&CallError::Broken("the token is not text".into())).into_response(),
+    }
 }
 
 #[derive(Debug, Default, Template)]

@@ -34,7 +34,7 @@ async fn a_person_signs_in_chooses_a_password_sees_the_host_and_signs_out() {
 #[tokio::test]
 async fn a_join_token_is_made_shown_once_and_taken_back() {
     let pages = Pages::start().await;
-    assert_eq!(pages.get("/cluster", "").await.location, "/sign-in");
+    pages.wants_a_session("/cluster").await;
     let cookie = pages.settled().await;
     let page = pages.get("/cluster", &cookie).await;
     assert!(
@@ -64,7 +64,7 @@ async fn a_join_token_is_made_shown_once_and_taken_back() {
 #[tokio::test]
 async fn what_was_done_is_listed_and_found() {
     let pages = Pages::start().await;
-    assert_eq!(pages.get("/activity", "").await.location, "/sign-in");
+    pages.wants_a_session("/activity").await;
     let cookie = pages.settled().await;
     pages.sign_in("admin", "wrong").await;
     pages.post("/cluster/tokens", &cookie, "purpose=%3Cimg+src%3Dx%3E&hours=24&uses=2").await;
@@ -179,7 +179,7 @@ async fn a_second_factor_is_set_up_and_asked_for_and_tokens_are_made() {
 #[tokio::test]
 async fn users_are_made_changed_locked_and_removed() {
     let pages = Pages::start().await;
-    assert_eq!(pages.get("/users", "").await.location, "/sign-in");
+    pages.wants_a_session("/users").await;
     let cookie = pages.settled().await;
     let page = pages.get("/users", &cookie).await.body;
     assert!(page.contains("admin") && page.contains("Can sign in"), "{page}");
@@ -239,7 +239,7 @@ async fn a_backup_is_downloaded_and_uploaded_again() {
     const PASSPHRASE: &str = "correct+horse+battery+staple";
     let pages = Pages::start().await;
     for path in ["/cluster/backup", "/cluster/restore"] {
-        assert_eq!(pages.get(path, "").await.location, "/sign-in");
+        pages.wants_a_session(path).await;
         assert_eq!(pages.post(path, "", "").await.location, "/sign-in");
     }
     let cookie = pages.settled().await;

@@ -29,6 +29,7 @@ mod rate;
 mod sessions;
 mod syslog;
 mod tasks;
+mod text;
 mod throttle;
 mod version;
 

@@ -229,7 +229,7 @@ async fn the_pages_lead_through_every_way_to_another_certificate_without_script(
     let operator = Operator::start().await;
     let (pages, host) = (&operator.pages, operator.host.as_str());
     let cookie = format!("__Host-quantix={}", operator.session.expose());
-    assert_eq!(pages.get("/settings/certificate", "").await.location, "/sign-in");
+    pages.wants_a_session("/settings/certificate").await;
     let path = format!("/settings/certificate/{host}");
     let page = pages.get("/settings/certificate", &cookie).await;
     assert_eq!(page.status, StatusCode::OK, "{}", page.body);

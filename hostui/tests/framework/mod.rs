@@ -190,6 +190,12 @@ impl Pages {
         self.send_form(path, cookie, "multipart/form-data; boundary=line", form).await
     }
 
+    /// Whoever opens this page without having signed in does so first, and is led back.
+    pub(crate) async fn wants_a_session(&self, path: &str) {
+        let back = format!("/sign-in?next={}", path.replace('/', "%2F"));
+        assert_eq!(self.get(path, "").await.location, back);
+    }
+
     pub(crate) async fn sign_in(&self, username: &str, password: &str) -> Answer {
         self.post("/sign-in", "", &format!("username={username}&password={password}")).await
     }

@@ -25,7 +25,7 @@ async fn id_of_host(pages: &Pages, cookie: &str) -> String {
 #[tokio::test]
 async fn a_task_is_begun_followed_to_its_end_and_its_file_is_fetched() {
     let pages = Pages::start().await;
-    assert_eq!(pages.get("/activity/tasks", "").await.location, "/sign-in");
+    pages.wants_a_session("/activity/tasks").await;
     assert_eq!(pages.get("/live", "").await.location, "/sign-in");
     let cookie = pages.settled().await;
     let empty = pages.get("/activity/tasks", &cookie).await.body;

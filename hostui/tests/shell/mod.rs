@@ -211,7 +211,7 @@ async fn a_block_is_the_same_as_in_the_page_and_an_ended_session_takes_the_page_
 #[tokio::test]
 async fn everything_is_found_that_one_may_use_and_nothing_else() {
     let pages = Pages::start().await;
-    assert_eq!(pages.get("/find", "").await.location, "/sign-in");
+    pages.wants_a_session("/find").await;
     let cookie = pages.settled().await;
     let made = pages.post("/users", &cookie, "username=ada&role=viewer").await.body;
     let password = made.split("id=\"password\">").nth(1).unwrap().split('<').next().unwrap().to_owned();
@@ -240,7 +240,7 @@ async fn a_host_has_no_page_of_components() {
 #[tokio::test]
 async fn a_host_has_pages_of_its_own_and_is_found_in_the_list() {
     let pages = Pages::start().await;
-    assert_eq!(pages.get("/hosts", "").await.location, "/sign-in");
+    pages.wants_a_session("/hosts").await;
     let cookie = pages.settled().await;
     let list = pages.get("/hosts", &cookie).await.body;
     let host = list.split('"').find(|part| part.starts_with("/hosts/")).unwrap().to_owned();

@@ -1,5 +1,6 @@
 //! What somebody may write into a field, an address or a page of their own to do harm with it.
 
+use quantix_api::{NewGroup, calls};
 use quantix_browser::{Desk, Elsewhere, LOOKS};
 
 /// Markup that runs if it is taken for markup, text that is longer than anybody meant, and letters that turn around.
@@ -19,45 +20,64 @@ fn endless() -> String {
     "W".repeat(10_000)
 }
 
+/// Forms, and the button that sends each.
+const FORMS: &[(&str, &str)] = &[
+    ("/users", "Add"),
+    ("/users", "Find"),
+    ("/groups", "Make"),
+    ("/groups/night-shift", "Save"),
+    ("/roles/new", "Make the role"),
+    ("/account", "Make a token"),
+    ("/cluster/add", "Make a token"),
+    ("/cluster/join", "Join"),
+    ("/activity", "Find"),
+    ("/activity/tasks", "Find"),
+    ("/activity/events", "Find"),
+    ("/hosts", "Find"),
+    ("/settings/sign-in", "Save"),
+    ("/settings/syslog", "Save"),
+    ("/settings/certificate/{host}/acme", "Get a certificate"),
+    ("/settings/certificate/{host}/request", "Make the request"),
+    ("/password", "Save and continue"),
+];
+
 #[tokio::test]
 async fn what_is_written_into_fields_is_shown_as_text() {
-    let desk = Desk::start().await;
     let endless = endless();
     let texts = || HOSTILE.iter().copied().chain([endless.as_str(), "a\u{0}b\u{7f}c"]);
+    let desk = Desk::start().await;
+    let session = desk.host.session().await;
+    let cluster = desk.host.agent().call(&calls::cluster().as_session(&session)).await.unwrap();
+    let group = NewGroup { name: "night-shift".into(), purpose: String::new(), provider_name: None };
+    desk.host.agent().call(&calls::make_group(&group).as_session(&session)).await.unwrap();
     desk.look_as(LOOKS[2]).await;
+    // Whoever guesses often waits, and so would those who know.
     for text in texts().take(3) {
         desk.open("/sign-in").await;
-        desk.put("Name", text).await;
-        desk.put("Password", text).await;
-        desk.press("Sign in").await;
+        desk.send_everywhere(text, "Sign in").await;
         holds(&desk, "the sign-in", text).await;
     }
-    // Whoever guessed so often waits; from another address nobody does.
-    let desk = Desk::start().await;
     desk.sign_in().await;
-    desk.look_as(LOOKS[2]).await;
-    for text in texts() {
-        desk.open("/users").await;
-        desk.put("Name", text).await;
-        desk.press("Add").await;
-        holds(&desk, "adding a user", text).await;
-        desk.open("/cluster/add").await;
-        desk.put("What for", text).await;
-        desk.press("Make a token").await;
-        holds(&desk, "making a token", text).await;
-        desk.open("/cluster/join").await;
-        desk.put("Address of a host of the cluster", text).await;
-        desk.put("Join token", text).await;
-        desk.press("Join").await;
-        holds(&desk, "joining", text).await;
-        desk.open("/activity").await;
-        desk.put("Find in the log", text).await;
-        desk.press("Find").await;
-        holds(&desk, "searching the log", text).await;
+    for (path, button) in FORMS {
+        let path = path.replace("{host}", &cluster.this_host);
+        for text in texts() {
+            desk.open(&path).await;
+            desk.send_everywhere(text, button).await;
+            holds(&desk, &format!("{path}, {button}"), text).await;
+        }
     }
+    // What was kept of it stands in lists, and on the phone beside everything else.
     for look in [LOOKS[0], LOOKS[2]] {
         desk.look_as(look).await;
-        for path in ["/cluster", "/activity", "/users"] {
+        for path in [
+            "/cluster",
+            "/activity",
+            "/users",
+            "/groups",
+            "/account",
+            "/settings/sign-in",
+            "/settings/syslog",
+        ] {
             desk.open(path).await;
             holds(&desk, path, "everything kept").await;
             desk.picture(&format!("hostile{}.{}", path.replace('/', "-"), look.name)).await;

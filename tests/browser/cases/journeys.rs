@@ -90,10 +90,11 @@ async fn without_javascript_one_signs_in_reads_lists_and_sends_forms() {
     let desk = Desk::start().await;
     desk.without_scripts().await;
     desk.sign_in().await;
+    desk.follow("Settings").await;
     desk.follow("Users").await;
     desk.heading("Users").await;
     desk.fill("Name", "grace").await;
-    desk.choose("Role", "Viewer").await;
+    desk.choose("Role", "viewer").await;
     desk.press("Add").await;
     desk.heading("grace can sign in").await;
     desk.open("/users").await;
@@ -103,6 +104,7 @@ async fn without_javascript_one_signs_in_reads_lists_and_sends_forms() {
     desk.sees("Locked").await;
     desk.follow("Activity").await;
     desk.heading("Activity").await;
+    desk.follow("Log").await;
     desk.fill("Find in the log", "grace").await;
     desk.press("Find").await;
     desk.sees("grace").await;

@@ -13,6 +13,9 @@ async fn a_person_without_a_mouse_works_through_a_day() {
     desk.key(Key::Enter).await;
     desk.is_at("/overview").await;
 
+    desk.tab_to("link", "Settings").await;
+    desk.key(Key::Enter).await;
+    desk.heading("Settings").await;
     desk.tab_to("link", "Users").await;
     desk.key(Key::Enter).await;
     desk.heading("Users").await;
@@ -42,9 +45,45 @@ async fn a_person_without_a_mouse_works_through_a_day() {
     desk.key(Key::Space).await;
     desk.heading("Join token").await;
 
+    desk.tab_to("button", "Your account").await;
+    desk.key(Key::Enter).await;
     desk.tab_to("button", "Sign out").await;
     desk.key(Key::Enter).await;
     desk.is_at("/sign-in").await;
+}
+
+/// What one knows by name one reaches by its name, from wherever one is.
+#[tokio::test]
+async fn control_k_leads_to_what_is_typed() {
+    let desk = Desk::start().await;
+    desk.sign_in().await;
+    // Enter comes before the answer does.
+    desk.chord(&[Key::Control], 'k').await;
+    desk.until_focused("Find or do").await;
+    desk.types("users").await;
+    desk.key(Key::Enter).await;
+    desk.heading("Users").await;
+    // The second one in the list.
+    desk.chord(&[], '/').await;
+    desk.until_focused("Find or do").await;
+    desk.types("host").await;
+    desk.sees_no_longer("Sign out").await;
+    desk.key(Key::Down).await;
+    desk.key(Key::Enter).await;
+    desk.heading("Add a host").await;
+    // It can be left again, and the keyboard is where it was.
+    desk.tab_to("button", "Make a token").await;
+    desk.chord(&[Key::Control], 'k').await;
+    desk.until_focused("Find or do").await;
+    desk.key(Key::Escape).await;
+    desk.until_focused("Make a token").await;
+    desk.chord(&[Key::Control], 'k').await;
+    desk.until_focused("Find or do").await;
+    desk.types("nothing of the kind").await;
+    desk.sees("Nothing here is called “nothing of the kind”").await;
+    desk.key(Key::Enter).await;
+    desk.key(Key::Escape).await;
+    desk.heading("Add a host").await;
 }
 
 #[tokio::test]

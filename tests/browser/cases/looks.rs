@@ -48,7 +48,7 @@ async fn what_forms_answer_is_in_order_in_every_look() {
         desk.open("/users").await;
         desk.fill("Name", "not a name").await;
         desk.press("Add").await;
-        desk.sees("not a name").await;
+        desk.sees("A name begins with a letter").await;
         wrong.extend(judged(&desk, look, "users-refused").await);
         desk.fill("Name", &format!("ada-{}", look.name)).await;
         desk.press("Add").await;

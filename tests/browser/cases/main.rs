@@ -1,8 +1,10 @@
 //! What people do with the pages, in a real browser. Pictures of every page are kept in `out/browser`.
-#![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
 
 mod addresses;
 mod hostile;
 mod journeys;
 mod keyboard;
+mod live;
 mod looks;
+mod sign_in;

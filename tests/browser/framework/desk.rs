@@ -68,8 +68,9 @@ impl Desk {
         self.window.post("url", &json!({ "url": url })).await.unwrap();
     }
 
-    /// Signs out, wherever the page has that.
+    /// Signs out, in the menu of the account.
     pub async fn sign_out(&self) {
+        self.press("Your account").await;
         self.press("Sign out").await;
         self.is_at("/sign-in").await;
     }
@@ -128,16 +129,25 @@ impl Desk {
         self.window.type_into(&field, text).await.unwrap();
     }
 
-    /// Puts text into a field that no keyboard could, past what the field itself would refuse.
-    pub async fn put(&self, label: &str, text: &str) {
-        self.shows("field", label).await;
+    /// Puts text into every field of the form that this button sends, past what the fields themselves would refuse, sends
+    /// it, and waits for the page that answers.
+    pub async fn send_everywhere(&self, text: &str, button: &str) {
+        self.shows("button", button).await;
         let script = r#"
-            const field = find("field", arguments[0]);
-            for (const rule of ["maxlength", "pattern", "required", "type"]) if (rule !== "type" || field.type !== "password") field.removeAttribute(rule);
-            field.form.noValidate = true;
-            field.value = arguments[1];
+            const form = find("button", arguments[1]).form;
+            form.noValidate = true;
+            for (const field of form.elements) {
+                if (!field.matches("input:not([type=hidden], [type=checkbox], [type=file], [type=number]), textarea")) continue;
+                if (field.type !== "password") field.removeAttribute("type");
+                field.removeAttribute("maxlength");
+                field.value = arguments[0];
+            }
             return true;"#;
-        self.ask(script, &[label, text]).await.unwrap();
+        self.ask(script, &[text, button]).await.unwrap();
+        self.marks_the_page().await;
+        self.press(button).await;
+        let script = "return document.readyState === 'complete' && !window.wasMarked";
+        self.until_true(&format!("{button} is answered"), script, "").await;
     }
 
     /// Chooses in the field with this label.
@@ -184,6 +194,16 @@ impl Desk {
     /// Loads the page again.
     pub async fn reload(&self) {
         self.window.post("refresh", &json!({})).await.unwrap();
+    }
+
+    /// Leaves a mark on the page that goes when it is loaded again.
+    pub async fn marks_the_page(&self) {
+        self.ask("window.wasMarked = true; return true", &[]).await.unwrap();
+    }
+
+    /// Whether the mark is there.
+    pub async fn is_still_marked(&self) -> bool {
+        self.ask("return window.wasMarked === true", &[]).await.unwrap() == json!(true)
     }
 
     /// Opens a second tab, which has the same cookies, and goes there.
@@ -237,14 +257,25 @@ impl Desk {
 
     /// Waits until the page answers yes. A page that is on its way to the next one answers later.
     pub async fn until_true(&self, what: &str, script: &str, argument: &str) {
-        until(what, async || self.ask(script, &[argument]).await.is_ok_and(|said| said == json!(true))).await;
+        let is_so =
+            async || self.ask(script, &[argument]).await.is_ok_and(|said| said == json!(true)).then_some(());
+        if Patience::default().wait_or_give_up(is_so).await.is_none() {
+            self.gives_up(what).await;
+        }
+    }
+
+    /// What was waited for did not come; this came instead.
+    async fn gives_up(&self, what: &str) -> ! {
+        let (address, page) = (self.address().await, self.ask("return document.body.innerText", &[]).await);
+        panic!("it did not come to this: {what}. At {address} stands:\n{}", page.unwrap_or_default());
     }
 
     async fn find(&self, role: &str, name: &str) -> Element {
         let script = "return find(arguments[0], arguments[1])";
-        let what = format!("there is a {role} “{name}”");
-        Patience::default()
-            .wait(&what, async || Element::returned(&self.ask(script, &[role, name]).await.ok()?))
-            .await
+        let found = async || Element::returned(&self.ask(script, &[role, name]).await.ok()?);
+        match Patience::default().wait_or_give_up(found).await {
+            Some(found) => found,
+            None => self.gives_up(&format!("there is a {role} “{name}”")).await,
+        }
     }
 }

@@ -167,12 +167,10 @@ impl Host {
 
     /// Starts the page server where it was before.
     pub async fn start_pages(&self) {
-        let file = |name: &str| self.dir.path().join(name).display().to_string();
-        let (cert, key, agent) =
-            (file("state/tls/cert.pem"), file("state/tls/key.pem"), file("run/api.sock"));
+        let agent = self.dir.path().join("run/api.sock").display().to_string();
         let address = self.pages.to_string();
         // With the page that shows every component.
-        let arguments = ["--dev", "--https", &address, "--agent", &agent, "--cert", &cert, "--key", &key];
+        let arguments = ["--dev", "--https", &address, "--agent", &agent];
         let arguments = arguments.map(str::to_owned);
         let log = self.dir.path().join("pages.log");
         let server = Group::start(&built("quantix-hostui"), &arguments, &log);
@@ -210,7 +208,7 @@ pub async fn cluster_of(count: usize) -> Vec<Arc<Host>> {
     hosts
 }
 
-fn free_port(address: IpAddr) -> SocketAddr {
+pub(crate) fn free_port(address: IpAddr) -> SocketAddr {
     TcpListener::bind((address, 0)).unwrap().local_addr().unwrap()
 }
 

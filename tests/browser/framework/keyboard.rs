@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::Desk;
+use crate::{Desk, until};
 
 /// A key that is no letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,12 @@ impl Desk {
         let found = self.ask("return focused()", &[]).await.ok()?;
         let text = |name: &str| found[name].as_str().map(str::to_owned);
         Some(Focused { role: text("role")?, name: text("name")?, visible: found["visible"] == json!(true) })
+    }
+
+    /// Waits until the keyboard is on what is called so.
+    pub async fn until_focused(&self, name: &str) {
+        let what = format!("the keyboard is on “{name}”");
+        until(&what, async || self.focused().await.is_some_and(|at| at.name == name)).await;
     }
 
     /// Presses Tab until the keyboard is there. Wherever it comes by, a person must see where it is.

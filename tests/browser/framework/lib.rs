@@ -20,6 +20,7 @@ mod host;
 mod keyboard;
 mod look;
 mod process;
+mod provider;
 mod wait;
 
 pub use browser::Browser;
@@ -28,4 +29,5 @@ pub use elsewhere::Elsewhere;
 pub use host::{Host, NAME, PASSWORD, cluster_of};
 pub use keyboard::{Focused, Key};
 pub use look::{LOOKS, Look};
+pub use provider::Provider;
 pub use wait::{Patience, until};

@@ -16,13 +16,21 @@ impl Default for Patience {
 
 impl Patience {
     /// Waits until there is an answer.
-    pub async fn wait<T>(self, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    pub async fn wait<T>(self, what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+        let answer = self.wait_or_give_up(ask).await;
+        answer.unwrap_or_else(|| panic!("waited {} s until {what}", self.0.as_secs()))
+    }
+
+    /// The same for those who have more to say when there is none.
+    pub async fn wait_or_give_up<T>(self, mut ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
         let start = Instant::now();
         loop {
             if let Some(answer) = ask().await {
-                return answer;
+                return Some(answer);
             }
-            assert!(start.elapsed() < self.0, "waited {} s until {what}", self.0.as_secs());
+            if start.elapsed() > self.0 {
+                return None;
+            }
             tokio::time::sleep(PAUSE).await;
         }
     }

@@ -7,6 +7,7 @@ use super::{check_name, check_purpose, rights, users};
 use crate::{
     cluster::Refused,
     list::{self, Asked, Table},
+    text,
     version::{self, Version},
 };
 
@@ -50,7 +51,7 @@ pub(crate) fn one(connection: &Connection, name: &str) -> Result<Group, Refused>
 /// What the identity provider calls it; an empty text stands for none.
 fn check_provider_name(name: Option<&String>) -> Result<Option<&str>, Problem> {
     let name = name.map(|name| name.trim()).filter(|name| !name.is_empty());
-    if name.is_some_and(|name| name.chars().count() > 200 || name.chars().any(char::is_control)) {
+    if name.is_some_and(|name| !text::is_line(name, 200)) {
         let sentence =
             "The identity provider's name for a group has at most 200 characters that can be typed.";
         return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("provider_name"));

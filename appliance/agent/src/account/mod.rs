@@ -15,6 +15,8 @@ pub(crate) use kept::{Account, changed_meanwhile, hash};
 pub(crate) use password::{check_new, verify};
 use quantix_api::{Problem, ProblemCode, Secret};
 
+use crate::text;
+
 const LONGEST_PURPOSE: usize = 200;
 
 /// A random password to be changed at the first sign-in, and its hash; blocking.
@@ -42,7 +44,7 @@ pub(crate) fn check_name(field: &str, name: &str) -> Result<(), Problem> {
 
 /// What something is for: a line that can be read.
 pub(crate) fn check_purpose(purpose: &str) -> Result<(), Problem> {
-    if purpose.chars().count() <= LONGEST_PURPOSE && !purpose.chars().any(char::is_control) {
+    if text::is_line(purpose, LONGEST_PURPOSE) {
         return Ok(());
     }
     let sentence = format!("What it is for is one line of at most {LONGEST_PURPOSE} characters.");

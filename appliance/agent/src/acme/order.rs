@@ -15,7 +15,10 @@ use super::{
     connection::Authority,
     settings::{Kept, Settings, key_of, public_roots, roots_of},
 };
-use crate::certificate::{Certificates, Here, Pair};
+use crate::{
+    certificate::{Certificates, Here, Pair},
+    text,
+};
 
 const POLL: Duration = Duration::from_secs(90);
 /// The longest sentence of an authority that is repeated.
@@ -57,7 +60,7 @@ impl From<Error> for Why {
             }
             Error::Api(problem) => Self::Sentence(format!("the authority says: {}.", said(problem))),
             Error::Json(_) => Self::Sentence("the authority’s answer is not what ACME asks for.".to_owned()),
-            other => Self::Sentence(format!("{}.", bounded(&other.to_string()))),
+            other => Self::Sentence(format!("{}.", text::beginning(&other.to_string(), LONGEST))),
         }
     }
 }
@@ -70,12 +73,7 @@ impl From<String> for Why {
 
 fn said(problem: &instant_acme::Problem) -> String {
     let detail = problem.detail.as_deref().or(problem.r#type.as_deref()).unwrap_or("nothing more");
-    bounded(detail.trim_end_matches('.'))
-}
-
-/// What others wrote, as it can be kept and shown.
-fn bounded(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(LONGEST).collect()
+    text::beginning(detail.trim_end_matches('.'), LONGEST)
 }
 
 async fn ask(
@@ -155,7 +153,7 @@ async fn prove(certificates: &Certificates, settings: &Settings, order: &mut Ord
             | AuthorizationStatus::Deactivated => {
                 let sentence = format!(
                     "the authority does not take {} to be this host’s.",
-                    bounded(&authorization.identifier().to_string())
+                    text::beginning(&authorization.identifier().to_string(), LONGEST)
                 );
                 return Err(Why::Sentence(sentence));
             }
@@ -164,7 +162,7 @@ async fn prove(certificates: &Certificates, settings: &Settings, order: &mut Ord
         if !settings.names.contains(&name) {
             return Err(Why::Sentence(format!(
                 "the authority asks about {}, which was not asked for.",
-                bounded(&name)
+                text::beginning(&name, LONGEST)
             )));
         }
         let (kind, wanted) = match settings.challenge {
@@ -232,7 +230,7 @@ fn proof(name: &str, digest: &[u8]) -> Result<ChallengeProof, rcgen::Error> {
 async fn refused(order: &mut Order) -> Why {
     let mut authorizations = order.authorizations();
     while let Some(Ok(mut authorization)) = authorizations.next().await {
-        let name = bounded(&authorization.identifier().to_string());
+        let name = text::beginning(&authorization.identifier().to_string(), LONGEST);
         let Ok(state) = authorization.refresh().await else { continue };
         if let Some(problem) = state.challenges.iter().find_map(|challenge| challenge.error.as_ref()) {
             return Why::Sentence(format!(

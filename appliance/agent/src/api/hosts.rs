@@ -21,7 +21,10 @@ use super::{
     peer::{Client, Token},
     person::Person,
 };
-use crate::cluster::{Contact, FromHost, JoinToken as NewToken, fingerprint, kept};
+use crate::{
+    cluster::{Contact, FromHost, JoinToken as NewToken, fingerprint, kept},
+    text,
+};
 
 const MOST_HOURS: u32 = 24 * 365;
 const MOST_USES: u32 = 1000;
@@ -170,10 +173,7 @@ pub(crate) async fn make_token(
 ) -> Result<(StatusCode, Json<MadeJoinToken>), Failure> {
     let purpose = body.purpose.trim().to_owned();
     let wrong = |field: &str, sentence: String| Problem::new(ProblemCode::Invalid, sentence).in_field(field);
-    if purpose.is_empty()
-        || purpose.chars().count() > LONGEST_PURPOSE
-        || purpose.chars().any(char::is_control)
-    {
+    if purpose.is_empty() || !text::is_line(&purpose, LONGEST_PURPOSE) {
         let sentence =
             format!("Say in a few words what the token is for, at most {LONGEST_PURPOSE} characters.");
         return Err(wrong("purpose", sentence).into());

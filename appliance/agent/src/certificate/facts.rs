@@ -14,6 +14,8 @@ use x509_parser::{
     x509::{SubjectPublicKeyInfo, X509Name},
 };
 
+use crate::text;
+
 /// The longest text of a certificate that is shown.
 const LONGEST: usize = 256;
 /// The most names of a certificate that are shown.
@@ -78,19 +80,14 @@ pub(super) fn fingerprint(certificate: &CertificateDer<'_>) -> String {
 pub(super) fn name(name: &X509Name<'_>) -> String {
     let first = name.iter_common_name().chain(name.iter_organization()).find_map(|part| part.as_str().ok());
     let text = first.map_or_else(|| name.to_string(), ToOwned::to_owned);
-    if text.trim().is_empty() { "without a name".to_owned() } else { shown(&text) }
-}
-
-/// What others wrote, as it can be shown: of bounded length, and without what moves a cursor.
-fn shown(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(LONGEST).collect()
+    if text.trim().is_empty() { "without a name".to_owned() } else { text::beginning(&text, LONGEST) }
 }
 
 /// The names and addresses that a certificate is good for.
 pub(super) fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
     let name = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some(shown(name)),
+        GeneralName::DNSName(name) => Some(text::beginning(name, LONGEST)),
         GeneralName::IPAddress(bytes) => match bytes.len() {
             4 => <[u8; 4]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
             16 => <[u8; 16]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),

@@ -6,7 +6,7 @@ mod own;
 mod pair;
 mod renewal;
 mod request;
-mod upload;
+pub(crate) mod upload;
 
 use std::{
     fs::File,

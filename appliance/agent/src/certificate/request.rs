@@ -13,7 +13,7 @@ use quantix_api::{
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
+use crate::{durable, text};
 
 const LONGEST_ORGANIZATION: usize = 64;
 
@@ -29,9 +29,7 @@ impl Waiting {
     pub(super) fn make(asked: &NewCertificateRequest, now: Timestamp) -> Result<Self, Problem> {
         let names = names(&asked.names)?;
         let organization = asked.organization.as_deref().map(str::trim).filter(|name| !name.is_empty());
-        if organization.is_some_and(|name| {
-            name.chars().count() > LONGEST_ORGANIZATION || name.chars().any(char::is_control)
-        }) {
+        if organization.is_some_and(|name| !text::is_line(name, LONGEST_ORGANIZATION)) {
             let sentence =
                 format!("An organisation has at most {LONGEST_ORGANIZATION} characters, all on one line.");
             return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("organization"));
@@ -60,7 +58,7 @@ pub(crate) fn names(asked: &[String]) -> Result<Vec<String>, Problem> {
     let mut names: Vec<String> = Vec::new();
     for name in asked.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
         if !is_certificate_name(name) {
-            let start: String = name.chars().filter(|character| !character.is_control()).take(64).collect();
+            let start = text::beginning(name, 64);
             return Err(invalid(format!(
                 "“{start}” is neither a host name, as in qx-01.lab.example, nor an address."
             )));

@@ -1,5 +1,8 @@
 //! Whether a chain and a key that somebody brings can be shown to browsers; if not, what is wrong and what to do.
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};

@@ -13,7 +13,7 @@ use super::{
     transport::{self, Binding},
     unusable,
 };
-use crate::{audit::Line, sessions::now};
+use crate::{audit::Line, sessions::now, text};
 
 /// What a new host asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -124,7 +124,8 @@ impl Cluster {
         let (id, name, from) = (ask.token, ask.name.clone(), asked.from.clone());
         let result = self.admit_known(ask, asked).await;
         if let Err(problem) = &result {
-            let line = Line::done("a new host", &from, "join", shorten(&name)).refused(&*problem.detail);
+            let line =
+                Line::done("a new host", &from, "join", text::beginning(&name, 64)).refused(&*problem.detail);
             log::warn!(token:? = id; "A host was not let in: {}", problem.detail);
             self.note(line).await?;
         }
@@ -218,7 +219,10 @@ pub(super) fn with_port(typed: &str) -> Result<String, Problem> {
     let invalid = || {
         Problem::new(
             ProblemCode::Invalid,
-            format!("{} is no address. Type the name or the IP address of a member.", shorten(typed)),
+            format!(
+                "{} is no address. Type the name or the IP address of a member.",
+                text::beginning(typed, 64)
+            ),
         )
         .in_field("address")
     };
@@ -250,13 +254,11 @@ fn check_name(name: &str) -> Result<(), Problem> {
     if is_name {
         return Ok(());
     }
-    let sentence =
-        format!("{} is no name for a host: letters, digits and dashes, at most 63.", shorten(name));
+    let sentence = format!(
+        "{} is no name for a host: letters, digits and dashes, at most 63.",
+        text::beginning(name, 64)
+    );
     Err(Problem::new(ProblemCode::Invalid, sentence).in_field("name"))
-}
-
-fn shorten(text: &str) -> String {
-    text.chars().filter(|letter| !letter.is_control()).take(64).collect()
 }
 
 fn internal(error: &dyn std::fmt::Display) -> Problem {

@@ -9,7 +9,7 @@ use std::{
 use serde::Deserialize;
 
 use super::kept::Settings;
-use crate::{lock, outside};
+use crate::{lock, outside, text};
 
 const KEPT: Duration = Duration::from_secs(10 * 60);
 /// No sooner than this the keys are asked for again.
@@ -123,28 +123,34 @@ async fn look(settings: &Settings) -> Result<(Found, Vec<Key>), String> {
     let found: Found = serde_json::from_slice(&fetch(settings, &address).await?)
         .map_err(|_| format!("{address} does not describe an identity provider."))?;
     if found.issuer != *issuer {
-        return Err(format!("The provider at {issuer} calls itself {}.", shortened(&found.issuer)));
+        return Err(format!(
+            "The provider at {issuer} calls itself {}.",
+            text::beginning(&found.issuer, 200)
+        ));
     }
     let all = [&found.authorization_endpoint, &found.token_endpoint, &found.jwks_uri];
     for endpoint in all.into_iter().chain(&found.userinfo_endpoint) {
         if outside::https(endpoint).is_none() {
-            return Err(format!("The provider names {}, which is no https address.", shortened(endpoint)));
+            return Err(format!(
+                "The provider names {}, which is no https address.",
+                text::beginning(endpoint, 200)
+            ));
         }
     }
     let keys = fetch_keys(settings, &found).await?;
     Ok((found, keys))
 }
 
-fn shortened(text: &str) -> String {
-    text.chars().filter(|letter| !letter.is_control()).take(200).collect()
+async fn fetch_keys(settings: &Settings, found: &Found) -> Result<Vec<Key>, String> {
+    let answer = fetch(settings, &found.jwks_uri).await?;
+    keys(&answer).ok_or_else(|| format!("{} holds no keys.", found.jwks_uri))
 }
 
-async fn fetch_keys(settings: &Settings, found: &Found) -> Result<Vec<Key>, String> {
-    let keys: Keys = serde_json::from_slice(&fetch(settings, &found.jwks_uri).await?)
-        .map_err(|_| format!("{} holds no keys.", found.jwks_uri))?;
-    // Keys of kinds that are not known here are left out.
-    let keys = keys.keys.into_iter().take(MOST_KEYS);
-    Ok(keys.filter_map(|key| serde_json::from_value(key).ok()).collect())
+/// The keys in an answer. Those of kinds that are not known here are left out.
+pub(super) fn keys(answer: &[u8]) -> Option<Vec<Key>> {
+    let all: Keys = serde_json::from_slice(answer).ok()?;
+    let known = all.keys.into_iter().take(MOST_KEYS);
+    Some(known.filter_map(|key| serde_json::from_value(key).ok()).collect())
 }
 
 async fn fetch(settings: &Settings, address: &str) -> Result<axum::body::Bytes, String> {

@@ -12,6 +12,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use subtle::ConstantTimeEq;
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
+
 use super::{
     discovery::{Found, Key, Known},
     kept::Settings,

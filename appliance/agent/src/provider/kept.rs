@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use rustls::ClientConfig;
 
 use super::ticket::GOOD_FOR;
-use crate::{cluster::Refused, outside, version::Version};
+use crate::{cluster::Refused, outside, text, version::Version};
 
 /// So many ways in can be used within ten minutes.
 const MOST_USED: i64 = 10_000;
@@ -39,7 +39,7 @@ impl Settings {
         format!("Basic {}", BASE64_STANDARD.encode(both))
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(super) fn for_test() -> Self {
         let shown = Provider {
             on: true,
@@ -146,9 +146,7 @@ fn wrong(field: &str, sentence: &str) -> Problem {
 }
 
 fn check(new: &SetProvider) -> Result<(), Problem> {
-    let is_line = |text: &str, longest: usize| {
-        (1..=longest).contains(&text.trim().chars().count()) && !text.chars().any(char::is_control)
-    };
+    let is_line = |line: &str, longest: usize| !line.trim().is_empty() && text::is_line(line, longest);
     let is_word = |text: &str| is_line(text, 100) && text.bytes().all(|byte| byte.is_ascii_graphic());
     let is_address = |text: &str, longest: usize| text.len() <= longest && outside::https(text).is_some();
     if !is_line(&new.title, 60) {

@@ -5,7 +5,7 @@
 //! that nobody can fill a table by beginning again and again. That it was used once is written down when it is.
 
 mod discovery;
-mod id_token;
+pub(crate) mod id_token;
 pub(crate) mod kept;
 pub(crate) mod people;
 mod ticket;

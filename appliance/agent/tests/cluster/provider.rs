@@ -57,7 +57,7 @@ impl Provider {
     #[expect(clippy::disallowed_methods, reason = "the provider is a process")]
     async fn start_again(&mut self) {
         self.stop();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/provider/provider.mjs");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/provider/provider.mjs");
         let mut command = Command::new("node");
         command.arg(script).arg(packages()).arg(self.address.port().to_string());
         command.arg(self.dir.path().join("cert.pem")).arg(self.dir.path().join("key.pem"));

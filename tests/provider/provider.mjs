@@ -1,11 +1,11 @@
 // An identity provider with one client. Whoever stands before it is who /person was told last, and says yes to
-// everything. Arguments: folder of its packages, port, certificate, key, and the client's way back.
+// everything. Arguments: folder of its packages, port, certificate, key, the client's way back, and the first person.
 import { createServer } from 'node:https';
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 
-const [packages, port, certificate, key, back] = process.argv.slice(2);
+const [packages, port, certificate, key, back, first] = process.argv.slice(2);
 const { Provider } = await import(pathToFileURL(`${packages}/oidc-provider/lib/index.js`));
 
 const signing = (type, options, alg) => ({
@@ -14,6 +14,11 @@ const signing = (type, options, alg) => ({
 });
 const people = new Map();
 let present;
+const comes = ({ sub, ...claims }) => {
+  people.set(sub, claims);
+  present = sub;
+};
+if (first) comes(JSON.parse(first));
 
 const provider = new Provider(`https://127.0.0.1:${port}`, {
   clients: [{
@@ -34,9 +39,7 @@ createServer({ cert: readFileSync(certificate), key: readFileSync(key) }, async 
   if (request.url === '/person') {
     let body = '';
     for await (const part of request) body += part;
-    const { sub, ...claims } = JSON.parse(body);
-    people.set(sub, claims);
-    present = sub;
+    comes(JSON.parse(body));
     return response.end('{}');
   }
   if (request.url.startsWith('/interaction/')) {
