@@ -14,7 +14,9 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("api_request", quantixd::fuzz::request),
     ("backup_file", backup),
+    ("certificate", quantixd::fuzz::upload),
     ("http_answer", http_answer::run),
+    ("identity_provider", quantixd::fuzz::answer),
     ("join", quantixd::fuzz::joining),
     ("ovsdb_messages", ovsdb::messages),
     ("pages_headers", quantix_hostui::fuzz::headers),

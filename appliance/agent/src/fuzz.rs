@@ -2,18 +2,23 @@
 
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use quantix_api::{
-    AuditQuery, ChangeGroup, ChangePassword, ChangeRole, ChangeUser, JoinCluster, ListQuery, MakeBackup,
-    MoveLead, NewAccess, NewApiToken, NewGroup, NewJoinToken, NewRole, NewUser, ProvePassword, RemoveHost,
-    Scope, SecondFactorCode, SetVoters, SignIn, Who,
+    AuditQuery, BackFromProvider, BeginAtProvider, ChangeGroup, ChangePassword, ChangeRole, ChangeUser,
+    EventQuery, JoinCluster, ListQuery, MakeBackup, MoveLead, NewAccess, NewApiToken, NewCertificateRequest,
+    NewGroup, NewJoinToken, NewRole, NewUser, PowerHost, ProvePassword, RemoveHost, RestartServices, Scope,
+    SecondFactorCode, SetAcme, SetProvider, SetSyslog, SetVoters, SignIn, TaskQuery, UploadCertificate, Who,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use crate::cluster::fuzz::{backup, joining};
 use crate::{audit, list, version::Version};
+pub use crate::{
+    certificate::upload::fuzz::upload,
+    cluster::fuzz::{backup, joining},
+    provider::id_token::fuzz::answer,
+};
 
 /// The body of a request, a query, a name in one, or a header; the first byte says which.
 pub fn request(bytes: &[u8]) {
-    const READERS: [fn(&[u8]); 23] = [
+    const READERS: [fn(&[u8]); 32] = [
         body::<ChangeGroup>,
         body::<ChangePassword>,
         body::<ChangeRole>,
@@ -37,6 +42,15 @@ pub fn request(bytes: &[u8]) {
         scope,
         who,
         seen,
+        body::<BackFromProvider>,
+        body::<BeginAtProvider>,
+        body::<NewCertificateRequest>,
+        body::<PowerHost>,
+        body::<RestartServices>,
+        body::<SetAcme>,
+        body::<SetProvider>,
+        body::<SetSyslog>,
+        body::<UploadCertificate>,
     ];
     if let Some((which, bytes)) = bytes.split_first() {
         READERS[usize::from(*which) % READERS.len()](bytes);
@@ -59,6 +73,8 @@ fn query(bytes: &[u8]) {
         assert!(asked.limit.is_none_or(|limit| limit <= 1000), "a part without an end");
     }
     drop(axum::extract::Query::<AuditQuery>::try_from_uri(&address));
+    drop(axum::extract::Query::<EventQuery>::try_from_uri(&address));
+    drop(axum::extract::Query::<TaskQuery>::try_from_uri(&address));
 }
 
 fn scope(bytes: &[u8]) {
