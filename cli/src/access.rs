@@ -70,6 +70,11 @@ pub(crate) enum GroupCommand {
 pub(crate) enum RoleCommand {
     /// List the roles and what they let somebody do.
     List,
+    /// Show a role as JSON.
+    Show {
+        /// The role.
+        name: String,
+    },
     /// Make a role.
     Add {
         /// Its name.
@@ -185,6 +190,7 @@ pub(crate) async fn roles(command: RoleCommand, output: Output) -> Result<(), Fa
             };
             shown::list(output, &["NAME", "RIGHTS", "PURPOSE"], &roles, row)
         }
+        RoleCommand::Show { name } => Ok(shown::json(&session.call(calls::role(&name)).await?)?),
         RoleCommand::Add { name, rights, purpose } => {
             let new = NewRole { name: name.clone(), purpose, rights: rights.into_iter().collect() };
             session.call(calls::make_role(&new)).await?;

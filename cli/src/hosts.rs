@@ -1,20 +1,25 @@
-//! One host of the cluster: restart it, switch it off, restart its services, and put what helps to find a fault into a
+//! One host of the cluster: what it is made of, restart it, switch it off, restart its services, and put what helps to find a fault into a
 //! file.
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use quantix_api::{PowerHost, RestartServices, calls};
+use quantix_api::{HostFacts, PowerHost, RestartServices, calls};
 
 use crate::{
     Failure, Session,
     cluster::{confirmed, find},
-    shown::Output,
+    shown::{self, Output},
     tasks, waiting,
 };
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Show what a host is made of and what runs on it.
+    Show {
+        /// Name or id of the host.
+        host: String,
+    },
     /// Restart a host.
     Restart {
         /// Name or id of the host.
@@ -65,6 +70,9 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
     let session = Session::open()?;
     let cluster = session.call(calls::cluster()).await?;
     match command {
+        Command::Show { host } => {
+            show(&session.call(calls::host_facts(&find(&cluster, &host)?.id)).await?, output)
+        }
         Command::Restart { host, confirm, no_wait } => {
             let host = find(&cluster, &host)?;
             confirmed(&host.name, confirm, "What runs on it ends, and the host is gone for some minutes.")?;
@@ -94,4 +102,37 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
             if no_wait { Ok(()) } else { tasks::download(&session, id, file, output).await }
         }
     }
+}
+
+fn show(host: &HostFacts, output: Output) -> Result<(), Failure> {
+    if output == Output::Json {
+        return Ok(shown::json(host)?);
+    }
+    let memory = &host.memory;
+    let mut rows = vec![
+        ["name".to_owned(), host.hostname.clone()],
+        ["machine".to_owned(), format!("{} ({})", host.hardware, host.machine_id)],
+        ["version".to_owned(), format!("{}, Linux {}", host.image_version, host.kernel)],
+        ["booted".to_owned(), host.booted_at.strftime("%Y-%m-%d %H:%M UTC").to_string()],
+        ["processor".to_owned(), format!("{}, {} threads", host.cpu.model, host.cpu.threads)],
+        [
+            "memory".to_owned(),
+            format!("{} MiB, {} MiB free", memory.total_bytes >> 20, memory.available_bytes >> 20),
+        ],
+    ];
+    for nic in &host.nics {
+        let addresses: Vec<_> = nic.addresses.iter().map(|address| address.ip.to_string()).collect();
+        let link = if nic.link { "up" } else { "down" };
+        rows.push([format!("interface {}", nic.name), format!("{link} {} {}", nic.mac, addresses.join(" "))]);
+    }
+    for disk in &host.disks {
+        let model = disk.model.as_deref().unwrap_or_default();
+        rows.push([format!("disk {}", disk.name), format!("{} GiB {model}", disk.size_bytes >> 30)]);
+    }
+    for service in &host.services {
+        let state = service.error.as_deref().or(service.version.as_deref()).unwrap_or("answers");
+        rows.push([service.title.clone(), state.to_owned()]);
+    }
+    let rows: Vec<_> = rows.into_iter().map(Vec::from).collect();
+    Ok(shown::table(&["WHAT", "IS"], &rows)?)
 }

@@ -40,8 +40,10 @@ pub(crate) enum Syslog {
     },
     /// Send one line, to see whether it arrives.
     Test,
-    /// Send nothing any more.
+    /// Send nothing any more, and keep what is set.
     Off,
+    /// Send nothing any more, and forget what is set.
+    Forget,
 }
 
 pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure> {
@@ -70,6 +72,10 @@ async fn syslog(session: &Session, command: Syslog, output: Output) -> Result<()
                 session.call(calls::set_syslog(&off).if_version(set.version)).await?;
             }
             done(output, "The audit log is sent nowhere.")
+        }
+        Syslog::Forget => {
+            session.call(calls::remove_syslog()).await?;
+            done(output, "The receiver is forgotten.")
         }
     }
 }

@@ -185,6 +185,7 @@ fn roles_are_made_and_given_to_groups_and_programs_sign_in_with_tokens() {
     assert!(host.done(&["me", "show"], "").contains("admin: administrator"));
     host.done(&["role", "add", "night", "see", "operate-hosts", "--purpose", "Who is awake"], "");
     assert!(host.done(&["role", "list"], "").contains("see, operate-hosts"));
+    assert!(host.done(&["role", "show", "night"], "").contains("Who is awake"));
     assert!(host.refused(&["role", "add", "day", "everything"], "").contains("known rights are see"));
     host.done(&["user", "add", "ada"], "");
     host.done(&["group", "add", "watch"], "");
@@ -307,4 +308,38 @@ fn tasks_are_waited_for_listed_and_tried_again() {
     let number = open.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     assert!(host.done(&["event", "acknowledge", &number], "").contains("admin looks after it"));
     assert!(host.done(&["event", "clear", &number], "").contains("It is over."));
+}
+
+#[test]
+fn a_host_says_what_it_is_made_of() {
+    let host = Host::settled("qx-01");
+    let shown = host.done(&["host", "show", "qx-01"], "");
+    assert!(shown.contains("processor") && shown.contains("Open vSwitch"), "{shown}");
+    let json: serde_json::Value =
+        serde_json::from_str(&host.done(&["--output", "json", "host", "show", "qx-01"], "")).unwrap();
+    assert!(json["memory"]["total_bytes"].as_u64().unwrap() > 0, "{json}");
+}
+
+#[test]
+fn a_receiver_of_syslog_and_a_provider_are_set_turned_off_and_forgotten() {
+    let host = Host::settled("qx-01");
+    assert!(host.done(&["settings", "syslog", "show"], "").contains("No receiver is set"));
+    assert!(host.refused(&["settings", "syslog", "set", "logs.example"], "").contains("certificate"));
+    let certificate = host.dir.path().join("state/tls/cert.pem").display().to_string();
+    host.done(&["settings", "syslog", "set", "127.0.0.1:1", "--certificate", &certificate, "--off"], "");
+    assert!(host.done(&["settings", "syslog", "show"], "").contains("would be 127.0.0.1:1"));
+    host.refused(&["settings", "syslog", "test"], "");
+    host.done(&["settings", "syslog", "forget"], "");
+    assert!(host.done(&["settings", "syslog", "show"], "").contains("No receiver is set"));
+
+    assert!(host.done(&["settings", "sign-in", "show"], "").contains("No identity provider is set"));
+    let set = ["settings", "sign-in", "set", "--issuer", "https://127.0.0.1:1", "--client-secret"];
+    host.done(&[&set[..], &["--address", "https://here.example"]].concat(), "a secret\n");
+    let shown = host.done(&["settings", "sign-in", "show"], "");
+    assert!(shown.contains("https://127.0.0.1:1") && !shown.contains("a secret"), "{shown}");
+    host.refused(&["settings", "sign-in", "test"], "");
+    host.done(&["settings", "sign-in", "off"], "");
+    assert!(host.done(&["settings", "sign-in", "show"], "").contains("no"));
+    host.done(&["settings", "sign-in", "forget"], "");
+    assert!(host.done(&["settings", "sign-in", "show"], "").contains("No identity provider is set"));
 }

@@ -2,17 +2,32 @@
 //! decides; a session in a cookie is for pages and counts for nothing here.
 
 use axum::{
-    body::Body,
+    body::{Body, to_bytes},
     extract::{Extension, Request, State},
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use quantix_api::{ANSWERED_HEADERS, ASKED_HEADERS, CLIENT_ADDRESS_HEADER, Problem, ProblemCode};
+use quantix_api::{
+    ANSWERED_HEADERS, ASKED_HEADERS, CLIENT_ADDRESS_HEADER, MAX_BODY_BYTES, Problem, ProblemCode,
+};
 
 use crate::web::{ClientAddress, Web};
 
-/// `/api/v1/…`
-pub(crate) async fn pass_on(
+/// `/api/v1/…`. The agent may answer before it has read a body, and a body that comes in parts is then cut off, and the
+/// answer with it; one that is there at once is not.
+pub(crate) async fn pass_on(web: State<Web>, client: Extension<ClientAddress>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    match to_bytes(body, MAX_BODY_BYTES).await {
+        Ok(body) => stream(web, client, Request::from_parts(parts, body.into())).await,
+        Err(_) => {
+            let sentence = format!("The request is larger than {MAX_BODY_BYTES} bytes, or was cut short.");
+            refuse(&Problem::new(ProblemCode::TooLarge, sentence))
+        }
+    }
+}
+
+/// The same with a body of any length, as it comes.
+pub(crate) async fn stream(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
     request: Request,

@@ -131,7 +131,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/cluster/restore", get(backup::restore_page).post(backup::restore))
         .route("/live", get(live::stream))
         .route(calls::BACKUP_PATH, post(api::pass_on))
-        .route(calls::RESTORE_PATH, post(api::pass_on))
+        .route(calls::RESTORE_PATH, post(api::stream))
         .layer(middleware::from_fn(next::leads_back))
         .layer(middleware::from_fn(origin::own_pages_only))
         .layer(middleware::from_fn(every_answer))

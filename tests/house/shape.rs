@@ -109,6 +109,42 @@ fn models_and_plans_touch_nothing_outside() {
     assert_eq!(broken, Vec::<String>::new());
 }
 
+/// What is asked by others than people at a command line.
+const NOT_FOR_QX: &[&str] = &[
+    // A browser that comes and goes.
+    "back_from_provider",
+    "begin_at_provider",
+    "ways_in",
+    // The screen at the machine itself; of this host and all others qx asks in one way.
+    "console",
+    "host",
+    // Programs that read what the API is, and monitoring.
+    "document",
+    "ready",
+];
+
+/// Whatever the API does, the command line does.
+#[test]
+fn qx_makes_every_call_there_is() {
+    let text = |folder: &str| -> String {
+        let files = sources().into_iter().filter(|file| file.starts_with(folder));
+        files.map(|file| fs::read_to_string(root().join(file)).unwrap()).collect()
+    };
+    let calls: BTreeSet<String> = text("appliance/api/src/calls")
+        .split("pub fn ")
+        .skip(1)
+        .filter(|call| call.split('{').next().is_some_and(|head| head.contains("-> Call<")))
+        .map(|call| call.split('(').next().unwrap().split('<').next().unwrap().to_owned())
+        .collect();
+    assert!(calls.len() > 50, "the calls were not found: {calls:?}");
+    let cli = text("cli/src");
+    let made = |call: &String| cli.contains(&format!("calls::{call}("));
+    let missing: Vec<_> = calls.iter().filter(|call| !made(call)).map(String::as_str).collect();
+    let mut not_for_qx = NOT_FOR_QX.to_vec();
+    not_for_qx.sort_unstable();
+    assert_eq!(missing, not_for_qx);
+}
+
 #[test]
 fn no_file_outgrows_one_idea() {
     let long: Vec<_> = sources()

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::Refused,
-    list::{self, Asked, Table},
+    list::{self, Asked, Table, must_be_short},
     sessions::now,
 };
 
@@ -161,7 +161,10 @@ impl AskedLines {
         let sort = oldest_first.then(|| "id".to_owned());
         let part = Asked::of(&ListQuery { after, limit, sort, text }, &TABLE)?;
         let mut filters = Vec::new();
-        for (condition, wanted) in [("actor = ?", actor), ("object = ?", object)] {
+        for (field, condition, wanted, longest) in
+            [("actor", "actor = ?", actor, 100), ("object", "object = ?", object, 200)]
+        {
+            must_be_short(field, wanted.as_deref().unwrap_or_default(), longest)?;
             filters.extend(wanted.map(|wanted| (condition, Text::Text(wanted))));
         }
         Ok(Self { part, filters })

@@ -45,12 +45,7 @@ impl Asked {
             return Err(invalid("limit", format!("1 to {MOST} can be asked for at once.")));
         }
         let text = query.text.as_deref().unwrap_or_default().trim().to_owned();
-        if text.chars().count() > LONGEST_TEXT {
-            return Err(invalid(
-                "text",
-                format!("A text to search for has at most {LONGEST_TEXT} characters."),
-            ));
-        }
+        must_be_short("text", &text, LONGEST_TEXT)?;
         let wanted = query.sort.as_deref().unwrap_or_default();
         let (name, descending) = match wanted.strip_prefix('-') {
             Some(name) => (name, true),
@@ -64,6 +59,14 @@ impl Asked {
         let after = query.after.as_deref().map(read_cursor).transpose()?;
         Ok(Self { limit, text, sort, descending, after })
     }
+}
+
+/// What is searched for is no longer than what can be found.
+pub(crate) fn must_be_short(field: &str, text: &str, longest: usize) -> Result<(), Problem> {
+    if text.chars().count() <= longest {
+        return Ok(());
+    }
+    Err(invalid(field, format!("A text to search for has at most {longest} characters.")))
 }
 
 fn invalid(field: &str, sentence: impl Into<String>) -> Problem {

@@ -20,8 +20,10 @@ pub(crate) enum Command {
     Set(Set),
     /// Ask the provider how it is reached.
     Test,
-    /// Let nobody sign in with it any more.
+    /// Let nobody sign in with it any more, and keep what is set.
     Off,
+    /// Let nobody sign in with it any more, and forget what is set.
+    Forget,
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +78,10 @@ pub(crate) async fn run(session: &Session, command: Command, output: Output) -> 
                 session.call(calls::set_provider(&off).if_version(version)).await?;
             }
             done(output, "Nobody signs in with the identity provider any more.")
+        }
+        Command::Forget => {
+            session.call(calls::remove_provider()).await?;
+            done(output, "The identity provider is forgotten.")
         }
     }
 }

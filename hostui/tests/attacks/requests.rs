@@ -226,3 +226,23 @@ async fn what_is_only_for_one_person_is_kept_nowhere() {
         assert!(!answer.headers.contains_key(header::SERVER), "{path}");
     }
 }
+
+/// The agent refuses without reading what it would not use; whoever sent it hears the reason all the same.
+#[tokio::test]
+async fn a_long_body_of_somebody_who_is_refused_is_answered() {
+    let pages = Pages::start().await;
+    for _ in 0..50 {
+        let body =
+            format!("{{\"address\": \"a\", \"certificate\": \"{}\", \"on\": false}}", "a".repeat(60_000));
+        let request = Request::builder()
+            .method(Method::PUT)
+            .uri("/api/v1/settings/syslog")
+            .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body))
+            .unwrap();
+        let answer = pages.send(request).await;
+        let is_refused = [StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS].contains(&answer.status);
+        assert!(is_refused, "{}: {}", answer.status, answer.body);
+    }
+}

@@ -67,16 +67,30 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
                 Problem::new(ProblemCode::Malformed, "The request was cut short.")
             }
         })?;
-        serde_json::from_slice(&body).map(Self).map_err(|error| {
-            // serde's message may quote a value, and the value may be a password: only the place is told.
-            let place = format!("line {}, column {}", error.line(), error.column());
-            Problem::new(
-                ProblemCode::Malformed,
-                format!("The request is not what is expected here ({place})."),
-            )
-            .into()
-        })
+        let unexpected = |place: &str| {
+            let sentence = format!("The request is not what is expected here ({place}).");
+            Failure::from(Problem::new(ProblemCode::Malformed, sentence))
+        };
+        // serde would take a list of values for an object with these values.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(unexpected("it is no object"));
+        }
+        // serde's message may quote a value, and the value may be a password: only the place is told.
+        serde_json::from_slice(&body)
+            .map(Self)
+            .map_err(|error| unexpected(&format!("line {}, column {}", error.line(), error.column())))
     }
+}
+
+/// What axum refuses before anything of ours is asked, a number that is none in an address for example, is refused in
+/// the way of all others.
+pub(crate) async fn refused_alike(response: Response) -> Response {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_text = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !is_text || response.status() != StatusCode::BAD_REQUEST {
+        return response;
+    }
+    Failure(Problem::new(ProblemCode::Malformed, "The request cannot be read.")).into_response()
 }
 
 /// What stands in the address behind the question mark.

@@ -33,13 +33,14 @@ pub(crate) async fn list(
     Ok(Json(part(&agent, &query).await?))
 }
 
-/// All lines that are asked for as JSON lines, read a part at a time as they leave.
+/// All lines that are asked for as JSON lines, read a part at a time as they leave; with a limit no more than that.
 #[utoipa::path(get, path = "/api/v1/audit/export", tag = "activity", params(AuditQuery), responses((status = 200, body = String, content_type = "application/jsonl")))]
 pub(crate) async fn export(
     State(agent): State<Arc<Agent>>,
     Queried(query): Queried<AuditQuery>,
 ) -> Result<Response, Failure> {
-    let query = AuditQuery { limit: Some(PART), ..query };
+    let is_whole = query.limit.is_none();
+    let query = AuditQuery { limit: query.limit.or(Some(PART)), ..query };
     // What is wrong with the question is said before anything is sent.
     let first = part(&agent, &query).await?;
     let (leaving, pieces) = mpsc::channel(PIECES);
@@ -55,7 +56,7 @@ pub(crate) async fn export(
             if leaving.send(lines).await.is_err() {
                 return;
             }
-            let Some(next) = next else { return };
+            let Some(next) = next.filter(|_| is_whole) else { return };
             page = part(&agent, &AuditQuery { after: Some(next), ..query.clone() }).await;
         }
     });

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     events::{self, TABLE},
-    list::Asked,
+    list::{Asked, must_be_short},
     sessions::now_ms,
 };
 
@@ -37,6 +37,7 @@ pub(crate) async fn list(
         let sentence = "A severity is one of info, warning, error.";
         return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("severity").into());
     }
+    must_be_short("component", query.component.as_deref().unwrap_or_default(), 40)?;
     let hosts = seen_by(&person);
     let list = move |connection: &Connection| events::list(connection, &asked, &query, hosts.as_deref());
     Ok(Json(agent.cluster.read(list).await?))

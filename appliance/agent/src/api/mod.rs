@@ -335,6 +335,7 @@ fn routes(agent: Arc<Agent>) -> Router {
                 "This path does not take this method.",
             ))
         })
+        .layer(middleware::map_response(answer::refused_alike))
         .layer(middleware::from_fn_with_state(Arc::clone(&agent), forward::to_leader))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(agent)

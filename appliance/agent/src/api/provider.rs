@@ -32,7 +32,13 @@ pub(crate) async fn ways_in(State(agent): State<Arc<Agent>>) -> Result<Json<Ways
 }
 
 /// Begins to sign in with the identity provider.
-#[utoipa::path(post, path = "/api/v1/sign-in/provider", tag = "session", request_body = BeginAtProvider, responses((status = 200, body = BegunAtProvider)))]
+#[utoipa::path(
+    post, path = "/api/v1/sign-in/provider", tag = "session", request_body = BeginAtProvider,
+    responses(
+        (status = 200, body = BegunAtProvider),
+        (status = 403, body = Problem, content_type = "application/problem+json", description = "Nobody signs in with an identity provider here.")
+    )
+)]
 pub(crate) async fn begin(
     State(agent): State<Arc<Agent>>,
     client: Client,
@@ -44,7 +50,13 @@ pub(crate) async fn begin(
 }
 
 /// Ends it with what the provider sent somebody back with.
-#[utoipa::path(post, path = "/api/v1/sign-in/provider/answer", tag = "session", request_body = BackFromProvider, responses((status = 201, body = Session)))]
+#[utoipa::path(
+    post, path = "/api/v1/sign-in/provider/answer", tag = "session", request_body = BackFromProvider,
+    responses(
+        (status = 201, body = Session),
+        (status = 403, body = Problem, content_type = "application/problem+json", description = "The provider vouches for nobody who may come in.")
+    )
+)]
 pub(crate) async fn back(
     State(agent): State<Arc<Agent>>,
     client: Client,

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     cluster::Refused,
-    list::Asked,
+    list::{Asked, must_be_short},
     sessions::now_ms,
     tasks::{
         NewTask, bundle,
@@ -73,6 +73,7 @@ pub(crate) async fn list(
         let known: Vec<_> = TaskKind::ALL.into_iter().map(TaskKind::name).collect();
         return Err(invalid("kind", format!("A kind is one of {}.", known.join(", "))).into());
     }
+    must_be_short("object", query.object.as_deref().unwrap_or_default(), 200)?;
     let hosts = seen_by(&person);
     let list = move |connection: &Connection| kept::list(connection, &asked, &query, hosts.as_deref());
     Ok(Json(agent.cluster.read(list).await?))
