@@ -80,18 +80,19 @@ pub async fn steady(
     Figures::of(took, lasts)
 }
 
-/// Asks from so many connections at once, on each as soon as the answer before is there.
+/// Asks from so many connections at once, on each as soon as the answer before is there. They share the questions out:
+/// one person alone would be told to ask more slowly.
 pub async fn flat_out(
     server: &Server,
     version: Version,
-    question: &Question,
+    questions: &[Question],
     clients: usize,
     lasts: Duration,
 ) -> Figures {
     let mut all = JoinSet::new();
     let ready = connections(server, version, clients).await;
     let start = Instant::now();
-    for mut connection in ready {
+    for (mut connection, question) in ready.into_iter().zip(questions.iter().cycle()) {
         let (server, question) = (server.clone(), question.clone());
         all.spawn(async move {
             let mut took = Vec::new();

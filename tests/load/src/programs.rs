@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quantix_api::{AgentClient, ChangePassword, ConsoleView, Secret, SignIn, calls};
+use quantix_api::{AgentClient, ChangePassword, ConsoleView, NewUser, Secret, SignIn, built_in, calls};
 use rusqlite::{Connection, params};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
@@ -25,32 +25,34 @@ pub struct Programs {
     pages: Child,
     port: u16,
     folder: PathBuf,
-    /// A session of an administrator.
-    pub session: Secret,
+    /// Sessions of so many administrators; the first is the one that every host has.
+    pub sessions: Vec<Secret>,
 }
 
 impl Programs {
-    /// Starts them with their state below a folder. The audit log holds so many lines.
-    pub async fn start(built: &Path, folder: &Path, lines: u32) -> Self {
+    /// Starts them with their state below a folder. So many people are signed in, and the audit log holds so many
+    /// lines.
+    pub async fn start(built: &Path, folder: &Path, people: usize, lines: u32) -> Self {
         let mut agent = start_agent(built, folder);
         let client = AgentClient::new(folder.join("run/api.sock"));
-        let first = first_password(&client).await;
-        let sign_in = SignIn { username: "admin".into(), password: first.clone() };
-        let session = client.call(&calls::sign_in(&sign_in)).await.unwrap().token;
-        let change = ChangePassword { current: first, new: Secret::new(PASSWORD) };
-        client.call(&calls::change_password(&change).as_session(&session)).await.unwrap();
+        let mut sessions = vec![begin(&client, "admin", first_password(&client).await).await];
+        for number in 1..people {
+            let new = NewUser { username: format!("person-{number}"), role: built_in::ADMINISTRATOR.into() };
+            let made = client.call(&calls::make_user(&new).as_session(&sessions[0])).await.unwrap();
+            sessions.push(begin(&client, &new.username, made.password).await);
+        }
         // What years of use would have left is written while nobody looks.
         agent.kill().unwrap();
         agent.wait().unwrap();
         fill(folder, lines);
         agent = start_agent(built, folder);
         let start = Instant::now();
-        while client.call(&calls::session().as_session(&session)).await.is_err() {
+        while client.call(&calls::session().as_session(&sessions[0])).await.is_err() {
             assert!(start.elapsed() < START, "the agent did not come up again");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let (pages, port) = start_pages(built, folder);
-        Self { agent, pages, port, folder: folder.to_owned(), session }
+        Self { agent, pages, port, folder: folder.to_owned(), sessions }
     }
 
     /// Where the pages and the API are.
@@ -83,6 +85,15 @@ impl Drop for Programs {
             drop(child.wait());
         }
     }
+}
+
+/// The session of somebody who has chosen a password.
+async fn begin(client: &AgentClient, name: &str, first: Secret) -> Secret {
+    let sign_in = SignIn { username: name.into(), password: first.clone() };
+    let session = client.call(&calls::sign_in(&sign_in)).await.unwrap().token;
+    let change = ChangePassword { current: first, new: Secret::new(PASSWORD) };
+    client.call(&calls::change_password(&change).as_session(&session)).await.unwrap();
+    session
 }
 
 async fn first_password(client: &AgentClient) -> Secret {

@@ -9,7 +9,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use quantix_api::{NewGroup, calls};
+use quantix_api::{NewGroup, Secret, calls};
 use quantix_load::{
     figures::Figures,
     pace,
@@ -34,16 +34,24 @@ async fn main() {
     let seconds = std::env::args().nth(2).and_then(|seconds| seconds.parse().ok()).unwrap_or(10);
     let lasts = Duration::from_secs(seconds);
     let folder = tempfile::tempdir_in(".").unwrap();
-    let programs = Programs::start(&built, folder.path(), LINES).await;
+    let programs = Programs::start(&built, folder.path(), CLIENTS, LINES).await;
     let server = programs.server();
-    let cookie = ("cookie", format!("__Host-quantix={}", programs.session.expose()));
-    let bearer = ("authorization", format!("Bearer {}", programs.session.expose()));
-    let page = |path: &str| {
-        let headers = vec![cookie.clone(), ("accept-encoding", PACKED.to_owned())];
-        Question { path: path.to_owned(), headers, body: Bytes::new() }
+    // Each question as each of the people asks it.
+    let page = |path: &str| -> Vec<Question> {
+        let asked = |session: &Secret| {
+            let cookie = ("cookie", format!("__Host-quantix={}", session.expose()));
+            let headers = vec![cookie, ("accept-encoding", PACKED.to_owned())];
+            Question { path: path.to_owned(), headers, body: Bytes::new() }
+        };
+        programs.sessions.iter().map(asked).collect()
     };
-    let api =
-        |path: &str| Question { path: path.to_owned(), headers: vec![bearer.clone()], body: Bytes::new() };
+    let api = |path: &str| -> Vec<Question> {
+        let asked = |session: &Secret| {
+            let headers = vec![("authorization", format!("Bearer {}", session.expose()))];
+            Question { path: path.to_owned(), headers, body: Bytes::new() }
+        };
+        programs.sessions.iter().map(asked).collect()
+    };
 
     println!(
         "| what | HTTP | bytes | at {RATE}/s: answered/s | p50 ms | p99 ms | longest ms | flat out: requests/s | p50 ms | p99 ms | longest ms |"
@@ -68,7 +76,7 @@ async fn main() {
             ("etcd, 50 of 10,000, the first", peers::etcd_first(50)),
         ] {
             for version in [Version::Http1, Version::Http2] {
-                measure(name, &server, version, &question, lasts).await;
+                measure(name, &server, version, std::slice::from_ref(&question), lasts).await;
             }
         }
     }
@@ -79,10 +87,10 @@ async fn main() {
             headers: vec![("accept-encoding", PACKED.into())],
             body: Bytes::new(),
         };
-        measure("cockpit, its sign-in page", &server, Version::Http1, &question, lasts).await;
+        measure("cockpit, its sign-in page", &server, Version::Http1, &[question], lasts).await;
     }
     let (pages, agent) = programs.memory();
-    streams(&programs, &server, &api("/api/v1/changes")).await;
+    streams(&programs, &server, &api("/api/v1/changes")[0]).await;
     println!("\nAfterwards the page server holds {} MiB and the agent {} MiB.", pages / 1024, agent / 1024);
 }
 
@@ -92,7 +100,7 @@ async fn streams(programs: &Programs, server: &Server, question: &Question) {
     let mut took = Vec::new();
     for number in 0..CHANGES {
         let group = NewGroup { name: format!("group-{number}"), purpose: String::new(), provider_name: None };
-        let call = calls::make_group(&group).as_session(&programs.session);
+        let call = calls::make_group(&group).as_session(&programs.sessions[0]);
         let agent = programs.agent();
         took.push(streams.until_all_hear(async { drop(agent.call(&call).await.unwrap()) }).await);
     }
@@ -112,14 +120,14 @@ async fn measure(
     name: &str,
     server: &Server,
     version: Version,
-    question: &Question,
+    questions: &[Question],
     lasts: Duration,
 ) -> (Figures, Figures) {
-    let bytes = server.ask_once(question).await.unwrap().body.len();
+    let bytes = server.ask_once(&questions[0]).await.unwrap().body.len();
     // Once before it counts: caches, and connections between the programs.
-    pace::flat_out(server, version, question, CLIENTS, Duration::from_secs(1)).await;
-    let steady = pace::steady(server, version, question, RATE, lasts).await;
-    let flat_out = pace::flat_out(server, version, question, CLIENTS, lasts).await;
+    pace::flat_out(server, version, questions, CLIENTS, Duration::from_secs(1)).await;
+    let steady = pace::steady(server, version, &questions[0], RATE, lasts).await;
+    let flat_out = pace::flat_out(server, version, questions, CLIENTS, lasts).await;
     println!("| {name} | {} | {bytes} | {steady} | {flat_out} |", version.name());
     (steady, flat_out)
 }
