@@ -28,14 +28,16 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Opens so many, each on a connection of its own, as so many browsers would.
-    pub async fn open(server: &Server, question: &Question, number: usize) -> Self {
+    /// Opens so many, each on a connection of its own, as so many browsers would, and as one person after the other: each
+    /// may have a few.
+    pub async fn open(server: &Server, questions: &[Question], number: usize) -> Self {
         let mut heard = Vec::new();
         let mut all = JoinSet::new();
         for turn in 0..number {
             let last = u8::try_from(turn / FROM_ONE_ADDRESS + 1).unwrap();
             let mut connection =
                 server.connect(Version::Http1, IpAddr::from([127, 0, 0, last])).await.unwrap();
+            let question = &questions[turn % questions.len()];
             let response = connection.begin(server, question).await.unwrap();
             assert_eq!(response.status(), StatusCode::OK, "stream {turn}");
             let (mut body, told) = (response.into_body(), Arc::new(AtomicUsize::new(0)));

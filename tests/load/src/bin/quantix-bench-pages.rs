@@ -23,6 +23,7 @@ const LINES: u32 = 10_000;
 const RATE: u32 = 200;
 const CLIENTS: usize = 8;
 const STREAMS: usize = 500;
+const PEOPLE: usize = 40;
 const CHANGES: usize = 20;
 /// What browsers say they can unpack.
 const PACKED: &str = "gzip, deflate, br, zstd";
@@ -34,7 +35,7 @@ async fn main() {
     let seconds = std::env::args().nth(2).and_then(|seconds| seconds.parse().ok()).unwrap_or(10);
     let lasts = Duration::from_secs(seconds);
     let folder = tempfile::tempdir_in(".").unwrap();
-    let programs = Programs::start(&built, folder.path(), CLIENTS, LINES).await;
+    let programs = Programs::start(&built, folder.path(), PEOPLE, LINES).await;
     let server = programs.server();
     // Each question as each of the people asks it.
     let page = |path: &str| -> Vec<Question> {
@@ -90,13 +91,13 @@ async fn main() {
         measure("cockpit, its sign-in page", &server, Version::Http1, &[question], lasts).await;
     }
     let (pages, agent) = programs.memory();
-    streams(&programs, &server, &api("/api/v1/changes")[0]).await;
+    streams(&programs, &server, &api("/api/v1/changes")).await;
     println!("\nAfterwards the page server holds {} MiB and the agent {} MiB.", pages / 1024, agent / 1024);
 }
 
 /// Five hundred pages that stay open.
-async fn streams(programs: &Programs, server: &Server, question: &Question) {
-    let mut streams = Streams::open(server, question, STREAMS).await;
+async fn streams(programs: &Programs, server: &Server, questions: &[Question]) {
+    let mut streams = Streams::open(server, questions, STREAMS).await;
     let mut took = Vec::new();
     for number in 0..CHANGES {
         let group = NewGroup { name: format!("group-{number}"), purpose: String::new(), provider_name: None };
