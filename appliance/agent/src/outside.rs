@@ -149,6 +149,9 @@ pub(crate) async fn reach(place: &Place, config: Arc<ClientConfig>) -> io::Resul
 }
 
 #[cfg(test)]
+mod hostile;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,6 +1,9 @@
 //! What the fuzz target reaches: certificates and keys that somebody brings.
 
-use super::*;
+use super::{
+    Against, CertificateDer, IpAddr, Secret, Timestamp, UploadCertificate, check, facts, first_must_do,
+    must_be_a_chain, must_be_valid_now, must_be_what_browsers_take,
+};
 
 /// A form with certificates and a key, or one certificate in binary form; the first byte says which.
 pub fn upload(bytes: &[u8]) {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::*;
+use super::{BASE64_URL_SAFE_NO_PAD, Engine, Found, Settings, Signed, is_usable, must_be_for};
 use crate::provider::discovery;
 
 /// An ID token, keys, or what a provider says of itself; the first byte says which.
