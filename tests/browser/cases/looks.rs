@@ -25,6 +25,10 @@ async fn every_page_is_in_order_in_every_look() {
                 desk.open(&page.address.replace("{other}", &other).replace("{this}", &cluster.this_host))
                     .await;
                 wrong.extend(judged(&desk, look, page.address).await);
+                if look == LOOKS[0] {
+                    let missed = desk.out_of_reach().await.into_iter();
+                    wrong.extend(missed.map(|thing| format!("{}: {thing}", page.address)));
+                }
             }
         }
     }

@@ -48,4 +48,12 @@ async fn an_identity_provider_is_set_up_tried_and_signed_in_with() {
     desk.open("/sign-in/oidc/callback?code=abc&state=def").await;
     desk.heading("Sign in").await;
     assert_eq!(desk.cookie("__Host-quantix").await, None);
+
+    desk.sign_in().await;
+    desk.open("/settings/sign-in").await;
+    desk.press("Forget the provider").await;
+    desk.press("Forget it").await;
+    desk.shows("field", "Client secret").await;
+    desk.sign_out().await;
+    assert!(!desk.has("link", "Sign in with Example").await);
 }

@@ -1,5 +1,7 @@
 //! Hands on the keyboard alone.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::{Desk, until};
@@ -39,7 +41,7 @@ impl Key {
 }
 
 /// Nothing is farther away than so many presses of Tab.
-const MOST_STEPS: usize = 80;
+const MOST_STEPS: usize = 200;
 
 /// Where the keyboard is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +115,22 @@ impl Desk {
         panic!("Tab does not lead to the {role} “{name}”; it went by {}", passed.join(", "));
     }
 
+    /// What Tab does not lead to, and what cannot be seen when it does; nothing, if a keyboard is enough for the page.
+    pub async fn out_of_reach(&self) -> Vec<String> {
+        let order = self.tab_order().await;
+        let script = r#"
+            const all = document.querySelectorAll("a[href], button, input, select, textarea, summary");
+            const counts = (one) => isSeen(one) && !one.matches(":disabled") && one.tabIndex >= 0 && one.getAttribute("role") !== "option";
+            return [...all].filter(counts).map((one) => `${roleOf(one)} “${nameOf(one)}”`);"#;
+        let there = self.ask(script, &[]).await.unwrap();
+        let reached: BTreeSet<_> = order.iter().map(|at| format!("{} “{}”", at.role, at.name)).collect();
+        let there = there.as_array().into_iter().flatten().filter_map(Value::as_str);
+        let missed = there.filter(|thing| !reached.contains(*thing));
+        let missed = missed.map(|thing| format!("Tab does not lead to the {thing}"));
+        let unseen = order.iter().filter(|at| !at.visible);
+        missed.chain(unseen.map(|at| format!("nobody sees that the keyboard is on {at:?}"))).collect()
+    }
+
     /// Everything Tab leads to, once around.
     pub async fn tab_order(&self) -> Vec<Focused> {
         // From the top of the page, wherever the page itself put the keyboard.
@@ -121,11 +139,15 @@ impl Desk {
             .await;
         blur.unwrap();
         let mut order = Vec::new();
+        let mut ends = 0;
         for _ in 0..MOST_STEPS {
             self.key(Key::Tab).await;
             match self.focused().await {
                 Some(at) if order.first() == Some(&at) => break,
                 Some(at) => order.push(at),
+                // The browser's own bar lies between the end of a page and its begin; a page that put the keyboard into
+                // a field is entered in its middle.
+                None if ends == 0 => ends += 1,
                 None => break,
             }
         }
