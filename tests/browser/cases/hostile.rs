@@ -58,9 +58,12 @@ async fn what_is_written_into_fields_is_shown_as_text() {
         holds(&desk, "the sign-in", text).await;
     }
     desk.sign_in().await;
-    for (path, button) in FORMS {
+    // Each form is sent half of the texts, and the next one the other half; a word without an end is sent to all.
+    for (number, (path, button)) in FORMS.iter().enumerate() {
         let path = path.replace("{host}", &cluster.this_host);
-        for text in texts() {
+        let half =
+            texts().enumerate().filter(|(at, text)| at % 2 == number % 2 || text.len() == endless.len());
+        for (_, text) in half {
             desk.open(&path).await;
             desk.send_everywhere(text, button).await;
             holds(&desk, &format!("{path}, {button}"), text).await;

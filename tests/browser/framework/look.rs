@@ -21,11 +21,10 @@ pub struct Look {
 }
 
 /// The ways every page is looked at.
-pub const LOOKS: [Look; 4] = [
+pub const LOOKS: [Look; 3] = [
     Look { name: "light", width: 1440, height: 900, scheme: "light", contrast: "no-preference" },
     Look { name: "dark", width: 1440, height: 900, scheme: "dark", contrast: "no-preference" },
     Look { name: "phone", width: 390, height: 844, scheme: "light", contrast: "no-preference" },
-    Look { name: "phone-dark", width: 390, height: 844, scheme: "dark", contrast: "no-preference" },
 ];
 
 impl Desk {
