@@ -17,14 +17,13 @@ pub struct Look {
     width: u32,
     height: u32,
     scheme: &'static str,
-    contrast: &'static str,
 }
 
 /// The ways every page is looked at.
 pub const LOOKS: [Look; 3] = [
-    Look { name: "light", width: 1440, height: 900, scheme: "light", contrast: "no-preference" },
-    Look { name: "dark", width: 1440, height: 900, scheme: "dark", contrast: "no-preference" },
-    Look { name: "phone", width: 390, height: 844, scheme: "light", contrast: "no-preference" },
+    Look { name: "light", width: 1440, height: 900, scheme: "light" },
+    Look { name: "dark", width: 1440, height: 900, scheme: "dark" },
+    Look { name: "phone", width: 390, height: 844, scheme: "light" },
 ];
 
 impl Desk {
@@ -34,7 +33,7 @@ impl Desk {
         self.devtools("Emulation.setDeviceMetricsOverride", size).await;
         let features = json!({ "features": [
             { "name": "prefers-color-scheme", "value": look.scheme },
-            { "name": "prefers-contrast", "value": look.contrast },
+            { "name": "prefers-contrast", "value": "no-preference" },
             { "name": "prefers-reduced-motion", "value": "reduce" },
         ]});
         self.devtools("Emulation.setEmulatedMedia", features).await;
