@@ -38,8 +38,10 @@ pub(crate) async fn connection(stream: TcpStream, https_port: u16, shown: Shown)
 }
 
 /// What of an address goes into another: a path, and not the `*` that a request about the whole server has in its place.
+/// Browsers write it in ASCII; what does not is led to the first page.
 pub(crate) fn path(asked: &Uri) -> &str {
-    asked.path_and_query().map(|path| path.as_str()).filter(|path| path.starts_with('/')).unwrap_or("/")
+    let path = asked.path_and_query().map(|path| path.as_str());
+    path.filter(|path| path.starts_with('/') && path.is_ascii()).unwrap_or("/")
 }
 
 fn file(content: Option<String>) -> Response<String> {
@@ -115,8 +117,11 @@ mod tests {
 
     #[test]
     fn only_a_path_is_put_behind_a_host() {
-        let cases = ["*", "/a?b", "http://evil.example/c", "evil.example:443"];
-        assert_eq!(cases.map(|asked| path(&asked.parse().unwrap()).to_owned()), ["/", "/a?b", "/c", "/"]);
+        let cases = ["*", "/a?b", "http://evil.example/c", "evil.example:443", "/\u{5da}"];
+        assert_eq!(
+            cases.map(|asked| path(&asked.parse().unwrap()).to_owned()),
+            ["/", "/a?b", "/c", "/", "/"]
+        );
     }
 
     #[test]
