@@ -29,10 +29,10 @@ mod rate;
 mod sessions;
 mod syslog;
 mod tasks;
-mod text;
 mod throttle;
 mod version;
 
+use quantix_api::text;
 use tokio::sync::oneshot;
 
 /// How long requests that were being answered have left when the service is asked to end.

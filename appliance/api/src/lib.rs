@@ -19,7 +19,9 @@ mod secret;
 mod session;
 mod settings;
 mod tasks;
+pub mod text;
 mod users;
+mod vms;
 
 pub use audit::{AuditLine, AuditQuery};
 pub use call::{Answer, Call};
@@ -56,6 +58,9 @@ pub use tasks::{
     TaskStep, Unit,
 };
 pub use users::{ChangeGroup, ChangeUser, Group, NewGroup, NewUser, User, UserPassword};
+pub use vms::{
+    Bus, Cache, CpuModel, Firmware, Guest, VmAction, VmCpu, VmDisk, VmMemory, VmNic, VmSpec, VmState,
+};
 
 /// Where the agent answers.
 pub const AGENT_SOCKET: &str = "/run/quantix/api.sock";

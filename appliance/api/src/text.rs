@@ -1,12 +1,12 @@
 //! Text that somebody wrote: whether it is a line that shows what it says, and as much of it as can be shown.
 
 /// Whether it is one line of at most so many characters, none of which misleads.
-pub(crate) fn is_line(text: &str, longest: usize) -> bool {
+pub fn is_line(text: &str, longest: usize) -> bool {
     text.chars().count() <= longest && !text.chars().any(misleads)
 }
 
 /// The beginning of what others wrote, without what misleads.
-pub(crate) fn beginning(text: &str, longest: usize) -> String {
+pub fn beginning(text: &str, longest: usize) -> String {
     text.chars().filter(|letter| !misleads(*letter)).take(longest).collect()
 }
 

@@ -1,0 +1,296 @@
+//! The connection to libvirt. Its calls block, and may block for ever, so they are made by a few threads of their own;
+//! a connection serves all of them at once. When the daemon is restarted the next call finds it again.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    time::Duration,
+};
+
+use quantix_api::VmState;
+use tokio::{
+    sync::{broadcast, oneshot},
+    time::timeout,
+};
+use virt::{
+    connect::Connect,
+    domain::{Domain, DomainShutoffReason, DomainState, DomainStateReason},
+    enumutil::Enum,
+    error::{Error, ErrorNumber},
+};
+
+use super::events::{self, Event, Hearing};
+use crate::model::id::VmId;
+
+const THREADS: usize = 8;
+/// Questions that wait for a thread; more are turned away.
+const QUEUE: usize = 256;
+/// Events that wait for whoever reads them.
+const EVENTS: usize = 1024;
+/// What only looks is answered soon.
+const LOOKS_WITHIN: Duration = Duration::from_secs(10);
+/// Starting a machine may wait for its volumes.
+const ACTS_WITHIN: Duration = Duration::from_secs(120);
+/// A daemon that does not say for so many seconds, so many times, that it is alive has gone.
+const KEEP_ALIVE: (i32, u32) = (5, 5);
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failed {
+    /// There is no such machine.
+    #[error("libvirt does not know this machine")]
+    Unknown,
+    /// Nobody answers.
+    #[error("libvirt does not answer: {0}")]
+    Away(String),
+    /// It is not known whether it was done.
+    #[error("libvirt did not answer within {} seconds", .0.as_secs())]
+    Hangs(Duration),
+    /// It was refused.
+    #[error("libvirt: {0}")]
+    Refused(String),
+}
+
+/// A machine as libvirt sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The machine.
+    pub id: VmId,
+    /// What libvirt calls it.
+    pub name: String,
+    /// How it is.
+    pub state: VmState,
+    /// Whether it is there after it was switched off.
+    pub is_kept: bool,
+}
+
+type Work = Box<dyn FnOnce(&Shared) + Send>;
+
+/// The way to libvirt.
+#[derive(Debug)]
+pub struct Libvirt {
+    questions: mpsc::SyncSender<Work>,
+    events: broadcast::Sender<Event>,
+}
+
+struct Shared {
+    address: String,
+    hearing: Mutex<Option<Hearing>>,
+    events: broadcast::Sender<Event>,
+}
+
+impl Libvirt {
+    /// Readies the threads. Whether libvirt is there is seen with the first question.
+    pub fn open(address: &str) -> std::io::Result<Self> {
+        events::listen().map_err(std::io::Error::other)?;
+        let (questions, asked) = mpsc::sync_channel::<Work>(QUEUE);
+        let events = broadcast::Sender::new(EVENTS);
+        let shared =
+            Shared { address: address.to_owned(), hearing: Mutex::default(), events: events.clone() };
+        let (shared, asked) = (Arc::new(shared), Arc::new(Mutex::new(asked)));
+        for number in 0..THREADS {
+            let (shared, asked) = (Arc::clone(&shared), Arc::clone(&asked));
+            std::thread::Builder::new().name(format!("libvirt-{number}")).spawn(move || {
+                // Ends when the last sender is gone.
+                while let Ok(work) = { lock(&asked).recv() } {
+                    work(&shared);
+                }
+            })?;
+        }
+        Ok(Self { questions, events })
+    }
+
+    /// What happens to machines from now on. Whoever reads too slowly is told so and must look at all of them.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    async fn ask<R: Send + 'static>(
+        &self,
+        within: Duration,
+        work: impl FnOnce(&Connect) -> Result<R, Error> + Send + 'static,
+    ) -> Result<R, Failed> {
+        let (sender, receiver) = oneshot::channel();
+        let work: Work = Box::new(move |shared: &Shared| {
+            // Nobody waits any more: what nobody waits for is not begun.
+            if !sender.is_closed() {
+                let _ = sender.send(shared.answer(work));
+            }
+        });
+        let busy = || Failed::Away("too much was asked at once".to_owned());
+        self.questions.try_send(work).map_err(|_| busy())?;
+        match timeout(within, receiver).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Failed::Away("the thread that asks it has ended".to_owned())),
+            Err(_) => Err(Failed::Hangs(within)),
+        }
+    }
+
+    async fn act(
+        &self,
+        id: VmId,
+        act: impl FnOnce(&Domain) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Failed> {
+        self.ask(ACTS_WITHIN, move |connection| act(&connection.lookup_domain_by_uuid(id.0)?)).await
+    }
+
+    /// The daemon's version.
+    pub async fn version(&self) -> Result<String, Failed> {
+        let version = self.ask(LOOKS_WITHIN, Connect::lib_version).await?;
+        Ok(format!("{}.{}.{}", version / 1_000_000, version / 1000 % 1000, version % 1000))
+    }
+
+    /// All machines that libvirt knows of, by their ids.
+    pub async fn all(&self) -> Result<HashMap<VmId, Seen>, Failed> {
+        self.ask(LOOKS_WITHIN, |connection| {
+            let domains = connection.list_all_domains(0)?;
+            // One that is forgotten while it is looked at is one less.
+            Ok(domains.iter().filter_map(|domain| seen(domain).ok()).map(|seen| (seen.id, seen)).collect())
+        })
+        .await
+    }
+
+    /// One machine.
+    pub async fn look(&self, id: VmId) -> Result<Seen, Failed> {
+        self.ask(LOOKS_WITHIN, move |connection| seen(&connection.lookup_domain_by_uuid(id.0)?)).await
+    }
+
+    /// Describes a machine, new or anew. What runs goes on as it was described before, until it is switched off.
+    pub async fn define(&self, description: String) -> Result<(), Failed> {
+        let check = virt_sys::VIR_DOMAIN_DEFINE_VALIDATE;
+        let define =
+            move |connection: &Connect| connection.define_domain_xml_flags(&description, check).map(drop);
+        self.ask(ACTS_WITHIN, define).await
+    }
+
+    /// The description of a machine as it is kept.
+    pub async fn description(&self, id: VmId) -> Result<String, Failed> {
+        let kept = virt_sys::VIR_DOMAIN_XML_INACTIVE;
+        self.ask(LOOKS_WITHIN, move |connection| connection.lookup_domain_by_uuid(id.0)?.xml_desc(kept)).await
+    }
+
+    /// Forgets a machine that is off, with all that libvirt keeps of it. One that is not known is forgotten.
+    pub async fn forget(&self, id: VmId) -> Result<(), Failed> {
+        let everything = virt_sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | virt_sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+            | virt_sys::VIR_DOMAIN_UNDEFINE_NVRAM
+            | virt_sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+            | virt_sys::VIR_DOMAIN_UNDEFINE_TPM;
+        match self.act(id, move |domain| domain.undefine_flags(everything)).await {
+            Err(Failed::Unknown) => Ok(()),
+            forgotten => forgotten,
+        }
+    }
+
+    /// Switches a machine on, or wakes it; if so, it stands still before its first instruction.
+    pub async fn start(&self, id: VmId, stands_still: bool) -> Result<(), Failed> {
+        let flags = if stands_still { virt_sys::VIR_DOMAIN_START_PAUSED } else { virt_sys::VIR_DOMAIN_NONE };
+        self.act(id, move |domain| domain.create_with_flags(flags).map(drop)).await
+    }
+
+    /// Asks a guest to end.
+    pub async fn shut_down(&self, id: VmId) -> Result<(), Failed> {
+        self.act(id, |domain| domain.shutdown()).await
+    }
+
+    /// Asks a guest to start anew.
+    pub async fn reboot(&self, id: VmId) -> Result<(), Failed> {
+        self.act(id, |domain| domain.reboot(virt_sys::VIR_DOMAIN_REBOOT_DEFAULT)).await
+    }
+
+    /// Switches a machine off, and gives up its memory if that is on disk. One that is off is off.
+    pub async fn force_stop(&self, id: VmId) -> Result<(), Failed> {
+        self.act(id, |domain| {
+            if let Err(error) = domain.destroy()
+                // While a daemon that was restarted finds its machines again, it takes the end of one for a fault.
+                && domain.is_active()?
+            {
+                return Err(error);
+            }
+            if domain.has_managed_save(0)? { domain.managed_save_remove(0) } else { Ok(()) }
+        })
+        .await
+    }
+
+    /// Starts a machine anew.
+    pub async fn reset(&self, id: VmId) -> Result<(), Failed> {
+        self.act(id, |domain| domain.reset()).await
+    }
+
+    /// Lets a machine stand still.
+    pub async fn pause(&self, id: VmId) -> Result<(), Failed> {
+        self.act(id, |domain| domain.suspend()).await
+    }
+
+    /// Lets a machine go on.
+    pub async fn resume(&self, id: VmId) -> Result<(), Failed> {
+        self.act(id, |domain| domain.resume()).await
+    }
+
+    /// Puts a machine's memory on disk and switches it off.
+    pub async fn suspend(&self, id: VmId) -> Result<(), Failed> {
+        self.act(id, |domain| domain.managed_save(0)).await
+    }
+}
+
+impl Shared {
+    fn answer<R>(&self, work: impl FnOnce(&Connect) -> Result<R, Error>) -> Result<R, Failed> {
+        let connection = self.connection()?;
+        work(&connection).map_err(|error| {
+            if connection.is_alive() == Ok(true) {
+                return failed(&error);
+            }
+            // The daemon was restarted; the next connection reaches the new one.
+            lock(&self.hearing).take();
+            Failed::Away(error.message().to_owned())
+        })
+    }
+
+    /// The connection, which is opened if it is not open.
+    fn connection(&self) -> Result<Connect, Failed> {
+        let away = |error: Error| Failed::Away(error.message().to_owned());
+        let mut kept = lock(&self.hearing);
+        if let Some(open) = kept.as_ref().map(Hearing::connection)
+            && open.is_alive() == Ok(true)
+        {
+            return Ok(open.clone());
+        }
+        let open = Connect::open(Some(&self.address)).map_err(away)?;
+        open.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1).map_err(away)?;
+        let told = self.events.clone();
+        let hearing = Hearing::begin(open, move |event| drop(told.send(event))).map_err(away)?;
+        Ok(kept.insert(hearing).connection().clone())
+    }
+}
+
+fn failed(error: &Error) -> Failed {
+    match error.code() {
+        Enum::Known(ErrorNumber::NoDomain) => Failed::Unknown,
+        _ => Failed::Refused(error.message().to_owned()),
+    }
+}
+
+fn seen(domain: &Domain) -> Result<Seen, Error> {
+    let (state, reason) = domain.state()?;
+    let went_wrong = matches!(
+        reason,
+        Enum::Known(DomainStateReason::Shutoff(Enum::Known(
+            DomainShutoffReason::Crashed | DomainShutoffReason::Failed
+        )))
+    );
+    let state = match state {
+        Enum::Known(DomainState::Running | DomainState::Blocked) => VmState::Running,
+        Enum::Known(DomainState::Paused | DomainState::PMSuspended) => VmState::Paused,
+        Enum::Known(DomainState::Shutdown) => VmState::Stopping,
+        Enum::Known(DomainState::Shutoff) if domain.has_managed_save(0)? => VmState::Suspended,
+        Enum::Known(DomainState::Shutoff) if went_wrong => VmState::Crashed,
+        Enum::Known(DomainState::Shutoff) => VmState::Stopped,
+        Enum::Known(DomainState::Crashed) => VmState::Crashed,
+        Enum::Known(DomainState::NoState) | Enum::Unknown(_) => VmState::Unknown,
+    };
+    Ok(Seen { id: VmId(domain.uuid()?), name: domain.name()?, state, is_kept: domain.is_persistent()? })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,5 @@
+//! What virtual machines are.
+
+pub(crate) mod check;
+pub(crate) mod element;
+pub(crate) mod id;

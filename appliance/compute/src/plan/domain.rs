@@ -1,0 +1,367 @@
+//! A machine as libvirt describes it. Everything that somebody wrote becomes an attribute or a text of an element, and
+//! nothing is put together from strings.
+
+use std::path::PathBuf;
+
+use quantix_api::{Bus, Cache, CpuModel, Firmware, Guest, VmDisk, VmNic, VmSpec};
+
+use crate::model::{element::Element, id::VmId};
+
+/// Ports for what every machine has: serial lines of virtio, USB, video, random numbers, balloon, SCSI.
+const OWN_PORTS: usize = 6;
+/// Ports that stay free for what is plugged in while the machine runs.
+const SPARE_PORTS: usize = 8;
+/// Where what is our own stands in a description.
+const NAMESPACE: &str = "https://quantix/domain/1";
+
+/// What runs a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The processor.
+    Kvm,
+    /// A program that imitates one.
+    Tcg,
+}
+
+/// A volume as the host finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drive {
+    /// The file or device.
+    pub path: PathBuf,
+    /// What is in it.
+    pub format: Format,
+}
+
+/// What is in a volume. It is always said, and never guessed from what a guest may have written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Blocks.
+    Raw,
+    /// qcow2.
+    Qcow2,
+}
+
+/// All that a description is drawn from.
+#[derive(Clone, Copy, Debug)]
+pub struct Drawn<'a> {
+    /// The machine.
+    pub id: VmId,
+    /// What it shall be.
+    pub spec: &'a VmSpec,
+    /// Where its volumes are, in the order of its disks.
+    pub drives: &'a [Drive],
+    /// What runs it.
+    pub accelerator: Accelerator,
+}
+
+/// What a machine is called by libvirt: its name as far as files can be called so, and what makes it the only one.
+pub fn domain_name(id: VmId, name: &str) -> String {
+    let plain = |letter: char| {
+        let is_plain = letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
+        if is_plain { letter } else { '-' }
+    };
+    let name: String = name.chars().map(plain).collect();
+    let name = name.trim_matches(['-', '.']);
+    if name.is_empty() { format!("vm-{}", id.short()) } else { format!("{name}-{}", id.short()) }
+}
+
+/// Draws the description of a machine.
+pub fn draw(drawn: &Drawn<'_>) -> Element {
+    let Drawn { id, spec, .. } = *drawn;
+    let kind = match drawn.accelerator {
+        Accelerator::Kvm => "kvm",
+        Accelerator::Tcg => "qemu",
+    };
+    let mut domain = Element::new("domain")
+        .with("type", kind)
+        .holding(Element::new("name").saying(domain_name(id, &spec.name)))
+        .holding(Element::new("uuid").saying(id))
+        .holding(Element::new("title").saying(&spec.name));
+    if !spec.description.is_empty() {
+        domain = domain.holding(Element::new("description").saying(&spec.description));
+    }
+    let guest = match spec.guest {
+        Guest::Linux => "linux",
+        Guest::Windows => "windows",
+        Guest::Legacy => "legacy",
+    };
+    let ours = Element::new("quantix:vm").with("xmlns:quantix", NAMESPACE).with("guest", guest);
+    domain
+        .holding(Element::new("metadata").holding(ours))
+        .holding(Element::new("memory").with("unit", "MiB").saying(spec.memory.mib))
+        .holding(Element::new("vcpu").saying(spec.cpu.count()))
+        .holding(firmware(spec))
+        .holding(features(spec))
+        .holding(cpu(spec, drawn.accelerator))
+        .holding(clock(spec.guest))
+        .holding(Element::new("on_poweroff").saying("destroy"))
+        .holding(Element::new("on_reboot").saying("restart"))
+        .holding(Element::new("on_crash").saying("destroy"))
+        .holding(devices(drawn))
+}
+
+fn firmware(spec: &VmSpec) -> Element {
+    let mut os = Element::new("os");
+    if spec.firmware != Firmware::Bios {
+        os = os.with("firmware", "efi");
+    }
+    os = os.holding(Element::new("type").with("arch", "x86_64").with("machine", "q35").saying("hvm"));
+    let feature = |name: &str, is_on: bool| {
+        Element::new("feature").with("enabled", if is_on { "yes" } else { "no" }).with("name", name)
+    };
+    let is_secure = spec.firmware == Firmware::SecureBoot;
+    if spec.firmware != Firmware::Bios {
+        let firmware = Element::new("firmware")
+            .holding(feature("enrolled-keys", is_secure))
+            .holding(feature("secure-boot", is_secure));
+        os = os.holding(firmware);
+    }
+    os
+}
+
+fn features(spec: &VmSpec) -> Element {
+    let mut features = Element::new("features").holding(Element::new("acpi")).holding(Element::new("apic"));
+    if spec.firmware == Firmware::SecureBoot {
+        features = features.holding(Element::new("smm").with("state", "on"));
+    }
+    if spec.guest == Guest::Windows {
+        let on = |name: &str| Element::new(name).with("state", "on");
+        let lights = ["relaxed", "vapic", "vpindex", "runtime", "synic", "stimer", "reset", "frequencies"];
+        let hyperv = Element::new("hyperv")
+            .with("mode", "custom")
+            .holding_all(lights.map(on))
+            .holding(on("spinlocks").with("retries", 8191));
+        features = features.holding(hyperv);
+    }
+    features
+}
+
+fn cpu(spec: &VmSpec, accelerator: Accelerator) -> Element {
+    let cpu = match (accelerator, spec.cpu.model) {
+        // Without the processor's help there is only what QEMU can imitate.
+        (Accelerator::Tcg, _) => Element::new("cpu").with("mode", "maximum"),
+        (Accelerator::Kvm, CpuModel::HostPassthrough) => {
+            Element::new("cpu").with("mode", "host-passthrough").with("migratable", "on")
+        }
+        (Accelerator::Kvm, CpuModel::HostModel) => {
+            Element::new("cpu").with("mode", "host-model").with("check", "partial")
+        }
+    };
+    let topology = Element::new("topology")
+        .with("sockets", spec.cpu.sockets)
+        .with("cores", spec.cpu.cores)
+        .with("threads", spec.cpu.threads);
+    cpu.holding(topology)
+}
+
+fn clock(guest: Guest) -> Element {
+    let timer =
+        |name: &str, key: &str, value: &str| Element::new("timer").with("name", name).with(key, value);
+    let clock = Element::new("clock")
+        .with("offset", if guest == Guest::Windows { "localtime" } else { "utc" })
+        .holding(timer("rtc", "tickpolicy", "catchup"))
+        .holding(timer("pit", "tickpolicy", "delay"))
+        .holding(timer("hpet", "present", "no"));
+    if guest == Guest::Windows { clock.holding(timer("hypervclock", "present", "yes")) } else { clock }
+}
+
+fn devices(drawn: &Drawn<'_>) -> Element {
+    let spec = drawn.spec;
+    let root = Element::new("controller").with("type", "pci").with("index", 0).with("model", "pcie-root");
+    let ports = (0..OWN_PORTS + SPARE_PORTS + spec.disks.len() + spec.nics.len())
+        .map(|_| Element::new("controller").with("type", "pci").with("model", "pcie-root-port"));
+    let mut devices = Element::new("devices").holding(root).holding_all(ports);
+    if spec.disks.iter().any(|disk| bus(disk, spec.guest) == Bus::Scsi) {
+        devices =
+            devices.holding(Element::new("controller").with("type", "scsi").with("model", "virtio-scsi"));
+    }
+    let mut letters = Letters::default();
+    let disks = spec.disks.iter().zip(drawn.drives).enumerate();
+    devices = devices.holding_all(
+        disks
+            .map(|(at, (wanted, drive))| disk(wanted, drive, spec.guest, at, &mut letters))
+            .collect::<Vec<_>>(),
+    );
+    devices = devices.holding_all(spec.nics.iter().map(|wanted| nic(wanted, spec.guest)));
+    let channel = Element::new("channel")
+        .with("type", "unix")
+        .holding(Element::new("target").with("type", "virtio").with("name", "org.qemu.guest_agent.0"));
+    let random = Element::new("rng")
+        .with("model", "virtio")
+        .holding(Element::new("backend").with("model", "random").saying("/dev/urandom"));
+    let graphics =
+        Element::new("graphics").with("type", "vnc").holding(Element::new("listen").with("type", "socket"));
+    let video = if spec.guest == Guest::Legacy { "vga" } else { "virtio" };
+    devices = devices
+        .holding(Element::new("serial").with("type", "pty"))
+        .holding(Element::new("console").with("type", "pty"))
+        .holding(channel)
+        .holding(Element::new("input").with("type", "tablet").with("bus", "usb"))
+        .holding(graphics)
+        .holding(Element::new("video").holding(Element::new("model").with("type", video)))
+        .holding(random);
+    if spec.watchdog {
+        devices = devices.holding(Element::new("watchdog").with("model", "itco").with("action", "reset"));
+    }
+    if spec.tpm {
+        let backend = Element::new("backend").with("type", "emulator").with("version", "2.0");
+        devices = devices.holding(Element::new("tpm").with("model", "tpm-crb").holding(backend));
+    }
+    let model = if spec.memory.balloon { "virtio" } else { "none" };
+    let mut balloon = Element::new("memballoon").with("model", model);
+    if spec.memory.balloon {
+        balloon = balloon.with("freePageReporting", "on");
+    }
+    devices.holding(balloon)
+}
+
+fn bus(disk: &VmDisk, guest: Guest) -> Bus {
+    disk.bus.unwrap_or(as_needed(guest))
+}
+
+/// How a guest needs its disks to be attached.
+pub(super) fn as_needed(guest: Guest) -> Bus {
+    match guest {
+        Guest::Linux => Bus::Virtio,
+        Guest::Windows | Guest::Legacy => Bus::Sata,
+    }
+}
+
+/// Names of disks: those of one bus count together.
+#[derive(Debug, Default)]
+struct Letters {
+    virtio: u8,
+    others: u8,
+}
+
+impl Letters {
+    fn next(&mut self, bus: Bus) -> String {
+        let (prefix, count) = match bus {
+            Bus::Virtio => ("vd", &mut self.virtio),
+            Bus::Scsi | Bus::Sata => ("sd", &mut self.others),
+        };
+        let letter = char::from(b'a' + *count % 26);
+        *count += 1;
+        format!("{prefix}{letter}")
+    }
+}
+
+fn disk(wanted: &VmDisk, drive: &Drive, guest: Guest, at: usize, letters: &mut Letters) -> Element {
+    let bus = bus(wanted, guest);
+    let format = match drive.format {
+        Format::Raw => "raw",
+        Format::Qcow2 => "qcow2",
+    };
+    let cache = match wanted.cache {
+        Cache::None => "none",
+        Cache::WriteBack => "writeback",
+        Cache::WriteThrough => "writethrough",
+    };
+    let driver = Element::new("driver")
+        .with("name", "qemu")
+        .with("type", format)
+        .with("cache", cache)
+        .with("discard", if wanted.discard { "unmap" } else { "ignore" });
+    let path = drive.path.to_string_lossy();
+    let is_device = drive.path.starts_with("/dev");
+    let source = Element::new("source").with(if is_device { "dev" } else { "file" }, &path);
+    let name = match bus {
+        Bus::Virtio => "virtio",
+        Bus::Scsi => "scsi",
+        Bus::Sata => "sata",
+    };
+    Element::new("disk")
+        .with("type", if is_device { "block" } else { "file" })
+        .with("device", "disk")
+        .holding(driver)
+        .holding(source)
+        .holding(Element::new("target").with("dev", letters.next(bus)).with("bus", name))
+        .holding(Element::new("boot").with("order", at + 1))
+}
+
+fn nic(wanted: &VmNic, guest: Guest) -> Element {
+    let model = if guest == Guest::Legacy { "e1000e" } else { "virtio" };
+    Element::new("interface")
+        .with("type", "bridge")
+        .holding(Element::new("mac").with("address", wanted.mac.to_ascii_lowercase()))
+        .holding(Element::new("source").with("bridge", &wanted.bridge))
+        .holding(Element::new("model").with("type", model))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A machine of which everything but the name is left out.
+    pub(crate) fn spec(name: &str) -> VmSpec {
+        VmSpec {
+            name: name.into(),
+            description: String::new(),
+            guest: Guest::default(),
+            cpu: Default::default(),
+            memory: Default::default(),
+            firmware: Firmware::default(),
+            tpm: false,
+            disks: Vec::new(),
+            nics: Vec::new(),
+            watchdog: false,
+        }
+    }
+
+    fn id() -> VmId {
+        "0190c6f4-7a10-7cc0-b2aa-0123456789ab".parse().unwrap()
+    }
+
+    fn drawn(spec: &VmSpec, accelerator: Accelerator) -> String {
+        let drive = |at: usize| Drive {
+            path: format!("/var/lib/quantix/pools/local/{at}").into(),
+            format: Format::Qcow2,
+        };
+        let drives: Vec<_> = (0..spec.disks.len()).map(drive).collect();
+        draw(&Drawn { id: id(), spec, drives: &drives, accelerator }).to_xml()
+    }
+
+    fn volume(name: &str) -> VmDisk {
+        VmDisk { volume: name.into(), bus: None, cache: Cache::None, discard: true }
+    }
+
+    #[test]
+    fn a_linux_machine() {
+        let mut spec = spec("web-01");
+        spec.description = "The shop\nand its <basket>".into();
+        spec.disks = vec![volume("root"), volume("data")];
+        spec.nics = vec![VmNic { bridge: "br-int".into(), mac: "52:54:00:AB:00:01".into() }];
+        spec.watchdog = true;
+        insta::assert_snapshot!(drawn(&spec, Accelerator::Kvm));
+    }
+
+    #[test]
+    fn a_windows_machine() {
+        let mut spec = spec("dc");
+        spec.guest = Guest::Windows;
+        spec.firmware = Firmware::SecureBoot;
+        spec.tpm = true;
+        spec.disks = vec![volume("root")];
+        insta::assert_snapshot!(drawn(&spec, Accelerator::Kvm));
+    }
+
+    #[test]
+    fn a_legacy_machine_that_is_imitated() {
+        let mut spec = spec("old");
+        spec.guest = Guest::Legacy;
+        spec.firmware = Firmware::Bios;
+        spec.memory.balloon = false;
+        spec.disks = vec![volume("root"), VmDisk { bus: Some(Bus::Scsi), ..volume("more") }];
+        spec.nics = vec![VmNic { bridge: "br0".into(), mac: "52:54:00:00:00:01".into() }];
+        insta::assert_snapshot!(drawn(&spec, Accelerator::Tcg));
+    }
+
+    #[test]
+    fn libvirt_calls_a_machine_as_people_do_as_far_as_files_can_be_called_so() {
+        let named = |name: &str| domain_name(id(), name);
+        assert_eq!(named("web-01"), "web-01-456789ab");
+        assert_eq!(named("../../etc/passwd"), "etc-passwd-456789ab");
+        assert_eq!(named("Rack 4: web"), "Rack-4--web-456789ab");
+        assert_eq!(named("日本語"), "vm-456789ab");
+    }
+}

@@ -1,0 +1,5 @@
+//! What libvirt is to be told, and what is allowed when.
+
+pub(crate) mod allowed;
+pub(crate) mod domain;
+pub(crate) mod recognise;

@@ -1,0 +1,334 @@
+//! A machine as people describe it, from what libvirt keeps: one that somebody changed behind our back, or made without
+//! us. It is the way back from `domain::draw`; what nobody here has a word for is named.
+
+use std::path::PathBuf;
+
+use quantix_api::{Bus, Cache, CpuModel, Firmware, Guest, VmCpu, VmDisk, VmMemory, VmNic, VmSpec};
+
+use super::domain::{Accelerator, Drive, Format, as_needed};
+use crate::model::{element::Element, id::VmId};
+
+/// A machine that was recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recognised {
+    /// Which.
+    pub id: VmId,
+    /// What it is. Its volumes are called by their paths.
+    pub spec: VmSpec,
+    /// Where its volumes are, in the order of its disks.
+    pub drives: Vec<Drive>,
+    /// What runs it.
+    pub accelerator: Accelerator,
+    /// Devices that have no place in a description of ours: their kinds, as libvirt calls them.
+    pub others: Vec<String>,
+}
+
+/// Why a machine is not recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("libvirt's description of the machine has no {0} that can be read")]
+pub struct Missing(&'static str);
+
+/// Devices that every machine has, or whose kind does not matter.
+const USUAL: &[&str] = &[
+    "emulator",
+    "controller",
+    "serial",
+    "console",
+    "channel",
+    "input",
+    "graphics",
+    "video",
+    "rng",
+    "memballoon",
+    "watchdog",
+    "tpm",
+    "audio",
+];
+
+/// Recognises a machine.
+pub fn recognise(domain: &Element) -> Result<Recognised, Missing> {
+    let text = |name: &'static str| {
+        domain.child(name).map(|child| child.text.trim()).filter(|text| !text.is_empty())
+    };
+    let id = text("uuid").and_then(|text| text.parse().ok()).ok_or(Missing("uuid"))?;
+    let name = text("title").or(text("name")).ok_or(Missing("name"))?.to_owned();
+    let empty = Element::default();
+    let devices = domain.child("devices").unwrap_or(&empty);
+    let guest = guest(domain, devices);
+    let mut others: Vec<String> = devices
+        .children
+        .iter()
+        .filter(|device| !is_known(device))
+        .map(|device| device.name.clone())
+        .collect();
+    others.dedup();
+    let (mut disks, mut drives) = (Vec::new(), Vec::new());
+    for device in devices.all("disk").filter(|device| is_known(device)) {
+        let (disk, drive) = disk(device, guest).ok_or(Missing("disk"))?;
+        disks.push(disk);
+        drives.push(drive);
+    }
+    let balloon = devices.child("memballoon").and_then(|balloon| balloon.attribute("model"));
+    let spec = VmSpec {
+        name,
+        description: domain.child("description").map(|child| child.text.clone()).unwrap_or_default(),
+        guest,
+        cpu: cpu(domain).ok_or(Missing("number of processors"))?,
+        memory: VmMemory {
+            mib: mib(domain.child("memory").unwrap_or(&empty)).ok_or(Missing("memory"))?,
+            balloon: balloon != Some("none"),
+        },
+        firmware: firmware(domain.child("os").unwrap_or(&empty)),
+        tpm: devices.child("tpm").is_some(),
+        disks,
+        nics: devices.all("interface").filter_map(nic).collect(),
+        watchdog: devices
+            .child("watchdog")
+            .is_some_and(|watchdog| watchdog.attribute("action") == Some("reset")),
+    };
+    let accelerator = match domain.attribute("type") {
+        Some("kvm") => Accelerator::Kvm,
+        _ => Accelerator::Tcg,
+    };
+    Ok(Recognised { id, spec, drives, accelerator, others })
+}
+
+fn is_known(device: &Element) -> bool {
+    match device.name.as_str() {
+        "disk" => matches!(device.attribute("device"), None | Some("disk")) && source(device).is_some(),
+        "interface" => nic(device).is_some(),
+        name => USUAL.contains(&name),
+    }
+}
+
+fn guest(domain: &Element, devices: &Element) -> Guest {
+    let said = domain
+        .child("metadata")
+        .and_then(|metadata| metadata.children.iter().find_map(|child| child.attribute("guest")));
+    match said {
+        Some("linux") => return Guest::Linux,
+        Some("windows") => return Guest::Windows,
+        Some("legacy") => return Guest::Legacy,
+        _ => {}
+    }
+    if domain.child("features").is_some_and(|features| features.child("hyperv").is_some()) {
+        return Guest::Windows;
+    }
+    let is_virtio = |device: &Element| {
+        let target = device.child("target").and_then(|target| target.attribute("bus"));
+        let model = device.child("model").and_then(|model| model.attribute("type"));
+        target == Some("virtio") || model == Some("virtio")
+    };
+    let mut cards =
+        devices.children.iter().filter(|device| matches!(&*device.name, "disk" | "interface")).peekable();
+    if cards.peek().is_some() && !cards.any(is_virtio) { Guest::Legacy } else { Guest::Linux }
+}
+
+fn cpu(domain: &Element) -> Option<VmCpu> {
+    let cpu = domain.child("cpu");
+    let model = match cpu.and_then(|cpu| cpu.attribute("mode")) {
+        Some("host-passthrough") => CpuModel::HostPassthrough,
+        _ => CpuModel::HostModel,
+    };
+    let count = domain.child("vcpu")?.text.trim().parse().ok()?;
+    let Some(topology) = cpu.and_then(|cpu| cpu.child("topology")) else {
+        return Some(VmCpu { sockets: count, cores: 1, threads: 1, model });
+    };
+    let number = |name| topology.attribute(name)?.parse().ok();
+    Some(VmCpu { sockets: number("sockets")?, cores: number("cores")?, threads: number("threads")?, model })
+}
+
+/// libvirt says KiB unless it says something else.
+fn mib(memory: &Element) -> Option<u64> {
+    let number: u64 = memory.text.trim().parse().ok()?;
+    let bytes = match memory.attribute("unit").unwrap_or("KiB") {
+        "b" | "bytes" => Some(number),
+        "KB" => number.checked_mul(1000),
+        "k" | "KiB" => number.checked_mul(1 << 10),
+        "MB" => number.checked_mul(1_000_000),
+        "M" | "MiB" => number.checked_mul(1 << 20),
+        "GB" => number.checked_mul(1_000_000_000),
+        "G" | "GiB" => number.checked_mul(1 << 30),
+        "TB" => number.checked_mul(1_000_000_000_000),
+        "T" | "TiB" => number.checked_mul(1 << 40),
+        _ => None,
+    }?;
+    Some(bytes >> 20)
+}
+
+fn firmware(os: &Element) -> Firmware {
+    let loader = os.child("loader");
+    let is_uefi = os.attribute("firmware") == Some("efi")
+        || loader.is_some_and(|loader| loader.attribute("type") == Some("pflash"));
+    let says_secure = os.child("firmware").is_some_and(|firmware| {
+        firmware.all("feature").any(|feature| {
+            feature.attribute("name") == Some("secure-boot") && feature.attribute("enabled") == Some("yes")
+        })
+    });
+    let is_secure = says_secure || loader.is_some_and(|loader| loader.attribute("secure") == Some("yes"));
+    match (is_uefi, is_secure) {
+        (true, true) => Firmware::SecureBoot,
+        (true, false) => Firmware::Uefi,
+        (false, _) => Firmware::Bios,
+    }
+}
+
+fn source(disk: &Element) -> Option<&str> {
+    let source = disk.child("source")?;
+    source.attribute("file").or_else(|| source.attribute("dev"))
+}
+
+fn disk(disk: &Element, guest: Guest) -> Option<(VmDisk, Drive)> {
+    let path = source(disk)?;
+    let driver = disk.child("driver");
+    let said = |name| driver.and_then(|driver| driver.attribute(name));
+    let bus = match disk.child("target")?.attribute("bus") {
+        Some("virtio") => Bus::Virtio,
+        Some("scsi") => Bus::Scsi,
+        _ => Bus::Sata,
+    };
+    let cache = match said("cache") {
+        Some("writeback" | "unsafe") => Cache::WriteBack,
+        Some("writethrough" | "directsync") => Cache::WriteThrough,
+        _ => Cache::None,
+    };
+    let format = if said("type") == Some("qcow2") { Format::Qcow2 } else { Format::Raw };
+    let volume = VmDisk {
+        volume: path.to_owned(),
+        bus: (bus != as_needed(guest)).then_some(bus),
+        cache,
+        discard: said("discard") == Some("unmap"),
+    };
+    Some((volume, Drive { path: PathBuf::from(path), format }))
+}
+
+fn nic(interface: &Element) -> Option<VmNic> {
+    let is_bridged = interface.attribute("type") == Some("bridge");
+    let bridge = interface.child("source")?.attribute("bridge").filter(|_| is_bridged)?;
+    let mac = interface.child("mac")?.attribute("address")?;
+    Some(VmNic { bridge: bridge.to_owned(), mac: mac.to_ascii_lowercase() })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        model::check::check,
+        plan::domain::{Drawn, draw},
+    };
+
+    fn any_of<T: Clone + std::fmt::Debug + 'static>(values: &[T]) -> impl Strategy<Value = T> + use<T> {
+        prop::sample::select(values.to_vec())
+    }
+
+    fn disk() -> impl Strategy<Value = VmDisk> {
+        let bus = any_of(&[None, Some(Bus::Virtio), Some(Bus::Scsi), Some(Bus::Sata)]);
+        let cache = any_of(&[Cache::None, Cache::WriteBack, Cache::WriteThrough]);
+        (bus, cache, any::<bool>()).prop_map(|(bus, cache, discard)| VmDisk {
+            volume: String::new(),
+            bus,
+            cache,
+            discard,
+        })
+    }
+
+    fn spec() -> impl Strategy<Value = VmSpec> {
+        let text = ("[\\PC&&[^/]]{1,20}", "[\\PC<>&'\"]{0,20}");
+        let guest = any_of(&[Guest::Linux, Guest::Windows, Guest::Legacy]);
+        let firmware = any_of(&[Firmware::Uefi, Firmware::SecureBoot, Firmware::Bios]);
+        let model = any_of(&[CpuModel::HostModel, CpuModel::HostPassthrough]);
+        let cpu = (1..4_u16, 1..9_u16, 1..3_u16, model).prop_map(|(sockets, cores, threads, model)| VmCpu {
+            sockets,
+            cores,
+            threads,
+            model,
+        });
+        let memory = (64..100_000_u64, any::<bool>()).prop_map(|(mib, balloon)| VmMemory { mib, balloon });
+        let disks = prop::collection::vec(disk(), 0..5);
+        let nics = prop::collection::vec(any::<[u8; 3]>(), 0..4);
+        let flags = any::<[bool; 2]>();
+        (text, guest, firmware, cpu, memory, disks, nics, flags).prop_map(
+            |((name, description), guest, firmware, cpu, memory, disks, nics, [tpm, watchdog])| VmSpec {
+                name: name.trim().to_owned(),
+                description,
+                guest,
+                cpu,
+                memory,
+                firmware,
+                tpm,
+                disks: disks
+                    .into_iter()
+                    .enumerate()
+                    .map(|(at, disk)| VmDisk { volume: format!("/pool/{at}"), ..disk })
+                    .collect(),
+                nics: nics
+                    .into_iter()
+                    .map(|[a, b, c]| VmNic {
+                        bridge: "br-int".into(),
+                        mac: format!("52:54:00:{a:02x}:{b:02x}:{c:02x}"),
+                    })
+                    .collect(),
+                watchdog,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_drawn_is_recognised(mut spec in spec(), is_kvm: bool) {
+            prop_assume!(check(&spec).is_ok());
+            // Whoever asks for what is usual anyway has asked for nothing.
+            for disk in &mut spec.disks {
+                disk.bus = disk.bus.filter(|bus| *bus != as_needed(spec.guest));
+            }
+            // What is imitated is so whatever was asked for.
+            let accelerator = if is_kvm { Accelerator::Kvm } else { Accelerator::Tcg };
+            if !is_kvm {
+                spec.cpu.model = CpuModel::HostModel;
+            }
+            let drives: Vec<_> =
+                spec.disks.iter().map(|disk| Drive { path: PathBuf::from(&disk.volume), format: Format::Qcow2 }).collect();
+            let id = VmId::new();
+            let drawn = draw(&Drawn { id, spec: &spec, drives: &drives, accelerator }).to_xml();
+            let seen = recognise(&Element::from_xml(&drawn).unwrap());
+            prop_assert_eq!(seen, Ok(Recognised { id, spec, drives, accelerator, others: Vec::new() }));
+        }
+    }
+
+    #[test]
+    fn a_machine_of_others_is_recognised_as_far_as_there_are_words_for_it() {
+        let foreign = "<domain type='kvm' id='4'><name>old-mail</name>
+            <uuid>0190c6f4-7a10-7cc0-b2aa-0123456789ab</uuid>
+            <memory unit='KiB'>4194304</memory><vcpu placement='static'>4</vcpu>
+            <os><type arch='x86_64' machine='pc-i440fx-9.2'>hvm</type></os>
+            <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
+            <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/srv/mail.qcow2'/>
+            <target dev='hda' bus='ide'/></disk>
+            <disk type='file' device='cdrom'><target dev='hdb' bus='ide'/></disk>
+            <interface type='network'><mac address='52:54:00:11:22:33'/><source network='default'/></interface>
+            <hostdev mode='subsystem' type='pci'/></devices></domain>";
+        let seen = recognise(&Element::from_xml(foreign).unwrap()).unwrap();
+        assert_eq!(seen.others, ["disk", "interface", "hostdev"]);
+        assert_eq!((seen.spec.name.as_str(), seen.spec.guest), ("old-mail", Guest::Legacy));
+        assert_eq!((seen.spec.memory.mib, seen.spec.cpu.count()), (4096, 4));
+        assert_eq!(seen.spec.firmware, Firmware::Bios);
+        assert_eq!(seen.drives, [Drive { path: "/srv/mail.qcow2".into(), format: Format::Qcow2 }]);
+    }
+
+    #[test]
+    fn what_lacks_the_most_necessary_is_not() {
+        for (text, missing) in [
+            ("<domain/>", "uuid"),
+            ("<domain><uuid>0190c6f4-7a10-7cc0-b2aa-0123456789ab</uuid></domain>", "name"),
+            (
+                "<domain><uuid>0190c6f4-7a10-7cc0-b2aa-0123456789ab</uuid><name>a</name><vcpu>1</vcpu>
+                 <memory unit='TiB'>99999999999999</memory></domain>",
+                "memory",
+            ),
+        ] {
+            assert_eq!(recognise(&Element::from_xml(text).unwrap()), Err(Missing(missing)), "{text}");
+        }
+    }
+}
