@@ -3,6 +3,8 @@
 
 use std::{
     collections::HashMap,
+    io,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     time::Duration,
 };
@@ -19,7 +21,10 @@ use virt::{
     error::{Error, ErrorNumber},
 };
 
-use super::events::{self, Event, Hearing};
+use super::{
+    events::{self, Event, Hearing},
+    kept::{self, Watched},
+};
 use crate::model::id::VmId;
 
 const THREADS: usize = 8;
@@ -71,6 +76,7 @@ type Work = Box<dyn FnOnce(&Shared) + Send>;
 pub struct Libvirt {
     questions: mpsc::SyncSender<Work>,
     events: broadcast::Sender<Event>,
+    _watched: Watched,
 }
 
 struct Shared {
@@ -80,11 +86,13 @@ struct Shared {
 }
 
 impl Libvirt {
-    /// Readies the threads. Whether libvirt is there is seen with the first question.
-    pub fn open(address: &str) -> std::io::Result<Self> {
-        events::listen().map_err(std::io::Error::other)?;
+    /// Readies the threads, and watches the folder in which libvirt keeps descriptions. Whether libvirt is there is seen
+    /// with the first question.
+    pub fn open(address: &str, kept: &Path) -> io::Result<Self> {
+        events::listen().map_err(io::Error::other)?;
         let (questions, asked) = mpsc::sync_channel::<Work>(QUEUE);
         let events = broadcast::Sender::new(EVENTS);
+        let watched = kept::watch(kept, events.clone())?;
         let shared =
             Shared { address: address.to_owned(), hearing: Mutex::default(), events: events.clone() };
         let (shared, asked) = (Arc::new(shared), Arc::new(Mutex::new(asked)));
@@ -97,7 +105,7 @@ impl Libvirt {
                 }
             })?;
         }
-        Ok(Self { questions, events })
+        Ok(Self { questions, events, _watched: watched })
     }
 
     /// What happens to machines from now on. Whoever reads too slowly is told so and must look at all of them.

@@ -1,4 +1,5 @@
 //! The only code that speaks to libvirt.
 
 pub(crate) mod events;
+mod kept;
 pub(crate) mod libvirt;

@@ -7,8 +7,9 @@ use std::{
 };
 
 use quantix_api::{Cache, Firmware, Guest, VmCpu, VmDisk, VmMemory, VmNic, VmSpec, VmState};
-use quantix_compute::{Accelerator, Drawn, Drive, Format, Libvirt, VmId, draw};
+use quantix_compute::{Accelerator, Drawn, Drive, Event, Format, Happened, Libvirt, VmId, draw};
 use tempfile::TempDir;
+use tokio::sync::broadcast::Receiver;
 
 /// What a slow machine may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -41,7 +42,8 @@ impl Daemon {
     }
 
     pub(crate) fn libvirt(&self) -> Libvirt {
-        Libvirt::open(&format!("qemu+unix:///system?socket={}", self.socket().display())).unwrap()
+        let address = format!("qemu+unix:///system?socket={}", self.socket().display());
+        Libvirt::open(&address, &self.dir.path().join("etc/qemu")).unwrap()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -175,4 +177,16 @@ pub(crate) async fn becomes(libvirt: &Libvirt, id: VmId, wanted: VmState) {
     };
     let waited = tokio::time::timeout(LIMIT, wait).await;
     assert!(waited.is_ok(), "it did not become {wanted:?}: {:?}", libvirt.look(id).await);
+}
+
+/// The next event of a kind about a machine.
+pub(crate) async fn hears(events: &mut Receiver<Event>, id: VmId, happened: Happened) {
+    let wait = async {
+        loop {
+            if events.recv().await.unwrap() == (Event { id, happened }) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, wait).await.unwrap();
 }
