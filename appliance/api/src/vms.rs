@@ -51,6 +51,20 @@ pub enum Guest {
     Legacy,
 }
 
+impl Guest {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Linux, Self::Windows, Self::Legacy];
+
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linux => "linux",
+            Self::Windows => "windows",
+            Self::Legacy => "legacy",
+        }
+    }
+}
+
 /// Processors of a virtual machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -65,8 +65,6 @@ pub struct Seen {
     pub name: String,
     /// How it is.
     pub state: VmState,
-    /// Whether it is there after it was switched off.
-    pub is_kept: bool,
 }
 
 type Work = Box<dyn FnOnce(&Shared) + Send>;
@@ -296,7 +294,7 @@ fn seen(domain: &Domain) -> Result<Seen, Error> {
         Enum::Known(DomainState::Crashed) => VmState::Crashed,
         Enum::Known(DomainState::NoState) | Enum::Unknown(_) => VmState::Unknown,
     };
-    Ok(Seen { id: VmId(domain.uuid()?), name: domain.name()?, state, is_kept: domain.is_persistent()? })
+    Ok(Seen { id: VmId(domain.uuid()?), name: domain.name()?, state })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

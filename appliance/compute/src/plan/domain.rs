@@ -80,12 +80,7 @@ pub fn draw(drawn: &Drawn<'_>) -> Element {
     if !spec.description.is_empty() {
         domain = domain.holding(Element::new("description").saying(&spec.description));
     }
-    let guest = match spec.guest {
-        Guest::Linux => "linux",
-        Guest::Windows => "windows",
-        Guest::Legacy => "legacy",
-    };
-    let ours = Element::new("quantix:vm").with("xmlns:quantix", NAMESPACE).with("guest", guest);
+    let ours = Element::new("quantix:vm").with("xmlns:quantix", NAMESPACE).with("guest", spec.guest.name());
     domain
         .holding(Element::new("metadata").holding(ours))
         .holding(Element::new("memory").with("unit", "MiB").saying(spec.memory.mib))

@@ -105,11 +105,8 @@ fn guest(domain: &Element, devices: &Element) -> Guest {
     let said = domain
         .child("metadata")
         .and_then(|metadata| metadata.children.iter().find_map(|child| child.attribute("guest")));
-    match said {
-        Some("linux") => return Guest::Linux,
-        Some("windows") => return Guest::Windows,
-        Some("legacy") => return Guest::Legacy,
-        _ => {}
+    if let Some(guest) = Guest::ALL.into_iter().find(|guest| said == Some(guest.name())) {
+        return guest;
     }
     if domain.child("features").is_some_and(|features| features.child("hyperv").is_some()) {
         return Guest::Windows;
@@ -236,7 +233,7 @@ mod tests {
 
     fn spec() -> impl Strategy<Value = VmSpec> {
         let text = ("[\\PC&&[^/]]{1,20}", "[\\PC<>&'\"]{0,20}");
-        let guest = any_of(&[Guest::Linux, Guest::Windows, Guest::Legacy]);
+        let guest = any_of(&Guest::ALL);
         let firmware = any_of(&[Firmware::Uefi, Firmware::SecureBoot, Firmware::Bios]);
         let model = any_of(&[CpuModel::HostModel, CpuModel::HostPassthrough]);
         let cpu = (1..4_u16, 1..9_u16, 1..3_u16, model).prop_map(|(sockets, cores, threads, model)| VmCpu {

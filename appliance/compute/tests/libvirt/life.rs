@@ -109,7 +109,7 @@ async fn fifty_machines_at_once() {
 async fn libvirt_takes_every_description_by_its_schema() {
     let daemon = Daemon::start();
     let libvirt = daemon.libvirt();
-    for guest in [Guest::Linux, Guest::Windows, Guest::Legacy] {
+    for guest in Guest::ALL {
         for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
             let (id, spec) = (VmId::new(), laden("laden", guest));
             let drives = [daemon.drive("one"), daemon.drive("two")];
