@@ -29,7 +29,7 @@ dev: ## The agent and the pages on this machine, without an image, at https://12
 lint: ## Formatting, clippy with warnings as errors, licences and advisories
 	@tools/lint
 
-bench: ## Boot, sizes and memory beside a bare image; the store, pages and API beside peers
+bench: ## Boot, sizes and memory beside a bare image; the store, pages, API and machines beside peers
 	@tools/bench
 
 clean: ## Remove everything that was built

@@ -238,7 +238,7 @@ pub(crate) async fn access(command: AccessCommand, output: Output) -> Result<(),
 pub(crate) fn titles(roles: &[Held]) -> String {
     let title = |held: &Held| match &held.scope {
         Scope::Datacenter => held.role.clone(),
-        place @ Scope::Host(_) => format!("{} on {place}", held.role),
+        place => format!("{} on {place}", held.role),
     };
     roles.iter().map(title).collect::<Vec<_>>().join(", ")
 }

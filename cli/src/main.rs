@@ -6,14 +6,18 @@ mod backup;
 mod certificate;
 mod cluster;
 mod connection;
+mod disks;
 mod events;
 mod hosts;
+mod images;
 mod kept;
 mod own;
 mod settings;
 mod shown;
+mod storage;
 mod tasks;
 mod users;
+mod vms;
 mod waiting;
 
 use std::{
@@ -99,6 +103,21 @@ enum Command {
     /// One host: restart it, switch it off, look into it.
     #[command(subcommand)]
     Host(hosts::Command),
+    /// Virtual machines.
+    #[command(subcommand)]
+    Vm(vms::Command),
+    /// Folders of virtual machines.
+    #[command(subcommand)]
+    Folder(vms::FolderCommand),
+    /// Pools: places for volumes.
+    #[command(subcommand)]
+    Pool(storage::PoolCommand),
+    /// Images that disks begin as copies of.
+    #[command(subcommand)]
+    Image(images::ImageCommand),
+    /// Volumes: disks of virtual machines.
+    #[command(subcommand)]
+    Volume(storage::VolumeCommand),
     /// Write a script that completes commands, for a shell.
     Completion {
         /// The shell.
@@ -150,6 +169,11 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Task(command) => tasks::run(command, arguments.output).await,
         Command::Event(command) => events::run(command, arguments.output).await,
         Command::Host(command) => hosts::run(command, arguments.output).await,
+        Command::Vm(command) => vms::run(command, arguments.output).await,
+        Command::Folder(command) => vms::folders(command, arguments.output).await,
+        Command::Image(command) => images::run(command, arguments.output).await,
+        Command::Pool(command) => storage::pools(command, arguments.output).await,
+        Command::Volume(command) => storage::volumes(command, arguments.output).await,
         Command::Certificate(arguments_of) => certificate::run(arguments_of, arguments.output).await,
         Command::Audit(arguments_of) => audit::run(arguments_of, arguments.output).await,
         Command::Completion { shell } => {

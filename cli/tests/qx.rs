@@ -84,6 +84,13 @@ impl Host {
         String::from_utf8(output.stderr).unwrap()
     }
 
+    /// A file with something in it, by its path.
+    fn file(&self, name: &str, content: &[u8]) -> String {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
+    }
+
     /// The first password, as the console's program asks for it.
     fn first_password(&self) -> String {
         let socket = self.dir.path().join("run/api.sock");
@@ -127,7 +134,7 @@ impl Drop for Host {
 fn until(mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(20), "waited for 20 s");
+        assert!(start.elapsed() < Duration::from_secs(60), "waited for a minute");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -342,4 +349,76 @@ fn a_receiver_of_syslog_and_a_provider_are_set_turned_off_and_forgotten() {
     assert!(host.done(&["settings", "sign-in", "show"], "").contains("no"));
     host.done(&["settings", "sign-in", "forget"], "");
     assert!(host.done(&["settings", "sign-in", "show"], "").contains("No identity provider is set"));
+}
+
+#[test]
+fn machines_are_made_switched_put_into_folders_and_removed() {
+    let host = Host::settled("qx-1");
+    let daemon = quantix_libvirt::Daemon::start();
+    // Where the agent looks for it.
+    std::os::unix::fs::symlink(daemon.dir.path().join("run/libvirt"), host.dir.path().join("libvirt"))
+        .unwrap();
+    host.done(&["folder", "make", "Production"], "");
+    host.done(&["folder", "make", "Production/Web"], "");
+    until(|| host.done(&["pool", "list"], "").contains("ready"));
+    let make =
+        ["vm", "make", "web-01", "--cpus", "1", "--memory", "64", "--label", "team=web", "--disk", "1G"];
+    let made = host.done(&[&make[..], &["--folder", "production/web", "--start"]].concat(), "");
+    assert!(made.contains("web-01 is made."), "{made}");
+    until(|| host.done(&["vm", "list", "--state", "running"], "").contains("web-01"));
+    let refusal = host.refused(&["vm", "remove", "web-01", "--confirm", "web-01"], "");
+    assert!(refusal.contains("It is on. Shut it down or force it off first."), "{refusal}");
+    host.done(&["vm", "change", "web-01", "--memory", "96", "--folder", "/"], "");
+    until(|| host.done(&["vm", "show", "web-01"], "").contains("counts from its next start"));
+    let off = host.done(&["vm", "force-stop", "web-01"], "");
+    assert!(off.contains("web-01 is off."), "{off}");
+    let shown: serde_json::Value =
+        serde_json::from_str(&host.done(&["--output", "json", "vm", "show", "web-01"], "")).unwrap();
+    assert_eq!((&shown["state"], &shown["spec"]["memory"]["mib"]), (&"stopped".into(), &96.into()));
+    assert_eq!(shown["folder"], serde_json::Value::Null);
+    host.done(&["folder", "move", "Production/Web", "/"], "");
+    host.done(&["folder", "rename", "Web", "Pages"], "");
+    host.done(&["folder", "remove", "Pages"], "");
+    let refusal = host.refused(&["vm", "start", "web-02"], "");
+    assert!(refusal.contains("there is no virtual machine web-02"), "{refusal}");
+    // Its disks, and volumes by themselves.
+    assert!(host.done(&["vm", "show", "web-01"], "").contains("web-01-disk-1, 1 GiB in local"));
+    host.done(&["vm", "add-disk", "web-01", "2G"], "");
+    host.done(&["volume", "make", "spare", "1G"], "");
+    host.done(&["vm", "take-volume", "web-01", "spare"], "");
+    host.done(&["vm", "let-go", "web-01", "web-01-disk-2"], "");
+    host.done(&["volume", "grow", "spare", "3G"], "");
+    host.done(&["volume", "rename", "spare", "data"], "");
+    let shown_volume = host.done(&["volume", "show", "data"], "");
+    assert!(shown_volume.contains("3 GiB") && shown_volume.contains("web-01"), "{shown_volume}");
+    let refusal = host.refused(&["volume", "remove", "data", "--confirm", "data"], "");
+    assert!(refusal.contains("web-01 has this volume"), "{refusal}");
+    assert!(host.done(&["volume", "list", "--unused"], "").contains("web-01-disk-2"));
+    host.done(&["volume", "remove", "web-01-disk-2", "--confirm", "web-01-disk-2"], "");
+    // An image, and a machine whose disk begins as a copy of it.
+    let file = host.file("debian-12.raw", &boot_sector(8 << 20));
+    let sum = "--sha256=0000000000000000000000000000000000000000000000000000000000000000";
+    let refusal = host.refused(&["image", "upload", &file, sum], "");
+    assert!(refusal.contains("not the one that was meant"), "{refusal}");
+    host.done(&["image", "upload", &file, "--name", "Debian 12"], "");
+    let shown_image = host.done(&["image", "show", "debian 12"], "");
+    assert!(shown_image.contains("8 MiB") && shown_image.contains("raw"), "{shown_image}");
+    host.done(&["vm", "make", "web-03", "--image", "debian 12"], "");
+    assert!(host.done(&["vm", "show", "web-03"], "").contains("web-03-disk-1, 1 GiB in local"));
+    host.done(&["image", "remove", "Debian 12", "--confirm", "Debian 12"], "");
+    assert!(!host.done(&["image", "list"], "").contains("Debian 12"));
+    host.done(&["vm", "remove", "web-03", "--confirm", "web-03"], "");
+    host.done(&["pool", "change", "local", "--name", "disks", "--limit", "95"], "");
+    assert!(host.done(&["pool", "show", "disks"], "").contains("95 %"));
+    host.done(&["vm", "remove", shown["id"].as_str().unwrap(), "--confirm", "web-01", "--keep-disks"], "");
+    assert_eq!(host.done(&["volume", "list", "--unused", "--pool", "disks"], "").lines().count(), 3);
+    assert!(!host.done(&["vm", "list"], "").contains("web-01"));
+    assert_eq!(daemon.virsh(&["list", "--all", "--name"]).trim(), "");
+}
+
+/// A disk of so many bytes, with nothing but a boot sector.
+fn boot_sector(bytes: usize) -> Vec<u8> {
+    let mut disk = vec![0; bytes];
+    disk[510..512].copy_from_slice(b"\x55\xaa");
+    disk
 }

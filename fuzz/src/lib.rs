@@ -7,6 +7,8 @@ mod ovsdb;
 
 use std::{path::Path, process::ExitCode, sync::OnceLock};
 
+use quantix_storage::{Content, DiskFormat, HEAD, recognise};
+
 /// What is run, with the bytes to run it on.
 pub type Target = fn(&[u8]);
 
@@ -17,6 +19,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("certificate", quantixd::fuzz::upload),
     ("http_answer", http_answer::run),
     ("identity_provider", quantixd::fuzz::answer),
+    ("image_header", image_header),
     ("join", quantixd::fuzz::joining),
     ("ovsdb_messages", ovsdb::messages),
     ("pages_headers", quantix_hostui::fuzz::headers),
@@ -25,6 +28,16 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("store_database", database),
     ("store_messages", quantix_store::fuzz::messages),
 ];
+
+/// Whatever is taken names no other file.
+fn image_header(bytes: &[u8]) {
+    let head = &bytes[..bytes.len().min(HEAD)];
+    let tail = &bytes[bytes.len().saturating_sub(512)..];
+    if recognise(head, tail, bytes.len() as u64) == Ok(Content::Disk(DiskFormat::Qcow2)) {
+        assert_eq!(head[8..16], [0; 8], "a backing file");
+        assert!(head[7] == 2 || head[79] & 4 == 0, "a data file");
+    }
+}
 
 fn backup(bytes: &[u8]) {
     quantixd::fuzz::backup(folder(), bytes);

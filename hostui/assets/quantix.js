@@ -3,7 +3,7 @@
 
 const $ = (selector, within = document) => within.querySelector(selector);
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-const isTyping = (element) => element?.matches?.("input, select, textarea, [contenteditable]");
+const isTyping = (element) => element?.matches?.("input:not([type=checkbox]), select, textarea, [contenteditable]");
 
 // ---- toasts -------------------------------------------------------------------------------------------------------
 
@@ -51,6 +51,24 @@ document.addEventListener("htmx:sseOpen", () => {
 
 const before = new WeakMap();
 
+// What is told while a block is on its way, or before what came listens itself, may not be in it: it is asked for again.
+const told = new Map();
+const begunAt = new Map();
+const isLive = (block) => block.id && block.matches?.("[hx-trigger*='sse:']");
+const kinds = (block) => [...block.getAttribute("hx-trigger").matchAll(/sse:([a-z-]+)/g)].map(([, kind]) => kind);
+const count = (block) => kinds(block).reduce((sum, kind) => sum + (told.get(kind) ?? 0), 0);
+if (window.htmx) htmx.createEventSource = (address) => {
+  const source = new EventSource(address, { withCredentials: true });
+  for (const kind of new Set(all("[hx-trigger*='sse:']").flatMap(kinds))) {
+    source.addEventListener(kind, () => told.set(kind, (told.get(kind) ?? 0) + 1));
+  }
+  return source;
+};
+document.addEventListener("htmx:beforeRequest", ({ target }) => isLive(target) && begunAt.set(target.id, count(target)));
+document.addEventListener("htmx:afterSettle", ({ target }) => {
+  if (isLive(target) && begunAt.has(target.id) && count(target) > begunAt.get(target.id)) htmx.trigger(target, "again");
+});
+
 // A menu that is open, or a field that somebody is filling in, is not pulled away; the block comes when they are done.
 function isInUse(block) {
   const focused = block.contains(document.activeElement) && isTyping(document.activeElement);
@@ -67,7 +85,8 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   }
   const rows = new Map(all("[id]", block).map((row) => [row.id, row.textContent]));
   const scrolled = all(".scroll", block).map((box) => box.scrollLeft);
-  before.set(event.detail.xhr, { id: block.id, rows, scrolled });
+  const ticked = all("input[type=checkbox][id]:checked", block).map((tick) => tick.id);
+  before.set(event.detail.xhr, { id: block.id, rows, scrolled, ticked });
 });
 
 document.addEventListener("htmx:afterSwap", (event) => {
@@ -75,6 +94,7 @@ document.addEventListener("htmx:afterSwap", (event) => {
   const block = was && document.getElementById(was.id);
   if (!block) return;
   all(".scroll", block).forEach((box, index) => (box.scrollLeft = was.scrolled[index] ?? 0));
+  all("input[type=checkbox][id]", block).forEach((tick) => (tick.checked = was.ticked.includes(tick.id)));
   for (const row of all("tr[id], li[id], [data-row][id]", block)) {
     row.classList.toggle("changed", was.rows.get(row.id) !== row.textContent);
   }
@@ -275,3 +295,32 @@ async function openPalette() {
   $("input[name=text]", palette)?.focus();
   select(found()[0]);
 }
+
+// A machine is dragged into a folder, and so are all that are ticked with it.
+const draggable = () => all("tr[data-drag]").forEach((row) => (row.draggable = true));
+const target = (event) => ($("#many") ? event.target.closest?.("li[data-drop]") : null);
+const unmark = () => all("li.drop").forEach((place) => place.classList.remove("drop"));
+draggable();
+document.addEventListener("htmx:afterSwap", draggable);
+document.addEventListener("dragstart", (event) => {
+  const row = event.target.closest?.("tr[data-drag]");
+  if (row) $("input[name=vm]", row).checked = true;
+});
+document.addEventListener("dragover", (event) => {
+  const place = target(event);
+  unmark();
+  if (!place) return;
+  place.classList.add("drop");
+  event.preventDefault();
+});
+document.addEventListener("dragend", unmark);
+document.addEventListener("drop", (event) => {
+  const place = target(event);
+  const form = $("#many");
+  const folder = form?.elements.namedItem("folder");
+  const move = form && $("button[value=move]", form);
+  if (!place || !folder || !move) return;
+  event.preventDefault();
+  folder.value = place.dataset.drop;
+  form.requestSubmit(move);
+});

@@ -1,10 +1,13 @@
 //! The roles of a user or a group, and the form that gives another: a part of their pages.
 
 use askama::{Template, filters::HtmlSafe};
-use quantix_api::{Access, CallError, Cluster, Held, ListQuery, NewAccess, Role, Scope, Who, calls};
+use quantix_api::{
+    Access, CallError, Cluster, Folder, Held, ListQuery, NewAccess, Right, Role, Scope, Who, calls,
+};
 
 use crate::{
     component::{Field, Heads, Icon, Post},
+    folders,
     frame::Frame,
     web::{ClientAddress, Web},
 };
@@ -24,8 +27,7 @@ pub(crate) struct Given {
     /// What comes through groups.
     through: Vec<Held>,
     roles: Vec<Role>,
-    /// The hosts, by id, with their names.
-    hosts: Vec<(String, String)>,
+    places: Places,
 }
 
 impl HtmlSafe for Given {}
@@ -45,13 +47,14 @@ impl Given {
         let query = ListQuery { text: Some(name), ..all() };
         let (access, roles) =
             (calls::access(&query).as_session(frame.token()), calls::roles(&all()).as_session(frame.token()));
-        let (access, roles) = tokio::try_join!(web.agent.call(&access), web.agent.call(&roles))?;
+        let (access, roles, places) =
+            tokio::try_join!(web.agent.call(&access), web.agent.call(&roles), Places::read(web, frame))?;
         Ok(Self {
             path,
             given: access.items.into_iter().filter(|access| access.who == who).collect(),
             through: held.iter().filter(|held| held.through.is_some()).cloned().collect(),
             roles: roles.items,
-            hosts: hosts(frame.cluster()),
+            places,
         })
     }
 
@@ -61,7 +64,7 @@ impl Given {
 
     /// A place as people call it.
     fn place(&self, scope: &Scope) -> String {
-        place(scope, &self.hosts)
+        self.places.name(scope)
     }
 
     fn role_choices(&self) -> Vec<(&str, &str)> {
@@ -69,33 +72,43 @@ impl Given {
     }
 
     fn place_choices(&self) -> Vec<(String, String)> {
-        place_choices(&self.hosts)
+        self.places.choices()
     }
 }
 
-/// The hosts by id with their names.
-pub(crate) fn hosts(cluster: Option<&Cluster>) -> Vec<(String, String)> {
-    let hosts = cluster.map_or(&[][..], |cluster| &cluster.hosts);
-    hosts.iter().map(|host| (host.id.clone(), host.name.clone())).collect()
-}
+/// Where roles count, as people call it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places(Vec<(Scope, String)>);
 
-/// A place as people call it.
-pub(crate) fn place(scope: &Scope, hosts: &[(String, String)]) -> String {
-    match scope {
-        Scope::Datacenter => "everywhere".to_owned(),
-        Scope::Host(id) => {
-            let name =
-                hosts.iter().find(|(host, _)| host == id).map_or(id.as_str(), |(_, name)| name.as_str());
-            format!("on {name}")
-        }
+impl Places {
+    /// The hosts and the folders that one sees.
+    pub(crate) async fn read(web: &Web, frame: &Frame) -> Result<Self, CallError> {
+        let folders = match frame.person.may_somewhere(Right::See) {
+            true => web.agent.call(&calls::folders().as_session(frame.token())).await?.items,
+            false => Vec::new(),
+        };
+        Ok(Self::of(frame.cluster(), &folders))
     }
-}
 
-/// Where a role can be given.
-pub(crate) fn place_choices(hosts: &[(String, String)]) -> Vec<(String, String)> {
-    let everywhere = (Scope::Datacenter.to_string(), "everywhere".to_owned());
-    let on_hosts = hosts.iter().map(|(id, name)| (Scope::Host(id.clone()).to_string(), format!("on {name}")));
-    std::iter::once(everywhere).chain(on_hosts).collect()
+    fn of(cluster: Option<&Cluster>, folders: &[Folder]) -> Self {
+        let hosts = cluster.map_or(&[][..], |cluster| &cluster.hosts);
+        let hosts = hosts.iter().map(|host| (Scope::Host(host.id.clone()), format!("on {}", host.name)));
+        let folders =
+            folders::paths(folders).into_iter().map(|(id, path)| (Scope::Folder(id), format!("in {path}")));
+        let everywhere = (Scope::Datacenter, "everywhere".to_owned());
+        Self(std::iter::once(everywhere).chain(hosts).chain(folders).collect())
+    }
+
+    /// A place as people call it.
+    pub(crate) fn name(&self, scope: &Scope) -> String {
+        let known = self.0.iter().find(|(known, _)| known == scope);
+        known.map_or_else(|| format!("on {scope}"), |(_, name)| name.clone())
+    }
+
+    /// Where a role can be given.
+    pub(crate) fn choices(&self) -> Vec<(String, String)> {
+        self.0.iter().map(|(scope, name)| (scope.to_string(), name.clone())).collect()
+    }
 }
 
 /// Gives a role, as a form says.

@@ -30,7 +30,7 @@ struct AccountPage {
     sessions: Vec<OpenSession>,
     tokens: Vec<ApiToken>,
     roles: Vec<Role>,
-    hosts: Vec<(String, String)>,
+    places: access::Places,
     form: AccountForm,
     /// Which form the problem is about.
     wrong: &'static str,
@@ -44,11 +44,11 @@ impl AccountPage {
     }
 
     fn place(&self, scope: &Scope) -> String {
-        access::place(scope, &self.hosts)
+        self.places.name(scope)
     }
 
     fn place_choices(&self) -> Vec<(String, String)> {
-        access::place_choices(&self.hosts)
+        self.places.choices()
     }
 
     fn role_choices(&self) -> Vec<(&str, &str)> {
@@ -130,15 +130,17 @@ async fn show(
     let token = frame.token();
     let (sessions, tokens) = (calls::sessions().as_session(token), calls::tokens().as_session(token));
     let roles = calls::roles(&all()).as_session(token);
-    let found = tokio::try_join!(web.agent.call(&sessions), web.agent.call(&tokens), web.agent.call(&roles));
+    let places = access::Places::read(web, &frame);
+    let found =
+        tokio::try_join!(web.agent.call(&sessions), web.agent.call(&tokens), web.agent.call(&roles), places);
     match found {
-        Ok((sessions, tokens, roles)) => {
+        Ok((sessions, tokens, roles, places)) => {
             let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
             let page = AccountPage {
                 sessions: sessions.items,
                 tokens: tokens.items,
                 roles: roles.items,
-                hosts: access::hosts(frame.cluster()),
+                places,
                 frame,
                 form,
                 wrong,

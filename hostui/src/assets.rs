@@ -27,9 +27,10 @@ macro_rules! asset {
     };
 }
 
-const ASSETS: [Asset; 8] = [
+const ASSETS: [Asset; 9] = [
     asset!("quantix.css", "text/css; charset=utf-8"),
     asset!("quantix.js", SCRIPT),
+    asset!("upload.js", SCRIPT),
     asset!("htmx.min.js", SCRIPT),
     asset!("htmx-sse.min.js", SCRIPT),
     asset!("icons.svg", "image/svg+xml"),
@@ -96,7 +97,7 @@ mod tests {
     /// All the script a page loads, before compression.
     const MOST_SCRIPT: usize = 100_000;
     /// What is ours of it.
-    const MOST_OWN_SCRIPT: usize = 12_000;
+    const MOST_OWN_SCRIPT: usize = 20_000;
 
     #[test]
     fn script_stays_small() {

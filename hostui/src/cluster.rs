@@ -8,12 +8,13 @@ use axum::{
 use jiff::Timestamp;
 use quantix_api::{
     CallError, Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, MadeJoinToken, MoveLead, NewJoinToken,
-    Problem, ProblemCode, RemoveHost, Right, Scope, SetVoters, calls,
+    Problem, ProblemCode, RemoveHost, Right, Scope, SetVoters, VmQuery, calls,
 };
 use serde::Deserialize;
 
 use crate::{
     component::{Badge, Fault, Field, Heads, Icon, Level, Post, Standing},
+    confirm::Confirm,
     frame::Frame,
     member::{self, Member},
     problem::{Filled, Page, draw},
@@ -101,7 +102,7 @@ impl ClusterPage {
         let on = Scope::Host(host.id.clone());
         self.cluster.writable
             && host.role != HostRole::Joining
-            && self.frame.person.may_on(Right::OperateHosts, &on)
+            && self.frame.person.may_on(Right::OperateHosts, on)
     }
 
     fn menu_id(&self, host: &ClusterHost) -> String {
@@ -294,27 +295,6 @@ pub(crate) async fn join(
     }
 }
 
-#[derive(Debug, Template)]
-#[template(path = "cluster/confirm.html", blocks = ["dialog"])]
-struct ConfirmPage {
-    frame: Frame,
-    /// Where whoever thinks better of it goes.
-    back: &'static str,
-    title: String,
-    action: String,
-    sentences: Vec<String>,
-    name: String,
-    button: &'static str,
-    problem: Option<Problem>,
-}
-
-impl ConfirmPage {
-    /// As a page, or to be put into a dialog.
-    fn draw(&self) -> Response {
-        if self.frame.block() == Some("dialog") { draw(&self.as_dialog()) } else { draw(self) }
-    }
-}
-
 /// What is typed to go on.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ConfirmForm {
@@ -334,22 +314,31 @@ async fn confirm_removal(web: &Web, frame: Frame, id: &str, problem: Option<Prob
     let Some(host) = cluster.hosts.into_iter().find(|host| host.id == id) else {
         return Page::not_found().into_response();
     };
-    let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-    let page = ConfirmPage {
-        back: "/cluster",
+    let query = VmQuery { host: Some(id.to_owned()), limit: Some(1000), ..VmQuery::default() };
+    let machines = web.agent.call(&calls::vms(&query).as_session(frame.token())).await;
+    let machines = machines.map_or(0, |found| found.items.len());
+    let lost = (machines > 0).then(|| {
+        format!("{machines} of the virtual machines are on it: they are lost with it, and only their places stay here.")
+    });
+    let mut sentences: Vec<_> = lost.into_iter().collect();
+    sentences.extend([
+        "It loses its key at once: no other host talks to it any more.".to_owned(),
+        "Do this with a host that is gone for good. One that answers can leave by itself, on its own page."
+            .to_owned(),
+        "It can come back only as a new host, with a join token.".to_owned(),
+    ]);
+    let page = Confirm {
+        back: "/cluster".to_owned(),
+        choice: None,
         title: format!("Remove {} from the cluster", host.name),
         action: format!("/cluster/hosts/{id}/remove"),
-        sentences: vec![
-            "It loses its key at once: no other host talks to it any more.".to_owned(),
-            "Do this with a host that is gone for good. One that answers can leave by itself, on its own page.".to_owned(),
-            "It can come back only as a new host, with a join token.".to_owned(),
-        ],
+        sentences,
         name: host.name,
         button: "Remove this host",
         problem,
         frame,
     };
-    (status, page.draw()).into_response()
+    page.answer()
 }
 
 /// `POST /cluster/hosts/{id}/remove`
@@ -383,9 +372,9 @@ async fn confirm_recovery(web: &Web, frame: Frame, problem: Option<Problem>) -> 
         Err(error) => return turned_away(&error),
     };
     let name = cluster.this_name().to_owned();
-    let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-    let page = ConfirmPage {
-        back: "/cluster",
+    let page = Confirm {
+        back: "/cluster".to_owned(),
+        choice: None,
         title: format!("Go on with {name} alone"),
         action: "/cluster/recover".to_owned(),
         sentences: vec![
@@ -399,7 +388,7 @@ async fn confirm_recovery(web: &Web, frame: Frame, problem: Option<Problem>) -> 
         problem,
         frame,
     };
-    (status, page.draw()).into_response()
+    page.answer()
 }
 
 /// `POST /cluster/recover`
@@ -433,9 +422,9 @@ async fn confirm_leaving(web: &Web, frame: Frame, problem: Option<Problem>) -> R
         Err(error) => return turned_away(&error),
     };
     let name = cluster.this_name().to_owned();
-    let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-    let page = ConfirmPage {
-        back: "/cluster",
+    let page = Confirm {
+        back: "/cluster".to_owned(),
+        choice: None,
         title: format!("Let {name} leave the cluster"),
         action: "/cluster/leave".to_owned(),
         sentences: vec![
@@ -448,7 +437,7 @@ async fn confirm_leaving(web: &Web, frame: Frame, problem: Option<Problem>) -> R
         problem,
         frame,
     };
-    (status, page.draw()).into_response()
+    page.answer()
 }
 
 /// `POST /cluster/leave`

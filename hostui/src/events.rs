@@ -116,7 +116,7 @@ pub(crate) async fn deed(
 #[derive(Debug, Template)]
 #[template(
     ext = "html",
-    source = r#"<a class="btn quiet{% if open == 0 %} icon{% endif %}" href="/activity/events?open=true" aria-label="{% if open == 0 %}No alarms{% else if open == 1 %}One alarm{% else %}{{ open }} alarms{% endif %}">{{ Icon("bell") }}{% if open > 0 %}<span class="badge {{ level.class() }}" aria-hidden="true">{{ open }}</span>{% endif %}</a>"#
+    source = r#"<a class="btn quiet{% if open == 0 %} icon{% endif %}" href="/activity/events?open=true" aria-label="{% if open == 0 %}No alarms{% else if open == 1 %}1 alarm{% else %}{{ open }} alarms{% endif %}">{{ Icon("bell") }}{% if open > 0 %}<span class="badge {{ level.class() }}" aria-hidden="true">{{ open }}</span>{% endif %}</a>"#
 )]
 struct Alarms {
     open: usize,

@@ -1,9 +1,9 @@
-//! Find or do: every page, host and person by name, and what can be done from anywhere. As a palette over the page, and
+//! Find or do: every page, machine, host and person by name, and what can be done from anywhere. As a palette over the page, and
 //! as a page of its own.
 
 use askama::Template;
 use axum::{extract::State, response::Response};
-use quantix_api::{ListQuery, calls};
+use quantix_api::{ListQuery, Right, VmQuery, calls};
 
 use crate::{component::Icon, frame::Frame, problem::draw, reader::Theme, web::Web};
 
@@ -79,9 +79,11 @@ pub(crate) async fn page(State(web): State<Web>, frame: Frame) -> Response {
     let some = ListQuery { limit: Some(50), text: Some(text.clone()), ..ListQuery::default() };
     let (cluster_call, users_call) =
         (calls::cluster().as_session(frame.token()), calls::users(&some).as_session(frame.token()));
+    let some_vms = VmQuery { limit: Some(50), text: Some(text.clone()), ..VmQuery::default() };
+    let vms_call = calls::vms(&some_vms).as_session(frame.token());
     let users = async { if frame.manages_people() { web.agent.call(&users_call).await.ok() } else { None } };
     // What cannot be asked about now is not found; the rest is.
-    let (cluster, users) = tokio::join!(web.agent.call(&cluster_call), users);
+    let (cluster, users, vms) = tokio::join!(web.agent.call(&cluster_call), users, web.agent.call(&vms_call));
     let hosts = cluster.map(|cluster| cluster.hosts).unwrap_or_default();
     let hosts = hosts
         .into_iter()
@@ -91,8 +93,14 @@ pub(crate) async fn page(State(web): State<Web>, frame: Frame) -> Response {
         let path = format!("/users/{}", user.username);
         Item::page("user", user.username, "", path)
     });
+    let vms = vms.map(|vms| vms.items).unwrap_or_default();
+    let vms = vms.into_iter().map(|vm| {
+        let path = format!("/vms/{}", vm.id);
+        Item::page("monitor", vm.spec.name, vm.host_name, path)
+    });
     let groups = vec![
         Group { title: "Go to", items: places(&frame) },
+        Group { title: "VMs", items: vms.collect() },
         Group { title: "Hosts", items: hosts.collect() },
         Group { title: "People", items: people.collect() },
         Group { title: "Do", items: deeds(&frame) },
@@ -114,6 +122,9 @@ fn places(frame: &Frame) -> Vec<Item> {
 
 fn deeds(frame: &Frame) -> Vec<Item> {
     let mut deeds = Vec::new();
+    if frame.person.may_somewhere(Right::ManageVms) {
+        deeds.push(Item::page("plus", "New virtual machine", "make one", "/vms/new"));
+    }
     if frame.manages_cluster() {
         deeds.push(Item::page("plus", "Add a host", "make a join token", "/cluster/add"));
     }
@@ -175,7 +186,7 @@ mod tests {
     #[test]
     fn what_one_may_not_do_is_not_offered() {
         let offered = check(VIEWER, "");
-        for hidden in ["Add a host", "New user", "Users", "Back up the cluster"] {
+        for hidden in ["Add a host", "New user", "New virtual machine", "Users", "Back up the cluster"] {
             assert!(!offered.iter().any(|title| title == hidden), "{hidden}");
         }
     }

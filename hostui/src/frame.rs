@@ -46,6 +46,8 @@ const SETTINGS_PATH: &str = "/settings";
 /// Every area there is. A new one is a line here.
 const AREAS: &[Area] = &[
     Area { title: "Overview", path: "/overview", also: &[], needs: None },
+    Area { title: "VMs", path: "/vms", also: &[], needs: Some(Right::See) },
+    Area { title: "Storage", path: "/storage", also: &[], needs: Some(Right::See) },
     Area { title: "Hosts", path: "/hosts", also: &[], needs: Some(Right::See) },
     Area { title: "Cluster", path: "/cluster", also: &[], needs: Some(Right::See) },
     Area { title: "Activity", path: "/activity/tasks", also: &["/activity"], needs: Some(Right::See) },
@@ -297,7 +299,7 @@ pub(crate) mod tests {
     fn ways_to_what_one_may_not_do_are_not_shown() {
         let viewer = frame("/overview", built_in::VIEWER);
         let areas: Vec<_> = viewer.areas().map(|area| area.title).collect();
-        assert_eq!(areas, ["Overview", "Hosts", "Cluster", "Activity"]);
+        assert_eq!(areas, ["Overview", "VMs", "Storage", "Hosts", "Cluster", "Activity"]);
         assert_eq!(viewer.settings().count(), 0);
     }
 

@@ -146,7 +146,7 @@ impl HostPage {
         let on = Scope::Host(self.host.id.clone());
         self.cluster.writable
             && !self.member().is_joining()
-            && self.frame.person.may_on(Right::OperateHosts, &on)
+            && self.frame.person.may_on(Right::OperateHosts, on)
     }
 
     fn memory(&self, facts: &HostFacts) -> Share {

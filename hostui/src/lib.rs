@@ -13,9 +13,11 @@ mod backup;
 mod certificate;
 mod cluster;
 mod component;
+mod confirm;
 mod dev;
 mod events;
 mod find;
+mod folders;
 mod frame;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
@@ -41,9 +43,11 @@ mod server;
 mod session;
 mod settings;
 mod shown;
+mod storage;
 mod syslog;
 mod tasks;
 mod users;
+mod vms;
 mod web;
 mod words;
 

@@ -231,7 +231,10 @@ impl Gathered {
 }
 
 /// All kinds of objects that pages show.
-const KINDS: &[&str] = &["host", "cluster", "task", "event", "user", "session", "settings", "audit"];
+const KINDS: &[&str] = &[
+    "host", "cluster", "vm", "folder", "pool", "volume", "image", "task", "event", "user", "session",
+    "settings", "audit",
+];
 
 #[cfg(test)]
 mod tests {

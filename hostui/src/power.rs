@@ -1,6 +1,5 @@
 //! Restarting a host, switching it off, and its support bundle.
 
-use askama::Template;
 use axum::{
     extract::{Extension, Path, State},
     response::{IntoResponse, Response},
@@ -9,26 +8,13 @@ use quantix_api::{CallError, PowerHost, Problem, ProblemCode, calls};
 use serde::Deserialize;
 
 use crate::{
-    component::{Fault, Field},
+    confirm::Confirm,
     frame::Frame,
-    problem::{Filled, Page, draw},
+    problem::{Filled, Page},
     session::turned_away,
     tasks::begun,
     web::{ClientAddress, Web},
 };
-
-#[derive(Debug, Template)]
-#[template(path = "cluster/confirm.html", blocks = ["dialog"])]
-struct ConfirmPage {
-    frame: Frame,
-    back: &'static str,
-    title: String,
-    action: String,
-    sentences: Vec<String>,
-    name: String,
-    button: &'static str,
-    problem: Option<Problem>,
-}
 
 /// What is typed to go on.
 #[derive(Debug, Deserialize)]
@@ -93,9 +79,9 @@ async fn confirm(web: &Web, frame: Frame, id: &str, deed: Deed, problem: Option<
         Deed::Restart => (format!("Restart {}", host.name), "restart", "Restart"),
         Deed::ShutDown => (format!("Shut down {}", host.name), "shut-down", "Shut down"),
     };
-    let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-    let page = ConfirmPage {
-        back: "/cluster",
+    let page = Confirm {
+        back: "/cluster".to_owned(),
+        choice: None,
         title,
         action: format!("/cluster/hosts/{id}/power/{name}"),
         sentences: deed.sentences(leads, cluster.hosts.len() == 1),
@@ -104,8 +90,7 @@ async fn confirm(web: &Web, frame: Frame, id: &str, deed: Deed, problem: Option<
         problem,
         frame,
     };
-    let drawn = if page.frame.block() == Some("dialog") { draw(&page.as_dialog()) } else { draw(&page) };
-    (status, drawn).into_response()
+    page.answer()
 }
 
 /// `POST /cluster/hosts/{id}/power/{deed}`

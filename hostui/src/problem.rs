@@ -156,6 +156,14 @@ pub(crate) fn draw(template: &impl Template) -> Response {
     }
 }
 
+/// Whether a problem is shown in the form in which it arose.
+pub(crate) fn is_told(problem: &Problem) -> bool {
+    matches!(
+        problem.code,
+        ProblemCode::Invalid | ProblemCode::Conflict | ProblemCode::ChangedMeanwhile | ProblemCode::Forbidden
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -40,7 +40,7 @@ struct TasksPage {
 }
 
 /// A task's state as a dot with a word.
-fn standing(task: &Task) -> Standing {
+pub(crate) fn standing(task: &Task) -> Standing {
     match task.state {
         TaskState::Waiting => Standing::idle("Waits"),
         TaskState::Running => Standing::busy("Under way"),

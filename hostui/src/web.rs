@@ -8,9 +8,9 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Redirect, Response},
-    routing::{any, get, post},
+    routing::{any, get, post, put},
 };
-use quantix_api::{AgentClient, MAX_BODY_BYTES, calls};
+use quantix_api::{AgentClient, MAX_BODY_BYTES, MAX_PIECE_BYTES, calls};
 use tower_http::{
     compression::{
         CompressionLayer, Predicate,
@@ -25,7 +25,7 @@ use crate::{
     options::Options,
     origin, overview, power,
     problem::{self, Page},
-    provider, reader, reference, roles, session, settings, syslog, tasks, users,
+    provider, reader, reference, roles, session, settings, storage, syslog, tasks, users, vms,
 };
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -98,6 +98,25 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/alarms", get(events::alarms))
         .route("/cluster/hosts/{id}/power/{deed}", get(power::page).post(power::begin))
         .route("/cluster/hosts/{id}/support-bundle", post(power::bundle))
+        .route("/vms", get(vms::page))
+        .route("/vms/new", get(vms::new_page).post(vms::make))
+        .route("/vms/many", post(vms::many))
+        .route("/vms/{id}", get(vms::vm_page))
+        .route("/vms/{id}/edit", get(vms::edit_page).post(vms::edit))
+        .route("/vms/{id}/remove", get(vms::remove_page).post(vms::remove))
+        .route("/vms/{id}/power/{action}", post(vms::power))
+        .route("/vms/{id}/{deed}", post(vms::deed))
+        .route("/storage", get(storage::page))
+        .route("/storage/pools/{id}", get(storage::pool_page).post(storage::change_pool))
+        .route("/storage/images", get(storage::images::list).post(storage::images::begin))
+        .route("/storage/images/{id}/finish", post(storage::images::finish))
+        .route("/storage/images/{id}/remove", get(storage::images::remove_page).post(storage::images::remove))
+        .route("/storage/volumes/new", get(storage::new_page).post(storage::make))
+        .route("/storage/volumes/{id}", get(storage::volume_page))
+        .route("/storage/volumes/{id}/remove", get(storage::remove_page).post(storage::remove))
+        .route("/storage/volumes/{id}/{deed}", post(storage::deed))
+        .route("/folders", post(vms::make_folder))
+        .route("/folders/{id}/{deed}", post(vms::folder))
         .route("/hosts", get(hosts::page))
         .route("/hosts/{id}", get(hosts::summary))
         .route("/hosts/{id}/hardware", get(hosts::hardware))
@@ -132,6 +151,11 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/live", get(live::stream))
         .route(calls::BACKUP_PATH, post(api::pass_on))
         .route(calls::RESTORE_PATH, post(api::stream))
+        .route("/api/v1/images/{image}/content", any(api::stream))
+        .route(
+            "/storage/images/{id}/content",
+            put(storage::images::bring).layer(DefaultBodyLimit::max(MAX_PIECE_BYTES)),
+        )
         .layer(middleware::from_fn(next::leads_back))
         .layer(middleware::from_fn(origin::own_pages_only))
         .layer(middleware::from_fn(every_answer))

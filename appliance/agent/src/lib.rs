@@ -27,10 +27,12 @@ mod outside;
 mod provider;
 mod rate;
 mod sessions;
+mod storage;
 mod syslog;
 mod tasks;
 mod throttle;
 mod version;
+mod vms;
 
 use quantix_api::text;
 use tokio::sync::oneshot;
@@ -82,7 +84,7 @@ async fn serve(options: options::Options) -> Result<(), StartError> {
     let hosts = hosts.map_err(|error| StartError::Port(options.hosts, error))?;
     // Port 0 stands for any that is free.
     let reached = hosts.local_addr().unwrap_or(options.hosts);
-    let agent = api::Agent::open(&options.state_dir, &options.name, reached);
+    let agent = api::Agent::open(&options, reached).map_err(StartError::Libvirt)?;
     let socket = options.run_dir.join("api.sock");
     let listener = api::listen(&socket).map_err(|error| StartError::Socket(socket.clone(), error))?;
     let client = quantix_api::AgentClient::new(&socket);
@@ -124,6 +126,8 @@ enum StartError {
     Socket(PathBuf, std::io::Error),
     #[error("the port for other hosts, {0}, cannot be opened: {1}")]
     Port(std::net::SocketAddr, std::io::Error),
+    #[error("libvirt cannot be asked: {0}")]
+    Libvirt(std::io::Error),
     #[error("the socket cannot be served: {0}")]
     Serve(std::io::Error),
 }

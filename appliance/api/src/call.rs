@@ -16,6 +16,7 @@ pub struct Call<T> {
     client_address: Option<String>,
     version: Option<u64>,
     body: Option<Vec<u8>>,
+    kind: &'static str,
     answer: PhantomData<fn() -> T>,
 }
 
@@ -38,6 +39,7 @@ impl<T: Answer> Call<T> {
             client_address: None,
             version: None,
             body: None,
+            kind: "application/json",
             answer: PhantomData,
         }
     }
@@ -45,6 +47,11 @@ impl<T: Answer> Call<T> {
     pub(crate) fn json(mut self, body: &impl Serialize) -> Self {
         // Our request types hold strings only, which always serialise.
         self.body = Some(serde_json::to_vec(body).unwrap_or_default());
+        self
+    }
+
+    pub(crate) fn bytes(mut self, body: Vec<u8>) -> Self {
+        (self.body, self.kind) = (Some(body), "application/octet-stream");
         self
     }
 
@@ -83,7 +90,7 @@ impl<T: Answer> Call<T> {
             request = request.header(crate::CLIENT_ADDRESS_HEADER, address);
         }
         if self.body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+            request = request.header(header::CONTENT_TYPE, self.kind);
         }
         request.body(self.body.clone().unwrap_or_default())
     }

@@ -10,7 +10,9 @@ mod client;
 mod cluster;
 pub mod connection;
 mod events;
+mod folders;
 mod host;
+mod images;
 mod list;
 mod problem;
 mod readiness;
@@ -18,9 +20,11 @@ mod rights;
 mod secret;
 mod session;
 mod settings;
+mod storage;
 mod tasks;
 pub mod text;
 mod users;
+mod vm_spec;
 mod vms;
 
 pub use audit::{AuditLine, AuditQuery};
@@ -36,14 +40,18 @@ pub use cluster::{
     NewJoinToken, RemoveHost, SetVoters,
 };
 pub use events::{Change, ChangeOperation, Event, EventQuery, Severity};
+pub use folders::{ChangeFolder, Folder, Folders, NewFolder};
 pub use host::{
     Address, Clock, ConsoleCluster, ConsoleView, Cpu, Disk, Filesystem, HostFacts, Memory, Nic, Service,
     Slot, SlotName,
 };
+pub use images::{Arrived, Image, ImageState, Images, MAX_PIECE_BYTES, NewImage, PieceQuery, RemoveImage};
 pub use list::{ListQuery, Page, to_query};
 pub use problem::{Problem, ProblemCode};
 pub use readiness::{Check, CheckState, Readiness};
-pub use rights::{Access, ChangeRole, Held, NewAccess, NewRole, Right, Role, Scope, Unknown, Who, built_in};
+pub use rights::{
+    Access, ChangeRole, Held, NewAccess, NewRole, Place, Right, Role, Scope, Unknown, Who, built_in,
+};
 pub use secret::Secret;
 pub use session::{
     ApiToken, ChangePassword, MadeApiToken, NewApiToken, NewSecondFactor, OpenSession, ProvePassword,
@@ -53,13 +61,18 @@ pub use settings::{
     BackFromProvider, BeginAtProvider, BegunAtProvider, Provider, SetProvider, SetSyslog, Syslog, Tried,
     WaysIn,
 };
+pub use storage::{
+    ChangePool, ChangeVolume, GrowVolume, NewDisk, NewVolume, Pool, PoolKind, PoolOnHost, PoolState, Pools,
+    RemoveVolume, Volume, VolumeQuery, VolumeState,
+};
 pub use tasks::{
     PowerHost, Progress, RestartServices, StepState, Task, TaskFile, TaskKind, TaskQuery, TaskState,
     TaskStep, Unit,
 };
 pub use users::{ChangeGroup, ChangeUser, Group, NewGroup, NewUser, User, UserPassword};
+pub use vm_spec::{Bus, Cache, CpuModel, Firmware, Guest, VmCpu, VmDisk, VmMemory, VmNic, VmSpec};
 pub use vms::{
-    Bus, Cache, CpuModel, Firmware, Guest, VmAction, VmCpu, VmDisk, VmMemory, VmNic, VmSpec, VmState,
+    ChangeVm, Keep, NewVm, PowerVm, RemoveVm, SettleDrift, Vm, VmAction, VmPolicy, VmQuery, VmState,
 };
 
 /// Where the agent answers.

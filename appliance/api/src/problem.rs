@@ -83,6 +83,14 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Whether the same may be done a little later.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self.code,
+            ProblemCode::Unavailable | ProblemCode::StorageUnavailable | ProblemCode::TooManyAttempts
+        )
+    }
+
     /// The media type of a problem document.
     pub const CONTENT_TYPE: &'static str = "application/problem+json";
 

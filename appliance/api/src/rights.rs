@@ -12,12 +12,18 @@ use utoipa::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Right {
-    /// See hosts, cluster, tasks and events.
+    /// See hosts, virtual machines, tasks and events.
     See,
     /// Read who did what.
     SeeActivity,
     /// Restart hosts, shut them down, and cancel what others have begun.
     OperateHosts,
+    /// Switch virtual machines on and off, and work at their screens.
+    OperateVms,
+    /// Make virtual machines, change them and remove them, with their folders.
+    ManageVms,
+    /// Look after pools and images.
+    ManageStorage,
     /// Let hosts join, remove them, and say which has the vDC role.
     ManageCluster,
     /// Look after users, groups and roles; nobody can give a right that they do not have.
@@ -30,10 +36,13 @@ pub enum Right {
 
 impl Right {
     /// All rights.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::See,
         Self::SeeActivity,
         Self::OperateHosts,
+        Self::OperateVms,
+        Self::ManageVms,
+        Self::ManageStorage,
         Self::ManageCluster,
         Self::ManagePeople,
         Self::ManageSettings,
@@ -46,6 +55,9 @@ impl Right {
             Self::See => "see",
             Self::SeeActivity => "see-activity",
             Self::OperateHosts => "operate-hosts",
+            Self::OperateVms => "operate-vms",
+            Self::ManageVms => "manage-vms",
+            Self::ManageStorage => "manage-storage",
             Self::ManageCluster => "manage-cluster",
             Self::ManagePeople => "manage-people",
             Self::ManageSettings => "manage-settings",
@@ -56,9 +68,12 @@ impl Right {
     /// What it lets somebody do, for people.
     pub fn title(self) -> &'static str {
         match self {
-            Self::See => "See hosts, cluster, tasks and events",
+            Self::See => "See hosts, virtual machines, tasks and events",
             Self::SeeActivity => "Read who did what",
             Self::OperateHosts => "Restart hosts and shut them down",
+            Self::OperateVms => "Switch virtual machines on and off",
+            Self::ManageVms => "Make, change and remove virtual machines",
+            Self::ManageStorage => "Look after pools and images",
             Self::ManageCluster => "Add and remove hosts, and move the vDC role",
             Self::ManagePeople => "Look after users, groups and roles",
             Self::ManageSettings => "Change certificate, sign-in and messages",
@@ -98,7 +113,7 @@ pub mod built_in {
     pub fn rights(role: &str) -> Option<&'static [Right]> {
         match role {
             ADMINISTRATOR => Some(&Right::ALL),
-            OPERATOR => Some(&[Right::See, Right::SeeActivity, Right::OperateHosts]),
+            OPERATOR => Some(&[Right::See, Right::SeeActivity, Right::OperateHosts, Right::OperateVms]),
             VIEWER => Some(&[Right::See]),
             _ => None,
         }
@@ -158,7 +173,8 @@ pub struct ChangeRole {
     pub rights: Option<BTreeSet<Right>>,
 }
 
-/// Where a role counts: `datacenter` for everywhere, or `host/` and the id of a host.
+/// Where a role counts: `datacenter` for everywhere, `host/` and the id of a host, `folder/` and the id of a folder with
+/// all that is in it, or `vm/` and the id of a virtual machine.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Scope {
@@ -166,13 +182,14 @@ pub enum Scope {
     Datacenter,
     /// On one host.
     Host(String),
-}
-
-impl Scope {
-    /// Whether what counts here counts there too.
-    pub fn covers(&self, other: &Self) -> bool {
-        *self == Self::Datacenter || self == other
-    }
+    /// In a folder of virtual machines, and in the folders in it.
+    Folder(i64),
+    /// On one virtual machine.
+    Vm(String),
+    /// A volume. Roles do not count on one by itself; on the machine that has it they do.
+    Volume(String),
+    /// An image. Roles do not count on one by itself.
+    Image(String),
 }
 
 impl fmt::Display for Scope {
@@ -180,6 +197,10 @@ impl fmt::Display for Scope {
         match self {
             Self::Datacenter => f.write_str("datacenter"),
             Self::Host(id) => write!(f, "host/{id}"),
+            Self::Folder(id) => write!(f, "folder/{id}"),
+            Self::Vm(id) => write!(f, "vm/{id}"),
+            Self::Volume(id) => write!(f, "volume/{id}"),
+            Self::Image(id) => write!(f, "image/{id}"),
         }
     }
 }
@@ -191,13 +212,56 @@ impl FromStr for Scope {
         match text.split_once('/') {
             None if text == "datacenter" => Ok(Self::Datacenter),
             Some(("host", id)) if is_host_id(id) => Ok(Self::Host(id.to_owned())),
+            Some(("folder", id)) => folder_id(id).map(Self::Folder).ok_or(Unknown),
+            Some(("vm", id)) if is_uuid(id) => Ok(Self::Vm(id.to_owned())),
+            Some(("volume", id)) if is_uuid(id) => Ok(Self::Volume(id.to_owned())),
+            Some(("image", id)) if is_uuid(id) => Ok(Self::Image(id.to_owned())),
             _ => Err(Unknown),
         }
     }
 }
 
 fn is_host_id(id: &str) -> bool {
-    id.len() == 16 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    id.len() == 16 && id.bytes().all(is_hex)
+}
+
+/// The id of a folder, written in the one way there is.
+fn folder_id(text: &str) -> Option<i64> {
+    text.parse().ok().filter(|id: &i64| *id > 0 && id.to_string() == text)
+}
+
+fn is_uuid(id: &str) -> bool {
+    id.len() == 36
+        && id.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => is_hex(byte),
+        })
+}
+
+fn is_hex(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
+/// An object, and what it is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The object.
+    pub scope: Scope,
+    /// What is around it, the nearest first: folders, and of a volume the machine that has it.
+    pub inside: Vec<Scope>,
+}
+
+impl Place {
+    /// Whether what counts in a scope counts here.
+    pub fn is_in(&self, scope: &Scope) -> bool {
+        *scope == Scope::Datacenter || *scope == self.scope || self.inside.contains(scope)
+    }
+}
+
+impl From<Scope> for Place {
+    fn from(scope: Scope) -> Self {
+        Self { scope, inside: Vec::new() }
+    }
 }
 
 /// Whom a role is given to: `user/` or `group/` and a name.
@@ -259,7 +323,7 @@ macro_rules! as_text {
 }
 
 as_text!(
-    Scope, "^(datacenter|host/[0-9a-f]{16})$", "datacenter";
+    Scope, "^(datacenter|host/[0-9a-f]{16}|folder/[1-9][0-9]*|vm/[0-9a-f-]{36})$", "datacenter";
     Who, "^(user|group)/", "user/ada"
 );
 
@@ -309,13 +373,8 @@ pub struct Held {
 
 impl Held {
     /// Whether somebody who holds all of these has a right on something.
-    pub fn give(all: &[Self], right: Right, on: &Scope) -> bool {
-        all.iter().any(|held| held.scope.covers(on) && held.rights.contains(&right))
-    }
-
-    /// Whether whoever holds the first may do all that whoever holds the second may.
-    pub fn cover(all: &[Self], others: &[Self]) -> bool {
-        others.iter().all(|other| other.rights.iter().all(|right| Self::give(all, *right, &other.scope)))
+    pub fn give(all: &[Self], right: Right, on: &Place) -> bool {
+        all.iter().any(|held| on.is_in(&held.scope) && held.rights.contains(&right))
     }
 }
 
@@ -323,12 +382,29 @@ impl Held {
 mod tests {
     use super::*;
 
+    const VM: &str = "019acd00-0000-7000-8000-00000000000a";
+
     #[test]
     fn scopes_and_people_are_read_as_they_are_written() {
-        for scope in ["datacenter", "host/0123456789abcdef"] {
+        for scope in ["datacenter", "host/0123456789abcdef", "folder/12", &format!("vm/{VM}")] {
             assert_eq!(scope.parse::<Scope>().unwrap().to_string(), scope);
         }
-        for wrong in ["", "datacenter/", "host", "host/", "host/../../etc", "host/0123456789ABCDEF", "vm/1"] {
+        for wrong in [
+            "",
+            "datacenter/",
+            "host",
+            "host/",
+            "host/../../etc",
+            "host/0123456789ABCDEF",
+            "vm/1",
+            &format!("vm/{}", VM.to_uppercase()),
+            &format!("vm/{}", VM.replace('-', "0")),
+            "folder/",
+            "folder/0",
+            "folder/-1",
+            "folder/+1",
+            "folder/01",
+        ] {
             assert!(wrong.parse::<Scope>().is_err(), "{wrong}");
         }
         assert_eq!("user/ada".parse::<Who>().unwrap(), Who::User("ada".into()));
@@ -336,21 +412,25 @@ mod tests {
     }
 
     #[test]
-    fn a_right_on_one_host_is_none_on_another() {
-        let one = Scope::Host("0123456789abcdef".into());
-        let held = |scope: Scope, rights: &[Right]| Held {
+    fn a_right_counts_where_it_was_given_and_in_what_is_in_there() {
+        let held = |scope: Scope| Held {
             role: "some".into(),
             through: None,
             scope,
-            rights: rights.iter().copied().collect(),
+            rights: [Right::OperateVms].into(),
         };
-        let here = [held(one.clone(), &[Right::See, Right::OperateHosts])];
-        let everywhere = [held(Scope::Datacenter, &Right::ALL)];
-        assert!(Held::give(&here, Right::OperateHosts, &one));
-        assert!(!Held::give(&here, Right::OperateHosts, &Scope::Datacenter));
-        assert!(!Held::give(&here, Right::OperateHosts, &Scope::Host("f".repeat(16))));
-        assert!(Held::cover(&everywhere, &here) && !Held::cover(&here, &everywhere));
-        assert!(Held::cover(&here, &[]) && !Held::cover(&[], &here));
+        let (outer, inner) = (Scope::Folder(1), Scope::Folder(2));
+        let vm = Place { scope: Scope::Vm(VM.into()), inside: vec![inner.clone(), outer.clone()] };
+        for scope in [Scope::Datacenter, outer.clone(), inner.clone(), vm.scope.clone()] {
+            assert!(Held::give(&[held(scope.clone())], Right::OperateVms, &vm), "{scope}");
+            assert!(!Held::give(&[held(scope)], Right::ManageVms, &vm));
+        }
+        for scope in [Scope::Folder(3), Scope::Host("0123456789abcdef".into())] {
+            assert!(!Held::give(&[held(scope.clone())], Right::OperateVms, &vm), "{scope}");
+        }
+        let outer = Place::from(outer);
+        assert!(!Held::give(&[held(inner)], Right::OperateVms, &outer));
+        assert!(!Held::give(&[], Right::OperateVms, &vm));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Held, Right, Scope, Secret};
+use crate::{Held, Place, Right, Scope, Secret};
 
 /// `POST /api/v1/session`
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -44,12 +44,12 @@ pub struct SessionInfo {
 impl SessionInfo {
     /// Whether it may do something everywhere.
     pub fn may(&self, right: Right) -> bool {
-        self.may_on(right, &Scope::Datacenter)
+        self.may_on(right, Scope::Datacenter)
     }
 
     /// Whether it may do something to an object.
-    pub fn may_on(&self, right: Right, on: &Scope) -> bool {
-        Held::give(&self.roles, right, on)
+    pub fn may_on(&self, right: Right, on: impl Into<Place>) -> bool {
+        Held::give(&self.roles, right, &on.into())
     }
 
     /// Whether it may do something to one object at least.

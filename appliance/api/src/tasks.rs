@@ -13,7 +13,8 @@ pub struct Task {
     pub kind: TaskKind,
     /// The same for people, with the name of what it is done to.
     pub title: String,
-    /// What it is done to: `datacenter`, or `host/` and the id of a host.
+    /// What it is done to: `datacenter`, `host/` and the id of a host, `vm/` and the id of a
+    /// virtual machine, `volume/` and the id of a volume, or `image/` and the id of an image.
     pub object: String,
     /// The name of that when the task was made.
     pub object_name: String,
@@ -98,17 +99,62 @@ pub enum TaskKind {
     RestartServices,
     /// What helps to find a fault on a host is put into a file.
     SupportBundle,
+    /// A virtual machine is made.
+    CreateVm,
+    /// A virtual machine is switched on, or wakes.
+    StartVm,
+    /// The guest of a virtual machine is asked to end.
+    ShutDownVm,
+    /// The guest of a virtual machine is asked to start anew.
+    RebootVm,
+    /// A virtual machine is switched off.
+    ForceStopVm,
+    /// A virtual machine starts anew.
+    ResetVm,
+    /// A virtual machine is made to stand still.
+    PauseVm,
+    /// A virtual machine goes on.
+    ResumeVm,
+    /// The memory of a virtual machine is put on disk.
+    SuspendVm,
+    /// A virtual machine is removed.
+    DeleteVm,
+    /// A volume is made.
+    CreateVolume,
+    /// A volume is made bigger.
+    GrowVolume,
+    /// A volume is removed.
+    DeleteVolume,
+    /// An image is made of a file that has come.
+    CreateImage,
+    /// An image is removed.
+    DeleteImage,
 }
 
 impl TaskKind {
     /// All kinds.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 21] = [
         Self::MoveVdcRole,
         Self::RemoveHost,
         Self::RestartHost,
         Self::ShutDownHost,
         Self::RestartServices,
         Self::SupportBundle,
+        Self::CreateVm,
+        Self::StartVm,
+        Self::ShutDownVm,
+        Self::RebootVm,
+        Self::ForceStopVm,
+        Self::ResetVm,
+        Self::PauseVm,
+        Self::ResumeVm,
+        Self::SuspendVm,
+        Self::DeleteVm,
+        Self::CreateVolume,
+        Self::GrowVolume,
+        Self::DeleteVolume,
+        Self::CreateImage,
+        Self::DeleteImage,
     ];
 
     /// Its name in the API.
@@ -120,6 +166,21 @@ impl TaskKind {
             Self::ShutDownHost => "shut-down-host",
             Self::RestartServices => "restart-services",
             Self::SupportBundle => "support-bundle",
+            Self::CreateVm => "create-vm",
+            Self::StartVm => "start-vm",
+            Self::ShutDownVm => "shut-down-vm",
+            Self::RebootVm => "reboot-vm",
+            Self::ForceStopVm => "force-stop-vm",
+            Self::ResetVm => "reset-vm",
+            Self::PauseVm => "pause-vm",
+            Self::ResumeVm => "resume-vm",
+            Self::SuspendVm => "suspend-vm",
+            Self::DeleteVm => "delete-vm",
+            Self::CreateVolume => "create-volume",
+            Self::GrowVolume => "grow-volume",
+            Self::DeleteVolume => "delete-volume",
+            Self::CreateImage => "create-image",
+            Self::DeleteImage => "delete-image",
         }
     }
 

@@ -1,199 +1,12 @@
-//! Virtual machines: what somebody wants one to be, how it is, and what can be done with it.
+//! Virtual machines: how each is, and what can be done with it.
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// What a virtual machine shall be. What is left out is as its guest needs it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct VmSpec {
-    /// Its name: no other has it, in capitals or not.
-    pub name: String,
-    /// What it is for.
-    #[serde(default)]
-    pub description: String,
-    /// What runs in it, which decides on its hardware.
-    #[serde(default)]
-    pub guest: Guest,
-    /// Its processors.
-    #[serde(default)]
-    pub cpu: VmCpu,
-    /// Its memory.
-    #[serde(default)]
-    pub memory: VmMemory,
-    /// What starts it.
-    #[serde(default)]
-    pub firmware: Firmware,
-    /// Whether it has a TPM 2.0.
-    #[serde(default)]
-    pub tpm: bool,
-    /// Its disks, in the order in which it is tried to start from them.
-    #[serde(default)]
-    pub disks: Vec<VmDisk>,
-    /// Its network cards.
-    #[serde(default)]
-    pub nics: Vec<VmNic>,
-    /// Whether it is reset when its guest does not say for half a minute that it is alive.
-    #[serde(default)]
-    pub watchdog: bool,
-}
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-/// What runs in a virtual machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Guest {
-    /// Linux of the last ten years, or a BSD: everything is virtio.
-    #[default]
-    Linux,
-    /// Windows Server: Hyper-V's enlightenments, a clock in local time.
-    Windows,
-    /// What knows no virtio: SATA and an Intel network card.
-    Legacy,
-}
-
-impl Guest {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Linux, Self::Windows, Self::Legacy];
-
-    /// Its name in the API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Linux => "linux",
-            Self::Windows => "windows",
-            Self::Legacy => "legacy",
-        }
-    }
-}
-
-/// Processors of a virtual machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct VmCpu {
-    /// Sockets.
-    pub sockets: u16,
-    /// Cores in each socket.
-    pub cores: u16,
-    /// Threads of each core.
-    #[serde(default = "one")]
-    pub threads: u16,
-    /// What the guest sees.
-    #[serde(default)]
-    pub model: CpuModel,
-}
-
-fn one() -> u16 {
-    1
-}
-
-impl Default for VmCpu {
-    fn default() -> Self {
-        Self { sockets: 1, cores: 2, threads: 1, model: CpuModel::default() }
-    }
-}
-
-impl VmCpu {
-    /// Processors in all.
-    pub fn count(&self) -> u32 {
-        u32::from(self.sockets).saturating_mul(self.cores.into()).saturating_mul(self.threads.into())
-    }
-}
-
-/// The processor that a guest sees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum CpuModel {
-    /// The nearest model that libvirt knows to the host's, with what it can besides.
-    #[default]
-    HostModel,
-    /// The host's own: fastest, and at home on no other kind of host.
-    HostPassthrough,
-}
-
-/// Memory of a virtual machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct VmMemory {
-    /// In MiB.
-    pub mib: u64,
-    /// Whether the host may ask for some of it back.
-    #[serde(default = "yes")]
-    pub balloon: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-impl Default for VmMemory {
-    fn default() -> Self {
-        Self { mib: 2048, balloon: true }
-    }
-}
-
-/// What starts a virtual machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Firmware {
-    /// UEFI that starts anything.
-    #[default]
-    Uefi,
-    /// UEFI that starts only what is signed.
-    SecureBoot,
-    /// A PC's BIOS.
-    Bios,
-}
-
-/// A disk of a virtual machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct VmDisk {
-    /// The volume.
-    pub volume: String,
-    /// How it is attached; nothing: as the guest needs it.
-    #[serde(default)]
-    pub bus: Option<Bus>,
-    /// How the host keeps what is written.
-    #[serde(default)]
-    pub cache: Cache,
-    /// Whether what the guest frees is freed in the pool.
-    #[serde(default = "yes")]
-    pub discard: bool,
-}
-
-/// How a disk is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Bus {
-    /// virtio-blk.
-    Virtio,
-    /// virtio-scsi.
-    Scsi,
-    /// SATA.
-    Sata,
-}
-
-/// How a host keeps what is written to a disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Cache {
-    /// Past the host's memory.
-    #[default]
-    None,
-    /// In the host's memory, on the disk when the guest asks for it.
-    WriteBack,
-    /// In the host's memory and on the disk at once.
-    WriteThrough,
-}
-
-/// A network card of a virtual machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct VmNic {
-    /// The bridge it is plugged into.
-    pub bridge: String,
-    /// Its address: `52:54:00:…`.
-    pub mac: String,
-}
+use crate::{NewDisk, Right, VmSpec};
 
 /// How a virtual machine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -229,6 +42,30 @@ impl VmState {
         Self::Crashed,
         Self::Unknown,
     ];
+
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Suspended => "suspended",
+            Self::Stopping => "stopping",
+            Self::Crashed => "crashed",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The state of a name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    /// Whether a process of the host runs it.
+    pub fn is_on(self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::Stopping)
+    }
 }
 
 /// What can be done with a virtual machine.
@@ -268,4 +105,259 @@ impl VmAction {
         Self::Suspend,
         Self::Delete,
     ];
+
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::ShutDown => "shut-down",
+            Self::Reboot => "reboot",
+            Self::ForceStop => "force-stop",
+            Self::Reset => "reset",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Suspend => "suspend",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// The action of a name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.name() == name)
+    }
+}
+
+/// What is done with a virtual machine without being asked, and what is not done with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VmPolicy {
+    /// Whether it is started when its host starts.
+    #[serde(default)]
+    pub start_at_boot: bool,
+    /// When: lower numbers first, the same number at once.
+    #[serde(default)]
+    pub boot_order: u16,
+    /// How many seconds are waited after it before the next number.
+    #[serde(default)]
+    #[schema(maximum = 3600)]
+    pub boot_delay: u16,
+    /// Whether it is started again when it ended in a way it should not.
+    #[serde(default)]
+    pub restart_after_crash: bool,
+    /// Whether it cannot be removed.
+    #[serde(default)]
+    pub protected: bool,
+    /// What people sort it by: `key=value`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A virtual machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Vm {
+    /// Its id, which it keeps.
+    pub id: String,
+    /// What it shall be.
+    pub spec: VmSpec,
+    /// What is done with it without being asked.
+    pub policy: VmPolicy,
+    /// The folder it is in; nothing for none.
+    pub folder: Option<i64>,
+    /// The host it is on.
+    pub host: String,
+    /// The name of that.
+    pub host_name: String,
+    /// How it is.
+    pub state: VmState,
+    /// Since when, as far as is known.
+    pub since: Timestamp,
+    /// Whether somebody wants it to be on.
+    pub is_wanted_on: bool,
+    /// Whether what was changed of it counts only when it is started the next time.
+    pub waits_for_restart: bool,
+    /// Whether its processor is imitated by a program, which is slow.
+    pub is_emulated: bool,
+    /// How libvirt's description of it differs from what it shall be, if somebody changed that there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drift: Vec<String>,
+    /// Whether what is there can be adopted.
+    #[serde(default)]
+    pub can_adopt: bool,
+    /// What is wrong with it; empty if nothing is.
+    pub trouble: String,
+    /// The task that does something with it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<i64>,
+    /// When it was made.
+    pub made_at: Timestamp,
+    /// By whom.
+    pub made_by: String,
+    /// Counts the changes; for `If-Match`.
+    pub version: u64,
+    /// What whoever asks may do with it.
+    pub rights: BTreeSet<Right>,
+}
+
+/// `POST /api/v1/vms`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewVm {
+    /// What it shall be.
+    pub spec: VmSpec,
+    /// Disks that are made with it. They come after those it takes over.
+    #[serde(default)]
+    #[schema(max_items = 16)]
+    pub disks: Vec<NewDisk>,
+    /// What is done with it without being asked.
+    #[serde(default)]
+    pub policy: VmPolicy,
+    /// The folder it goes into.
+    #[serde(default)]
+    pub folder: Option<i64>,
+    /// The host it goes to; nothing for the one with the least memory spoken for.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Whether it is started at once.
+    #[serde(default)]
+    pub start: bool,
+}
+
+impl NewVm {
+    /// As usual: with no disks of its own, nothing done by itself, in no folder, on any host, and off.
+    pub fn usual(spec: VmSpec) -> Self {
+        Self { spec, disks: Vec::new(), policy: VmPolicy::default(), folder: None, host: None, start: false }
+    }
+}
+
+/// `PATCH /api/v1/vms/{vm}`: what is not named stays.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeVm {
+    /// What it shall be, the whole of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<VmSpec>,
+    /// What is done with it without being asked, the whole of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<VmPolicy>,
+    /// The folder it shall be in; null for none.
+    #[serde(default, deserialize_with = "even_null", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>)]
+    pub folder: Option<Option<i64>>,
+}
+
+/// Tells null from what is not there.
+pub(crate) fn even_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+/// `DELETE /api/v1/vms/{vm}`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveVm {
+    /// Its name, to make sure.
+    pub name: String,
+    /// Whether its disks stay, with all that is on them.
+    #[serde(default)]
+    pub keep_disks: bool,
+}
+
+/// `POST /api/v1/vms/{vm}/power`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PowerVm {
+    /// What to do; to remove it is another call.
+    pub action: VmAction,
+    /// How many seconds the guest has to end, when it is asked to.
+    #[serde(default = "two_minutes")]
+    #[schema(minimum = 5, maximum = 3600)]
+    pub within: u32,
+    /// Whether it is switched off when its guest has not ended by then.
+    #[serde(default)]
+    pub force: bool,
+}
+
+fn two_minutes() -> u32 {
+    120
+}
+
+impl PowerVm {
+    /// As it is usually done.
+    pub fn usual(action: VmAction) -> Self {
+        Self { action, within: two_minutes(), force: false }
+    }
+}
+
+/// `POST /api/v1/vms/{vm}/drift`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SettleDrift {
+    /// Which of the two holds.
+    pub keep: Keep,
+}
+
+/// Which of two descriptions holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// What libvirt has: it is adopted.
+    Theirs,
+    /// What is kept here: it is restored.
+    Ours,
+}
+
+/// What virtual machines are asked for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct VmQuery {
+    /// Where the part before this one ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// How many at most: 50, if nothing is said, and 1000 at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 1000)]
+    pub limit: Option<u32>,
+    /// By what to sort; with a `-` in front, the other way round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sort: Option<String>,
+    /// Only those in which this occurs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 100)]
+    pub text: Option<String>,
+    /// Only those in this folder; 0 for those in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<i64>,
+    /// Only those on this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Only those that are like this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_is_something_else_than_nothing() {
+        let read = |text: &str| serde_json::from_str::<ChangeVm>(text).unwrap().folder;
+        assert_eq!(read("{}"), None);
+        assert_eq!(read(r#"{"folder": null}"#), Some(None));
+        assert_eq!(read(r#"{"folder": 3}"#), Some(Some(3)));
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for state in VmState::ALL {
+            assert_eq!(VmState::of(state.name()), Some(state));
+            assert_eq!(serde_json::to_value(state).unwrap(), state.name());
+        }
+        for action in VmAction::ALL {
+            assert_eq!(VmAction::of(action.name()), Some(action));
+            assert_eq!(serde_json::to_value(action).unwrap(), action.name());
+        }
+    }
 }

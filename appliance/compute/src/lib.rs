@@ -11,12 +11,19 @@ pub use driver::{
     libvirt::{Failed, Libvirt, Seen},
 };
 pub use model::{
+    access::{
+        Access, KeysRefused, NoPassword, NoPasswordHash, PasswordHash, SshKeys, UserName, UserNameRefused,
+        hash_password,
+    },
     check::{Flaw, check},
     element::{Element, Malformed},
     id::VmId,
+    ssh_key::{KeyKind, KeyRefused, SshKey},
 };
 pub use plan::{
     allowed::{Refused, allowed},
-    domain::{Accelerator, Drawn, Drive, Format, domain_name, draw},
+    cloud_init::{Address, Addressing, CardNetwork, CloudInit, StaticAddresses, Texts, UserData, seed},
+    differences::differences,
+    domain::{Accelerator, Drawn, Drive, Format, domain_name, draw, draw_plugged, plugged},
     recognise::{Missing, Recognised, recognise},
 };

@@ -9,5 +9,6 @@ mod plan;
 pub use driver::{
     blocking::blocking,
     host::{Host, hostname, nics},
-    run::{RunError, run, run_into_file},
+    run::{Finished, RunError, filter, run, run_into_file},
+    services::Asked,
 };

@@ -10,7 +10,8 @@ use std::{
 pub(crate) struct Page {
     /// As the product writes it.
     pub(crate) route: &'static str,
-    /// As somebody types it; `{this}` and `{other}` are the ids of two hosts.
+    /// As somebody types it; `{this}` and `{other}` are the ids of two hosts, `{vm}` of a machine, `{volume}` of its
+    /// disk, `{image}` of an image.
     pub(crate) address: &'static str,
     /// Whether one has to be signed in.
     pub(crate) signed_in: bool,
@@ -47,6 +48,21 @@ pub(crate) const PAGES: &[Page] = &[
     page("/activity/tasks/{id}", "/activity/tasks/nothing"),
     page("/activity/events", "/activity/events"),
     page("/cluster/hosts/{id}/power/{deed}", "/cluster/hosts/{other}/power/restart"),
+    page("/vms", "/vms"),
+    page("/vms", "/vms?folder=1"),
+    page("/vms", "/vms?text=nothing+has+this+in+it"),
+    page("/vms/new", "/vms/new?folder=1"),
+    page("/vms/{id}", "/vms/{vm}"),
+    page("/vms/{id}/edit", "/vms/{vm}/edit"),
+    page("/vms/{id}/remove", "/vms/{vm}/remove"),
+    page("/storage", "/storage"),
+    page("/storage", "/storage?text=nothing+has+this+in+it"),
+    page("/storage/pools/{id}", "/storage/pools/local"),
+    page("/storage/images", "/storage/images"),
+    page("/storage/images/{id}/remove", "/storage/images/{image}/remove"),
+    page("/storage/volumes/new", "/storage/volumes/new"),
+    page("/storage/volumes/{id}", "/storage/volumes/{volume}"),
+    page("/storage/volumes/{id}/remove", "/storage/volumes/{volume}/remove"),
     page("/hosts", "/hosts"),
     page("/hosts/{id}", "/hosts/{other}"),
     page("/hosts/{id}/hardware", "/hosts/{other}/hardware"),
@@ -83,6 +99,7 @@ const NO_PAGES: &[&str] = &[
     "/api/v1/{*path}",
     "/healthz",
     "/readyz",
+    "/api/v1/images/{image}/content",
     "/assets/{version}/{*name}",
     "/live",
     "/sign-in/oidc",

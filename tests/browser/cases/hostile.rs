@@ -9,7 +9,7 @@ const HOSTILE: &[&str] = &[
     "\"><script>alert(1)</script>",
     "' autofocus onfocus='alert(1)",
     "</title></style></textarea><svg onload=alert(1)>",
-    "{{7*7}} ${7*7} <%= 7*7 %> #{7*7}",
+    "{{1337*1337}} ${1337*1337} <%= 1337*1337 %> #{1337*1337}",
     "javascript:alert(1)",
     "\u{202e}gnp.exe \u{2066}\u{200f}שלום\u{2069}",
     "🧨👩‍👩‍👧‍👦 Z̸̢̙͔͎͌͛̿a̵̜͐l̶̰̈g̴̼̈́o̶͖͝",
@@ -108,7 +108,7 @@ async fn holds(desk: &Desk, place: &str, text: &str) {
     let script = r#"
         const ran = document.querySelector("[onerror], [onload], [onfocus], img[src='x'], script:not([src])");
         if (ran) return ran.outerHTML;
-        if (/\b49\b/.test(document.body.innerText) && arguments[0].includes("7*7")) return "49";
+        if (/1787569/.test(document.body.innerText) && arguments[0].includes("1337*1337")) return "1787569";
         return "";"#;
     let found = desk.ask(script, &[text]).await.unwrap();
     assert_eq!(found, "", "{place} took “{short}” for something else than text");

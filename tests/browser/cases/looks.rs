@@ -1,10 +1,15 @@
 //! Every page in every look: a picture is kept, nothing is wider than the screen, axe-core finds nothing, and the
 //! browser has nothing to complain about.
 
-use quantix_api::{NewGroup, NewUser, Secret, built_in, calls};
-use quantix_browser::{Desk, Host, LOOKS, Look, cluster_of};
+use std::sync::Arc;
 
-use crate::addresses::PAGES;
+use quantix_api::{
+    Cache, NewDisk, NewFolder, NewGroup, NewUser, NewVm, Secret, TaskState, Vm, VmPolicy, VmSpec, VmState,
+    built_in, calls,
+};
+use quantix_browser::{Desk, Host, LOOKS, Look, cluster_of, until};
+
+use crate::addresses::{PAGES, Page};
 
 #[tokio::test]
 async fn every_page_is_in_order_in_every_look() {
@@ -13,7 +18,28 @@ async fn every_page_is_in_order_in_every_look() {
     has_history(&hosts[0], &session).await;
     let cluster = hosts[0].agent().call(&calls::cluster().as_session(&session)).await.unwrap();
     let other = cluster.hosts.iter().find(|host| host.id != cluster.this_host).unwrap().id.to_string();
-    let desk = Desk::at(&hosts[0]).await;
+    let ids = [("{other}", other), ("{this}", cluster.this_host)];
+    all_in_order(&hosts[0], &ids, |page| !is_of_machines(page)).await;
+}
+
+#[tokio::test]
+async fn every_page_of_machines_is_in_order_in_every_look() {
+    let host = Host::with_machines("qx-01").await;
+    let session = host.session().await;
+    let vm = has_machines(&host, &session).await;
+    let its = host.agent().call(&calls::vm(&vm).as_session(&session)).await.unwrap();
+    let volume = its.spec.disks[0].volume.clone();
+    let image = crate::machines::has_image(&host, &session).await;
+    all_in_order(&host, &[("{vm}", vm), ("{volume}", volume), ("{image}", image)], is_of_machines).await;
+}
+
+fn is_of_machines(page: &Page) -> bool {
+    page.route.starts_with("/vms") || page.route.starts_with("/storage")
+}
+
+/// Looks at pages in every look; `ids` is what stands for what in their addresses.
+async fn all_in_order(host: &Arc<Host>, ids: &[(&str, String)], is_meant: impl Fn(&Page) -> bool) {
+    let desk = Desk::at(host).await;
     let mut wrong = Vec::new();
     for signed_in in [false, true] {
         if signed_in {
@@ -21,9 +47,10 @@ async fn every_page_is_in_order_in_every_look() {
         }
         for look in LOOKS {
             desk.look_as(look).await;
-            for page in PAGES.iter().filter(|page| page.signed_in == signed_in) {
-                desk.open(&page.address.replace("{other}", &other).replace("{this}", &cluster.this_host))
-                    .await;
+            for page in PAGES.iter().filter(|page| page.signed_in == signed_in && is_meant(page)) {
+                let address =
+                    ids.iter().fold(page.address.to_owned(), |address, (id, is)| address.replace(id, is));
+                desk.open(&address).await;
                 wrong.extend(judged(&desk, look, page.address).await);
                 if look == LOOKS[0] {
                     let missed = desk.out_of_reach().await.into_iter();
@@ -76,6 +103,50 @@ async fn has_history(host: &Host, session: &Secret) {
     let group =
         NewGroup { name: "night-shift".into(), purpose: "Whoever is awake".into(), provider_name: None };
     host.agent().call(&calls::make_group(&group).as_session(session)).await.unwrap();
+}
+
+/// Machines in folders; gives the id of one that somebody has changed on the host.
+async fn has_machines(host: &Host, session: &Secret) -> String {
+    for (name, parent) in [("Production", None), ("Web", Some(1)), ("Lab", None)] {
+        let new = NewFolder { name: name.into(), parent };
+        host.agent().call(&calls::make_folder(&new).as_session(session)).await.unwrap();
+    }
+    crate::machines::has_pool(host).await;
+    let disk =
+        NewDisk { pool: "local".into(), bytes: 20 << 30, image: None, bus: None, cache: Cache::default() };
+    let mut id = String::new();
+    for (name, folder, start) in
+        [("db-01", Some(1), false), ("build-07", Some(3), false), ("web-01", Some(1), true)]
+    {
+        let mut spec = VmSpec::named(name);
+        spec.memory.mib = 64;
+        spec.description = "Answers for the shop".into();
+        let labels = [("team".to_owned(), "web".to_owned())].into();
+        let policy = VmPolicy { start_at_boot: true, labels, ..VmPolicy::default() };
+        let new = NewVm { disks: vec![disk.clone()], policy, folder, start, ..NewVm::usual(spec) };
+        let task = host.agent().call(&calls::make_vm(&new).as_session(session)).await.unwrap();
+        until("the machine is made", async || {
+            let task = host.agent().call(&calls::task(task.id).as_session(session)).await.unwrap();
+            assert!(!task.state.is_end() || task.state == TaskState::Done, "{task:?}");
+            task.state.is_end()
+        })
+        .await;
+        id = task.object.trim_start_matches("vm/").to_owned();
+    }
+    // Somebody changes what libvirt has of it.
+    let daemon = host.machines.as_ref().unwrap();
+    let seen = async |is: fn(&Vm) -> bool| {
+        until("the machine is like that", async || {
+            host.agent().call(&calls::vm(&id).as_session(session)).await.is_ok_and(|vm| is(&vm))
+        })
+        .await;
+    };
+    seen(|vm| vm.state == VmState::Running).await;
+    for change in ["setmaxmem", "setmem"] {
+        daemon.virsh(&[change, &id, "128M", "--config"]);
+    }
+    seen(|vm| !vm.drift.is_empty()).await;
+    id
 }
 
 /// What is found on the page that is open, with its picture's name in front.

@@ -7,4 +7,5 @@ mod journeys;
 mod keyboard;
 mod live;
 mod looks;
+mod machines;
 mod sign_in;

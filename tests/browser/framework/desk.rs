@@ -17,6 +17,9 @@ const FIND: &str = include_str!("find.js");
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tab(String);
 
+/// How often something is looked for that is just being drawn anew.
+const MOST_LOOKS: usize = 20;
+
 /// A window, and the host it looks at.
 #[derive(Debug)]
 pub struct Desk {
@@ -163,14 +166,24 @@ impl Desk {
 
     /// Presses the button on which this is written.
     pub async fn press(&self, name: &str) {
-        let button = self.find("button", name).await;
-        self.window.click(&button).await.unwrap();
+        self.click("button", name).await;
     }
 
     /// Follows the link on which this is written.
     pub async fn follow(&self, name: &str) {
-        let link = self.find("link", name).await;
-        self.window.click(&link).await.unwrap();
+        self.click("link", name).await;
+    }
+
+    /// A part of the page may be drawn anew between the look and the click; whoever sees that clicks again.
+    async fn click(&self, role: &str, name: &str) {
+        for _ in 0..MOST_LOOKS {
+            let thing = self.find(role, name).await;
+            match self.window.click(&thing).await {
+                Err(why) if why.contains("stale element reference") => {}
+                clicked => return drop(clicked.unwrap()),
+            }
+        }
+        panic!("the {role} “{name}” is drawn anew all the time");
     }
 
     /// What a script says inside the first frame of the page.

@@ -16,6 +16,8 @@ use quantix_api::{
     AgentClient, ChangePassword, CheckState, HostRole, JoinCluster, NewJoinToken, Secret, SignIn, calls,
 };
 
+use quantix_libvirt::Daemon;
+
 use crate::{
     process::{Group, built},
     wait::until,
@@ -39,6 +41,8 @@ pub struct Host {
     /// Where other hosts reach it.
     pub hosts: SocketAddr,
     dir: tempfile::TempDir,
+    /// Its libvirt, if it has machines.
+    pub machines: Option<Daemon>,
     agent: Arc<Mutex<Option<Group>>>,
     up: Arc<AtomicBool>,
     keeper: Mutex<Option<JoinHandle<()>>>,
@@ -48,6 +52,10 @@ pub struct Host {
 impl Host {
     /// A host as it is after its first boot.
     pub async fn start(name: &str) -> Arc<Self> {
+        Self::start_with(name, None).await
+    }
+
+    async fn start_with(name: &str, machines: Option<Daemon>) -> Arc<Self> {
         let address = IpAddr::from([127, 0, 0, ADDRESSES.fetch_add(1, Ordering::Relaxed)]);
         let dir = tempfile::Builder::new().prefix("quantix-").tempdir().unwrap();
         fs::create_dir(dir.path().join("state")).unwrap();
@@ -57,6 +65,7 @@ impl Host {
             // Members learn each other's address from where a connection comes.
             hosts: free_port(IpAddr::from([127, 0, 0, 1])),
             dir,
+            machines,
             agent: Arc::default(),
             up: Arc::default(),
             keeper: Mutex::default(),
@@ -70,7 +79,16 @@ impl Host {
 
     /// A host whose administrator has chosen a password.
     pub async fn settled(name: &str) -> Arc<Self> {
-        let host = Self::start(name).await;
+        Self::start(name).await.settle().await
+    }
+
+    /// The same with virtual machines.
+    pub async fn with_machines(name: &str) -> Arc<Self> {
+        Self::start_with(name, Some(Daemon::start())).await.settle().await
+    }
+
+    async fn settle(self: Arc<Self>) -> Arc<Self> {
+        let host = self;
         let first = host.first_password().await;
         let body = SignIn { username: NAME.into(), password: first.clone() };
         let session = host.agent().call(&calls::sign_in(&body)).await.unwrap();
@@ -141,7 +159,11 @@ impl Host {
         let folder = |name| self.dir.path().join(name).display().to_string();
         let (hosts, state, run) = (self.hosts.to_string(), folder("state"), folder("run"));
         let arguments = ["--name", &self.name, "--hosts", &hosts, "--state-dir", &state, "--run-dir", &run];
-        let arguments = arguments.map(str::to_owned);
+        let mut arguments = arguments.map(str::to_owned).to_vec();
+        if let Some(daemon) = &self.machines {
+            let (socket, kept) = (daemon.socket().display().to_string(), daemon.kept().display().to_string());
+            arguments.extend(["--libvirt".into(), socket, "--libvirt-kept".into(), kept]);
+        }
         let log = self.dir.path().join("agent.log");
         let (agent, up, program) = (Arc::clone(&self.agent), Arc::clone(&self.up), built("quantixd"));
         *self.keeper.lock().unwrap() = Some(std::thread::spawn(move || {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use quantix_api::{AgentClient, ChangePassword, ConsoleView, NewUser, Secret, SignIn, built_in, calls};
+use quantix_libvirt::Daemon;
 use rusqlite::{Connection, params};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
@@ -31,9 +32,15 @@ pub struct Programs {
 
 impl Programs {
     /// Starts them with their state below a folder. So many people are signed in, and the audit log holds so many
-    /// lines.
-    pub async fn start(built: &Path, folder: &Path, people: usize, lines: u32) -> Self {
-        let mut agent = start_agent(built, folder);
+    /// lines. The agent has a libvirt, if one is given.
+    pub async fn start(
+        built: &Path,
+        folder: &Path,
+        people: usize,
+        lines: u32,
+        machines: Option<&Daemon>,
+    ) -> Self {
+        let mut agent = start_agent(built, folder, machines);
         let client = AgentClient::new(folder.join("run/api.sock"));
         let mut sessions = vec![begin(&client, "admin", first_password(&client).await).await];
         for number in 1..people {
@@ -45,7 +52,7 @@ impl Programs {
         agent.kill().unwrap();
         agent.wait().unwrap();
         fill(folder, lines);
-        agent = start_agent(built, folder);
+        agent = start_agent(built, folder, machines);
         let start = Instant::now();
         while client.call(&calls::session().as_session(&sessions[0])).await.is_err() {
             assert!(start.elapsed() < START, "the agent did not come up again");
@@ -107,11 +114,14 @@ async fn first_password(client: &AgentClient) -> Secret {
     }
 }
 
-fn start_agent(built: &Path, folder: &Path) -> Child {
+fn start_agent(built: &Path, folder: &Path, machines: Option<&Daemon>) -> Child {
     let (state, run) = (folder.join("state"), folder.join("run"));
     let log = fs::File::options().create(true).append(true).open(folder.join("agent.log")).unwrap();
     let mut command = program(&built.join("quantixd"));
     command.arg("--state-dir").arg(state).arg("--run-dir").arg(run).args(["--hosts", "127.0.0.1:0"]);
+    if let Some(daemon) = machines {
+        command.arg("--libvirt").arg(daemon.socket()).arg("--libvirt-kept").arg(daemon.kept());
+    }
     command.stderr(log).spawn().unwrap()
 }
 

@@ -9,6 +9,7 @@ mod clock;
 mod cluster;
 mod full_state;
 mod kvm;
+mod machines;
 mod network;
 mod persistence;
 mod ports;

@@ -7,6 +7,7 @@ use super::{groups, rights, roles, users};
 use crate::{
     cluster::{Refused, kept},
     list::{self, Asked, Table},
+    vms::{self, folders},
 };
 
 const MOST: i64 = 10_000;
@@ -57,11 +58,21 @@ fn as_held(connection: &Connection, role: &str, scope: &Scope) -> rusqlite::Resu
 
 /// Only places that are there.
 pub(super) fn check_scope(connection: &Connection, scope: &Scope) -> Result<(), Refused> {
-    let Scope::Host(id) = scope else { return Ok(()) };
-    if kept::hosts(connection)?.iter().any(|host| host.id.to_string() == *id) {
-        return Ok(());
-    }
-    let sentence = format!("The cluster has no host {id}. Take the id from the list of hosts.");
+    let sentence = match scope {
+        Scope::Datacenter => return Ok(()),
+        Scope::Host(id) if kept::hosts(connection)?.iter().any(|host| host.id.to_string() == *id) => {
+            return Ok(());
+        }
+        Scope::Folder(id) if folders::one(connection, *id).is_ok() => return Ok(()),
+        Scope::Vm(id) if vms::kept::find(connection, id)?.is_some() => return Ok(()),
+        Scope::Host(id) => format!("The cluster has no host {id}. Take the id from the list of hosts."),
+        Scope::Folder(id) => format!("There is no folder {id}. Take the id from the list of folders."),
+        Scope::Vm(id) => format!("There is no virtual machine {id}. Take the id from the list of them."),
+        Scope::Image(_) => "A role does not count on an image: all share them.".to_owned(),
+        Scope::Volume(_) => {
+            "A role does not count on a volume. Give it on the virtual machine that has it.".to_owned()
+        }
+    };
     Err(Problem::new(ProblemCode::Invalid, sentence).in_field("scope").into())
 }
 
@@ -75,7 +86,7 @@ pub(crate) fn give(connection: &Connection, giver: &[Held], new: &NewAccess) -> 
     };
     roles::one(connection, &new.role).map_err(in_field("role"))?;
     check_scope(connection, &new.scope)?;
-    rights::must_cover(giver, &as_held(connection, &new.role, &new.scope)?)?;
+    rights::must_cover(connection, giver, &as_held(connection, &new.role, &new.scope)?)?;
     let scope = new.scope.to_string();
     let same = connection
         .prepare_cached(
@@ -111,7 +122,7 @@ fn in_field(field: &'static str) -> impl Fn(Refused) -> Refused {
 /// Takes a role back.
 pub(crate) fn take(connection: &Connection, giver: &[Held], id: i64) -> Result<Access, Refused> {
     let access = one(connection, id)?;
-    rights::must_cover(giver, &as_held(connection, &access.role, &access.scope)?)?;
+    rights::must_cover(connection, giver, &as_held(connection, &access.role, &access.scope)?)?;
     connection.execute("DELETE FROM access WHERE id = ?1", [id])?;
     rights::somebody_is_left(connection)?;
     Ok(access)

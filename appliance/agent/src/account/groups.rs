@@ -89,7 +89,7 @@ pub(crate) fn change(
 ) -> Result<Group, Refused> {
     let before = one(connection, name)?;
     seen.must_be(before.version)?;
-    rights::must_cover(giver, &before.roles)?;
+    rights::must_cover(connection, giver, &before.roles)?;
     if let Some(purpose) = &change.purpose {
         check_purpose(purpose)?;
         connection
@@ -115,7 +115,7 @@ pub(crate) fn set_member(
     is_in: bool,
 ) -> Result<Group, Refused> {
     let before = one(connection, name)?;
-    rights::must_cover(giver, &before.roles)?;
+    rights::must_cover(connection, giver, &before.roles)?;
     users::one(connection, username)?;
     if before.provider_name.is_some() {
         let sentence = format!("{name} is filled by the identity provider. Change who is in it there.");
@@ -136,7 +136,7 @@ pub(crate) fn set_member(
 /// Removes a group, with what it was given.
 pub(crate) fn remove(connection: &Connection, giver: &[Held], name: &str) -> Result<Group, Refused> {
     let group = one(connection, name)?;
-    rights::must_cover(giver, &group.roles)?;
+    rights::must_cover(connection, giver, &group.roles)?;
     connection.execute("DELETE FROM user_group WHERE name = ?1", [name])?;
     rights::somebody_is_left(connection)?;
     Ok(group)

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use quantix_api::{Held, Problem, ProblemCode, Right, Scope, built_in};
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::cluster::Refused;
+use crate::{cluster::Refused, vms::folders::place};
 
 /// What a role lets somebody do; nothing for one that is not known.
 pub(crate) fn of_role(connection: &Connection, role: &str) -> rusqlite::Result<BTreeSet<Right>> {
@@ -62,27 +62,42 @@ fn held(
 }
 
 /// What of the rights of an owner a token has, that was made for a role somewhere.
-pub(crate) fn within(owner: &[Held], role: &str, rights: &BTreeSet<Right>, scope: &Scope) -> Vec<Held> {
-    let narrowed = owner.iter().filter_map(|held| {
-        let scope = match (held.scope.covers(scope), scope.covers(&held.scope)) {
-            (true, _) => scope.clone(),
-            (false, true) => held.scope.clone(),
-            (false, false) => return None,
+pub(crate) fn within(
+    connection: &Connection,
+    owner: &[Held],
+    role: &str,
+    rights: &BTreeSet<Right>,
+    scope: &Scope,
+) -> rusqlite::Result<Vec<Held>> {
+    let token = place(connection, scope)?;
+    let mut narrowed = Vec::new();
+    for held in owner {
+        let scope = if token.is_in(&held.scope) {
+            scope.clone()
+        } else if place(connection, &held.scope)?.is_in(scope) {
+            held.scope.clone()
+        } else {
+            continue;
         };
         let rights: BTreeSet<_> = held.rights.intersection(rights).copied().collect();
-        let through = held.through.clone();
-        (!rights.is_empty()).then(|| Held { role: role.to_owned(), through, scope, rights })
-    });
-    narrowed.collect()
+        if !rights.is_empty() {
+            let through = held.through.clone();
+            narrowed.push(Held { role: role.to_owned(), through, scope, rights });
+        }
+    }
+    Ok(narrowed)
 }
 
 /// Nobody gives, takes or resets what is more than they have themselves: they would have it with the next step.
-pub(crate) fn must_cover(giver: &[Held], others: &[Held]) -> Result<(), Refused> {
-    if Held::cover(giver, others) {
-        return Ok(());
+pub(crate) fn must_cover(connection: &Connection, giver: &[Held], others: &[Held]) -> Result<(), Refused> {
+    for other in others {
+        let place = place(connection, &other.scope)?;
+        if !other.rights.iter().all(|right| Held::give(giver, *right, &place)) {
+            let sentence = "This is about more rights than you have yourself. Ask somebody who has them.";
+            return Err(Problem::new(ProblemCode::Forbidden, sentence).into());
+        }
     }
-    let sentence = "This is about more rights than you have yourself. Ask somebody who has them.";
-    Err(Problem::new(ProblemCode::Forbidden, sentence).into())
+    Ok(())
 }
 
 /// Whatever was changed in this write is undone if it left nobody who could undo it: somebody with a password here,
@@ -105,7 +120,10 @@ pub(super) fn somebody_is_left(connection: &Connection) -> Result<(), Refused> {
 
 #[cfg(test)]
 mod tests {
+    use quantix_api::NewFolder;
+
     use super::*;
+    use crate::{cluster::tables, vms::folders};
 
     fn held(scope: &str, rights: &[Right]) -> Held {
         let rights = rights.iter().copied().collect();
@@ -114,20 +132,53 @@ mod tests {
 
     #[test]
     fn a_token_has_what_its_owner_and_its_role_have_in_common() {
+        let connection = tables();
+        let folder = |name: &str, parent| {
+            let new = NewFolder { name: name.into(), parent };
+            Scope::Folder(folders::make(&connection, &new).unwrap().id)
+        };
+        let outer = folder("outer", None);
+        let Scope::Folder(id) = outer else { unreachable!() };
+        let inner = folder("inner", Some(id));
         let (here, there) = ("host/0000000000000001", "host/0000000000000002");
-        let owner = [held("datacenter", &[Right::See]), held(here, &[Right::See, Right::OperateHosts])];
+        let owner = [
+            held("datacenter", &[Right::See]),
+            held(here, &[Right::See, Right::OperateHosts]),
+            held(&outer.to_string(), &[Right::OperateVms]),
+        ];
         let all: BTreeSet<_> = Right::ALL.into();
         let scope = |text: &str| text.parse::<Scope>().unwrap();
-        let may = |token: &[Held], right, on: &str| Held::give(token, right, &scope(on));
-        let everywhere = within(&owner, "administrator", &all, &Scope::Datacenter);
+        let token =
+            |rights: &BTreeSet<Right>, on: &Scope| within(&connection, &owner, "some", rights, on).unwrap();
+        let may = |token: &[Held], right, on: &str| {
+            Held::give(token, right, &place(&connection, &scope(on)).unwrap())
+        };
+        let everywhere = token(&all, &Scope::Datacenter);
         assert!(may(&everywhere, Right::See, there) && may(&everywhere, Right::OperateHosts, here));
         assert!(
             !may(&everywhere, Right::OperateHosts, there) && !may(&everywhere, Right::ManagePeople, here)
         );
-        let on_there = within(&owner, "administrator", &all, &scope(there));
+        let on_there = token(&all, &scope(there));
         assert!(may(&on_there, Right::See, there) && !may(&on_there, Right::See, here));
         assert!(!may(&on_there, Right::See, "datacenter"));
-        let viewer = within(&owner, "viewer", &[Right::See].into(), &scope(here));
+        let viewer = token(&[Right::See].into(), &scope(here));
         assert!(may(&viewer, Right::See, here) && !may(&viewer, Right::OperateHosts, here));
+        let on_inner = token(&all, &inner);
+        assert!(may(&on_inner, Right::OperateVms, &inner.to_string()));
+        assert!(!may(&on_inner, Right::OperateVms, &outer.to_string()));
+    }
+
+    #[test]
+    fn whoever_has_a_folder_gives_rights_in_it_and_nowhere_else() {
+        let connection = tables();
+        let new = |name: &str, parent| NewFolder { name: name.into(), parent };
+        let outer = folders::make(&connection, &new("outer", None)).unwrap().id;
+        let inner = folders::make(&connection, &new("inner", Some(outer))).unwrap().id;
+        let on = |folder: i64| [held(&format!("folder/{folder}"), &[Right::OperateVms])];
+        assert!(must_cover(&connection, &on(outer), &on(inner)).is_ok());
+        assert!(must_cover(&connection, &on(inner), &on(outer)).is_err());
+        assert!(must_cover(&connection, &on(outer), &[held("datacenter", &[Right::OperateVms])]).is_err());
+        assert!(must_cover(&connection, &[], &on(inner)).is_err());
+        assert!(must_cover(&connection, &[], &[]).is_ok());
     }
 }

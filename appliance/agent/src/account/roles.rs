@@ -76,7 +76,7 @@ fn kept(rights: &BTreeSet<Right>) -> Result<String, Problem> {
 pub(crate) fn add(connection: &Connection, giver: &[Held], new: &NewRole) -> Result<Role, Refused> {
     check_name("name", &new.name)?;
     check_purpose(&new.purpose)?;
-    rights::must_cover(giver, &everywhere(&new.rights))?;
+    rights::must_cover(connection, giver, &everywhere(&new.rights))?;
     let count: i64 = connection.query_row("SELECT count(*) FROM role", [], |row| row.get(0))?;
     if count >= MOST {
         return Err(Problem::new(ProblemCode::Invalid, format!("There are {MOST} roles already.")).into());
@@ -115,13 +115,13 @@ pub(crate) fn change(
     let before = one(connection, name)?;
     must_be_own(&before)?;
     seen.must_be(before.version)?;
-    rights::must_cover(giver, &everywhere(&before.rights))?;
+    rights::must_cover(connection, giver, &everywhere(&before.rights))?;
     if let Some(purpose) = &change.purpose {
         check_purpose(purpose)?;
         connection.execute("UPDATE role SET purpose = ?2 WHERE name = ?1", params![name, purpose.trim()])?;
     }
     if let Some(rights) = &change.rights {
-        rights::must_cover(giver, &everywhere(rights))?;
+        rights::must_cover(connection, giver, &everywhere(rights))?;
         connection.execute("UPDATE role SET rights = ?2 WHERE name = ?1", params![name, kept(rights)?])?;
     }
     version::count(connection, "role", "name", name)?;
@@ -132,7 +132,7 @@ pub(crate) fn change(
 pub(crate) fn remove(connection: &Connection, giver: &[Held], name: &str) -> Result<Role, Refused> {
     let role = one(connection, name)?;
     must_be_own(&role)?;
-    rights::must_cover(giver, &everywhere(&role.rights))?;
+    rights::must_cover(connection, giver, &everywhere(&role.rights))?;
     let given: i64 =
         connection.query_row("SELECT count(*) FROM access WHERE role = ?1", [name], |row| row.get(0))?;
     if given > 0 {

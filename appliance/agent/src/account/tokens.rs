@@ -125,7 +125,7 @@ pub(crate) fn find(connection: &Connection, hash: &TokenHash, now: u64) -> rusql
     };
     let (true, Ok(scope)) = (now < expires_at, scope.parse::<Scope>()) else { return Ok(None) };
     let owner = rights::of_user(connection, &username)?;
-    let roles = rights::within(&owner, &role, &rights::of_role(connection, &role)?, &scope);
+    let roles = rights::within(connection, &owner, &role, &rights::of_role(connection, &role)?, &scope)?;
     let is_to_be_noted = last_used.is_none_or(|used| now.abs_diff(used) >= NOTED);
     Ok(Some(InUse { username, roles, must_change_password, is_to_be_noted }))
 }
@@ -165,7 +165,7 @@ mod tests {
         let may = |right, now| {
             find(&connection, &hash, now)
                 .unwrap()
-                .map(|found| Held::give(&found.roles, right, &Scope::Datacenter))
+                .map(|found| Held::give(&found.roles, right, &Scope::Datacenter.into()))
         };
         assert_eq!(may(Right::See, 1000), Some(true));
         assert_eq!(may(Right::ManagePeople, 1000), Some(false));

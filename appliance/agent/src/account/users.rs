@@ -88,7 +88,7 @@ pub(crate) fn add(
     }
     access::set_everywhere(connection, name, role)?;
     let user = one(connection, name)?;
-    rights::must_cover(giver, &user.roles)?;
+    rights::must_cover(connection, giver, &user.roles)?;
     Ok(user)
 }
 
@@ -111,10 +111,10 @@ pub(crate) fn change(
 ) -> Result<User, Refused> {
     let before = one(connection, name)?;
     seen.must_be(before.version)?;
-    rights::must_cover(giver, &before.roles)?;
+    rights::must_cover(connection, giver, &before.roles)?;
     if let Some(role) = &change.role {
         access::set_everywhere(connection, name, role)?;
-        rights::must_cover(giver, &one(connection, name)?.roles)?;
+        rights::must_cover(connection, giver, &one(connection, name)?.roles)?;
     }
     if let Some(locked) = change.locked {
         connection.execute("UPDATE account SET locked = ?2 WHERE username = ?1", params![name, locked])?;
@@ -134,7 +134,7 @@ pub(crate) fn reset_password(
     name: &str,
     password_hash: &str,
 ) -> Result<User, Refused> {
-    rights::must_cover(giver, &one(connection, name)?.roles)?;
+    rights::must_cover(connection, giver, &one(connection, name)?.roles)?;
     if connection
         .prepare_cached("SELECT 1 FROM account WHERE username = ?1 AND issuer IS NOT NULL")?
         .exists([name])?
@@ -157,7 +157,7 @@ pub(crate) fn reset_second_factor(
     giver: &[Held],
     name: &str,
 ) -> Result<(), Refused> {
-    rights::must_cover(giver, &one(connection, name)?.roles)?;
+    rights::must_cover(connection, giver, &one(connection, name)?.roles)?;
     second_factor::remove(connection, name)?;
     end_sessions(connection, name)
 }
@@ -170,7 +170,7 @@ pub(crate) fn end_sessions(connection: &Connection, name: &str) -> Result<(), Re
 
 /// Takes a user out, with their sessions and tokens.
 pub(crate) fn remove(connection: &Connection, giver: &[Held], name: &str) -> Result<(), Refused> {
-    rights::must_cover(giver, &one(connection, name)?.roles)?;
+    rights::must_cover(connection, giver, &one(connection, name)?.roles)?;
     connection.execute("DELETE FROM account WHERE username = ?1", [name])?;
     rights::somebody_is_left(connection)
 }
@@ -275,7 +275,11 @@ pub(crate) mod tests {
         };
         access::give(&connection, &admin, &everything).unwrap();
         groups::set_member(&connection, &admin, "chiefs", "ada", true).unwrap();
-        assert!(Held::give(&rights::of_user(&connection, "ada").unwrap(), Right::BackUp, &Scope::Datacenter));
+        assert!(Held::give(
+            &rights::of_user(&connection, "ada").unwrap(),
+            Right::BackUp,
+            &Scope::Datacenter.into()
+        ));
         change(&connection, &admin, "admin", &role("viewer"), Version::ANY).unwrap();
         for refused in [
             refused(&connection, || groups::set_member(&connection, &admin, "chiefs", "ada", false)),

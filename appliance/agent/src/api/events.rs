@@ -14,7 +14,6 @@ use super::{
     answer::{Failure, Queried},
     peer::Client,
     person::Person,
-    tasks::seen_by,
 };
 use crate::{
     events::{self, TABLE},
@@ -38,8 +37,8 @@ pub(crate) async fn list(
         return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("severity").into());
     }
     must_be_short("component", query.component.as_deref().unwrap_or_default(), 40)?;
-    let hosts = seen_by(&person);
-    let list = move |connection: &Connection| events::list(connection, &asked, &query, hosts.as_deref());
+    let seen = person.sees();
+    let list = move |connection: &Connection| events::list(connection, &asked, &query, seen.as_deref());
     Ok(Json(agent.cluster.read(list).await?))
 }
 
@@ -80,10 +79,12 @@ impl Agent {
         let event = self.cluster.read(move |connection| events::find(connection, id)).await?;
         let event = event.ok_or_else(not_there)?;
         let scope: Scope = event.object.parse().unwrap_or(Scope::Datacenter);
-        if person.must_have(Right::See, &scope).is_err() {
+        let right = if matches!(scope, Scope::Vm(_)) { Right::OperateVms } else { Right::OperateHosts };
+        let place = self.place(scope).await?;
+        if person.must_have(Right::See, place.clone()).is_err() {
             return Err(not_there());
         }
-        person.must_have(Right::OperateHosts, &scope)?;
+        person.must_have(right, place)?;
         Ok(event)
     }
 }

@@ -23,7 +23,7 @@ pub(crate) async fn facts(
     person: Person,
 ) -> Result<Json<HostFacts>, Failure> {
     let here = agent.cluster.store()?.id().to_string();
-    person.must_have(Right::See, &Scope::Host(here))?;
+    person.must_have(Right::See, Scope::Host(here))?;
     Ok(Json((*agent.host.facts().await).clone()))
 }
 

@@ -77,7 +77,7 @@ pub(crate) async fn show(
         fingerprint: fingerprint(&authority).unwrap_or_default(),
         hosts: described(&status, hosts)
             .into_iter()
-            .filter(|host| person.info.may_on(Right::See, &Scope::Host(host.id.clone())))
+            .filter(|host| person.info.may_on(Right::See, Scope::Host(host.id.clone())))
             .collect(),
         trouble: status.trouble,
     }))
@@ -129,7 +129,7 @@ pub(crate) async fn facts_of(
     Path(id): Path<String>,
 ) -> Result<Json<HostFacts>, Failure> {
     let (host, name) = agent.host_of(&id).await?;
-    person.must_have(Right::See, &Scope::Host(host.to_string()))?;
+    person.must_have(Right::See, Scope::Host(host.to_string()))?;
     let status = agent.cluster.store()?.status();
     if host == status.id {
         return Ok(Json((*agent.host.facts().await).clone()));
@@ -228,7 +228,7 @@ pub(crate) async fn join(
     person: Person,
     Body(body): Body<JoinCluster>,
 ) -> Result<StatusCode, Failure> {
-    person.must_have(Right::ManageCluster, &Scope::Datacenter)?;
+    person.must_have(Right::ManageCluster, Scope::Datacenter)?;
     agent.cluster.join(&body, &agent.name).await?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -8,9 +8,11 @@ mod certificate;
 mod changes;
 mod document;
 mod events;
+mod folders;
 mod forward;
 mod host;
 mod hosts;
+mod images;
 pub(crate) mod once;
 mod own;
 mod pages;
@@ -19,14 +21,16 @@ mod person;
 mod provider;
 mod session;
 mod settings;
+mod storage;
 mod tasks;
 mod users;
+mod vms;
 
 use std::{
     fs, io,
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -38,7 +42,10 @@ use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
 use jiff::Timestamp;
 pub(crate) use peer::{Client, sign_in_needed};
 use person::Needs;
-use quantix_api::{Check, CheckState, MAX_BODY_BYTES, PAGES_CERTIFICATE_PATH, Problem, ProblemCode, Right};
+use quantix_api::{
+    Check, CheckState, MAX_BODY_BYTES, MAX_PIECE_BYTES, PAGES_CERTIFICATE_PATH, Problem, ProblemCode, Right,
+};
+use quantix_compute::Libvirt;
 use quantix_host::{Host, blocking};
 use rusqlite::Connection;
 use tokio::net::{TcpListener, UnixListener};
@@ -51,10 +58,12 @@ use crate::{
     durable,
     events::Attacks,
     hashing::Hashing,
+    options::Options,
     rate::Measures,
     sessions::{self, TokenHash},
     syslog,
     throttle::{Source, Throttle},
+    vms::{Accelerators, Starting},
 };
 
 /// The account the page server runs as; its group may open the socket.
@@ -65,6 +74,15 @@ const RETRY: Duration = Duration::from_secs(30);
 /// All that the handlers share.
 pub(crate) struct Agent {
     pub(crate) host: Host,
+    pub(crate) libvirt: Arc<Libvirt>,
+    pub(crate) accelerators: Accelerators,
+    /// Held while it is told how a machine is.
+    pub(crate) seeing: tokio::sync::Mutex<()>,
+    pub(crate) starting: Starting,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) pools_dir: PathBuf,
+    /// Told when it is worth looking at the pools at once.
+    pub(crate) pools_changed: tokio::sync::Notify,
     /// The host's name.
     pub(crate) name: String,
     pub(crate) cluster: Arc<Cluster>,
@@ -87,11 +105,27 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Reads what is kept in `state_dir`, or makes it.
-    pub(crate) fn open(state_dir: &Path, name: &str, hosts: SocketAddr) -> Arc<Self> {
-        Arc::new(Self {
-            host: Host::open(state_dir),
-            name: name.to_owned(),
+    /// Reads what is kept in the folder of its state, or makes it.
+    pub(crate) fn open(options: &Options, hosts: SocketAddr) -> io::Result<Arc<Self>> {
+        let Options { state_dir, name, libvirt, libvirt_kept, pools_dir, .. } = options;
+        let libvirt =
+            Libvirt::open(&format!("qemu+unix:///system?socket={}", libvirt.display()), libvirt_kept)?;
+        let libvirt = Arc::new(libvirt);
+        let asked = Arc::clone(&libvirt);
+        let version: quantix_host::Asked = Box::new(move || {
+            let asked = Arc::clone(&asked);
+            Box::pin(async move { asked.version().await.map_err(|failed| failed.to_string()) })
+        });
+        Ok(Arc::new(Self {
+            host: Host::open(state_dir, version),
+            libvirt,
+            accelerators: Accelerators::default(),
+            seeing: tokio::sync::Mutex::default(),
+            starting: Starting::default(),
+            state_dir: state_dir.clone(),
+            pools_dir: pools_dir.clone(),
+            pools_changed: tokio::sync::Notify::new(),
+            name: name.clone(),
             cluster: Arc::new(Cluster::new(state_dir, hosts)),
             has_account: AtomicBool::new(false),
             changes: Hub::default(),
@@ -105,7 +139,7 @@ impl Agent {
             certificates: Certificates::open(&state_dir.join("tls"), name),
             provider: crate::provider::Known::default(),
             syslog: syslog::Trouble::default(),
-        })
+        }))
     }
 
     /// Reads what may not be there.
@@ -179,6 +213,8 @@ pub(crate) async fn serve(
         () = Arc::clone(&agent).keep_trying() => Ok(()),
         () = Arc::clone(&agent).do_tasks() => Ok(()),
         () = Arc::clone(&agent).watch_over() => Ok(()),
+        () = Arc::clone(&agent).keep_vms() => Ok(()),
+        () = Arc::clone(&agent).keep_pools() => Ok(()),
         () = Arc::clone(&agent).tell_changes() => Ok(()),
         () = agent.renew_certificates() => Ok(()),
         why = agent.do_duties() => Err(io::Error::other(why)),
@@ -244,7 +280,46 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(events::list))
                 .routes(routes!(events::acknowledge))
                 .routes(routes!(events::clear))
+                .routes(routes!(vms::list))
+                .routes(routes!(vms::show))
+                .routes(routes!(folders::list))
+                .routes(routes!(storage::list_pools))
+                .routes(routes!(storage::show_pool))
+                .routes(routes!(storage::list))
+                .routes(routes!(storage::show))
+                .routes(routes!(images::list))
+                .routes(routes!(images::show))
                 .routes(routes!(changes::show)),
+        ),
+        (
+            Needs::Right(Right::ManageStorage),
+            OpenApiRouter::new()
+                .routes(routes!(storage::change_pool))
+                .routes(routes!(images::make))
+                .routes(routes!(images::finish))
+                .routes(routes!(images::remove))
+                .merge(
+                    OpenApiRouter::new()
+                        .routes(routes!(images::arrived, images::bring))
+                        .layer(DefaultBodyLimit::max(MAX_PIECE_BYTES)),
+                ),
+        ),
+        (Needs::Right(Right::OperateVms), OpenApiRouter::new().routes(routes!(vms::power))),
+        (
+            Needs::Right(Right::ManageVms),
+            OpenApiRouter::new()
+                .routes(routes!(vms::change, vms::remove))
+                .routes(routes!(vms::settle_drift))
+                .routes(routes!(storage::make))
+                .routes(routes!(storage::change, storage::remove))
+                .routes(routes!(storage::grow))
+                .routes(routes!(storage::add_disk))
+                .routes(routes!(folders::change, folders::remove)),
+        ),
+        (
+            // Where is in the body.
+            Needs::Somewhere(Right::ManageVms),
+            OpenApiRouter::new().routes(routes!(vms::make)).routes(routes!(folders::make)),
         ),
         (
             Needs::Right(Right::OperateHosts),

@@ -9,7 +9,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use quantix_api::{Problem, ProblemCode, Right, Scope, SessionInfo};
+use quantix_api::{Place, Problem, ProblemCode, Right, Scope, SessionInfo};
 use rusqlite::Connection;
 
 use super::{
@@ -21,6 +21,7 @@ use crate::{
     account::{rights, second_factor, tokens},
     audit::Line,
     sessions::{self, TokenHash},
+    vms::folders,
 };
 
 /// What a route needs of whoever asks.
@@ -38,6 +39,8 @@ pub(crate) enum Needs {
     SignedIn,
     /// A right, on the object in the path where there is one.
     Right(Right),
+    /// A right somewhere; where, is looked at when the request is read.
+    Somewhere(Right),
 }
 
 impl Needs {
@@ -49,7 +52,7 @@ impl Needs {
             Self::Session => "session",
             Self::Person => "person",
             Self::SignedIn => "signed-in",
-            Self::Right(right) => right.name(),
+            Self::Right(right) | Self::Somewhere(right) => right.name(),
         }
     }
 }
@@ -75,7 +78,7 @@ impl Person {
     }
 
     /// Refuses what they may not do to an object.
-    pub(crate) fn must_have(&self, right: Right, on: &Scope) -> Result<(), Problem> {
+    pub(crate) fn must_have(&self, right: Right, on: impl Into<Place>) -> Result<(), Problem> {
         if self.info.may_on(right, on) { Ok(()) } else { Err(may_not(right)) }
     }
 
@@ -100,12 +103,25 @@ impl Person {
         Ok(())
     }
 
-    fn must_meet(&self, needs: Needs, on: Option<&Scope>) -> Result<(), Problem> {
+    /// What they see when they may not see everything; nothing if they may.
+    pub(crate) fn sees(&self) -> Option<Vec<Scope>> {
+        if self.info.may(Right::See) {
+            return None;
+        }
+        let held = self.info.roles.iter().filter(|held| held.rights.contains(&Right::See));
+        Some(held.map(|held| held.scope.clone()).collect())
+    }
+
+    fn must_meet(&self, needs: Needs, on: Option<Place>) -> Result<(), Problem> {
         match needs {
             Needs::Nothing | Needs::Begun => Ok(()),
             Needs::Session => self.must_be_a_person().and_then(|()| self.must_be_complete(true)),
             Needs::Person => self.must_be_a_person().and_then(|()| self.must_be_complete(false)),
             Needs::SignedIn => self.must_be_complete(false),
+            Needs::Somewhere(right) => {
+                self.must_be_complete(false)?;
+                if self.info.may_somewhere(right) { Ok(()) } else { Err(may_not(right)) }
+            }
             Needs::Right(right) => {
                 self.must_be_complete(false)?;
                 let may = match on {
@@ -125,6 +141,9 @@ fn may_not(right: Right) -> Problem {
         Right::See => "see this",
         Right::SeeActivity => "read who did what",
         Right::OperateHosts => "restart hosts and services",
+        Right::OperateVms => "switch virtual machines on and off",
+        Right::ManageVms => "make, change or remove virtual machines",
+        Right::ManageStorage => "look after pools and images",
         Right::ManageCluster => "change the cluster",
         Right::ManagePeople => "look after users, groups and roles",
         Right::ManageSettings => "change the settings",
@@ -168,20 +187,39 @@ pub(crate) async fn check(
     };
     let person = person.inspect_err(|_| drop(agent.strangers.take(&source, Instant::now())))?;
     agent.people.take(&person.hash, Instant::now())?;
-    person.must_meet(needs, object(&mut parts).await.as_ref())?;
+    person.must_meet(needs, agent.object(&mut parts).await?)?;
     parts.extensions.insert(person);
     Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
-/// The object that a path is about. A host that cannot be is nowhere, where nobody but those who may everywhere do
-/// anything.
-async fn object(parts: &mut Parts) -> Option<Scope> {
-    let named = RawPathParams::from_request_parts(parts, &()).await.ok()?;
-    let host = named.iter().find(|(name, _)| *name == "host").map(|(_, host)| host.to_owned())?;
-    Some(Scope::Host(host))
-}
-
 impl Agent {
+    /// The object that a path is about. One that cannot be is nowhere, where nobody but those who may everywhere do
+    /// anything.
+    async fn object(&self, parts: &mut Parts) -> Result<Option<Place>, Problem> {
+        let Ok(named) = RawPathParams::from_request_parts(parts, &()).await else { return Ok(None) };
+        let scope = named.iter().find_map(|(name, value)| match name {
+            "host" => Some(Scope::Host(value.to_owned())),
+            "vm" => Some(Scope::Vm(value.to_owned())),
+            "folder" => Some(Scope::Folder(value.parse().unwrap_or_default())),
+            "volume" => Some(Scope::Volume(value.to_owned())),
+            _ => None,
+        });
+        match scope {
+            Some(scope) => Ok(Some(self.place(scope).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Where an object is.
+    pub(crate) async fn place(&self, scope: Scope) -> Result<Place, Problem> {
+        match scope {
+            Scope::Datacenter | Scope::Host(_) | Scope::Image(_) => Ok(scope.into()),
+            Scope::Folder(_) | Scope::Vm(_) | Scope::Volume(_) => {
+                self.cluster.read(move |connection| folders::place(connection, &scope)).await
+            }
+        }
+    }
+
     /// Whose session or token it is.
     pub(crate) async fn person(&self, token: &str) -> Result<Person, Problem> {
         let (hash, now) = (sessions::hash(token), sessions::now());
@@ -285,10 +323,10 @@ mod tests {
     fn a_right_on_one_host_is_for_that_host() {
         let (here, there) = ("0000000000000001", "0000000000000002");
         let person = person(&[Right::See, Right::OperateHosts], &format!("host/{here}"), |_| {});
-        let on = |host: &str| Scope::Host(host.into());
+        let on = |host: &str| Place::from(Scope::Host(host.into()));
         let operate = Needs::Right(Right::OperateHosts);
-        assert!(person.must_meet(operate, Some(&on(here))).is_ok());
-        assert!(person.must_meet(operate, Some(&on(there))).is_err());
+        assert!(person.must_meet(operate, Some(on(here))).is_ok());
+        assert!(person.must_meet(operate, Some(on(there))).is_err());
         assert!(person.must_meet(operate, None).is_err());
         assert!(person.must_meet(Needs::Right(Right::See), None).is_ok());
         assert!(person.must_meet(Needs::Right(Right::SeeActivity), None).is_err());

@@ -42,15 +42,6 @@ fn invalid(field: &str, sentence: impl Into<String>) -> Problem {
     Problem::new(ProblemCode::Invalid, sentence).in_field(field)
 }
 
-/// The hosts that somebody may see when they may not see everything; nothing if they may.
-pub(crate) fn seen_by(person: &Person) -> Option<Vec<String>> {
-    if person.info.may(Right::See) {
-        return None;
-    }
-    let held = person.info.roles.iter().filter(|held| held.rights.contains(&Right::See));
-    Some(held.map(|held| held.scope.to_string()).collect())
-}
-
 /// The tasks, the newest first.
 #[utoipa::path(get, path = "/api/v1/tasks", tag = "activity", params(TaskQuery), responses((status = 200, body = Page<Task>)))]
 pub(crate) async fn list(
@@ -74,8 +65,8 @@ pub(crate) async fn list(
         return Err(invalid("kind", format!("A kind is one of {}.", known.join(", "))).into());
     }
     must_be_short("object", query.object.as_deref().unwrap_or_default(), 200)?;
-    let hosts = seen_by(&person);
-    let list = move |connection: &Connection| kept::list(connection, &asked, &query, hosts.as_deref());
+    let seen = person.sees();
+    let list = move |connection: &Connection| kept::list(connection, &asked, &query, seen.as_deref());
     Ok(Json(agent.cluster.read(list).await?))
 }
 
@@ -99,7 +90,7 @@ pub(crate) async fn cancel(
 ) -> Result<(StatusCode, Json<Task>), Failure> {
     let task = agent.task(&person, &id).await?;
     if task.actor != person.name() {
-        person.must_have(task.rules().right, &task.scope())?;
+        person.must_have(task.rules().right, agent.place(task.scope()).await?)?;
     }
     let line = person.line(client, "cancel task", format!("{} ({})", task.title(), task.id));
     let (id, by) = (task.id, person.name().to_owned());
@@ -116,7 +107,7 @@ pub(crate) async fn retry(
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<Task>), Failure> {
     let task = agent.task(&person, &id).await?;
-    person.must_have(task.rules().right, &task.scope())?;
+    person.must_have(task.rules().right, agent.place(task.scope()).await?)?;
     let line = person.line(client, "retry task", format!("{} ({})", task.title(), task.id));
     let (id, actor, address) = (task.id, person.name().to_owned(), client.to_string());
     let retry = move |connection: &Connection| kept::retry(connection, id, &actor, &address, now_ms());
@@ -131,7 +122,7 @@ pub(crate) async fn file(
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
     let task = agent.task(&person, &id).await?;
-    person.must_have(task.rules().right, &task.scope())?;
+    person.must_have(task.rules().right, agent.place(task.scope()).await?)?;
     let gone = || Problem::new(ProblemCode::NotFound, "The file of this task is there no longer.");
     let file = task.standing.file.clone().ok_or_else(gone)?;
     let owner = task.owner.ok_or_else(gone)?;
@@ -233,7 +224,7 @@ impl Agent {
         let id: i64 = id.parse().map_err(|_| kept::not_there())?;
         let found = self.cluster.read(move |connection| kept::find(connection, id)).await?;
         let task = found.ok_or_else(kept::not_there)?;
-        if person.must_have(Right::See, &task.scope()).is_err() {
+        if person.must_have(Right::See, self.place(task.scope()).await?).is_err() {
             return Err(kept::not_there());
         }
         Ok(task)
@@ -272,6 +263,7 @@ impl Agent {
             kind,
             object: Scope::Host(host.to_string()),
             object_name: name,
+            host: Some(host),
             params,
             actor: person.name().to_owned(),
             address: client.to_string(),

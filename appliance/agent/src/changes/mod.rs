@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use quantix_api::{ChangeOperation, Scope};
+use quantix_api::{ChangeOperation, Place, Scope};
 use quantix_store::{Changes, HostId, Operation, Role, RowChange, Seen, Store};
 use rusqlite::{Connection, OptionalExtension, types::Value};
 use tokio::sync::broadcast;
@@ -18,7 +18,7 @@ use tokio::sync::broadcast;
 pub(crate) use model::{Kind, Told};
 pub(crate) use stream::{Listener, listen};
 
-use crate::{api::Agent, events::LOST_AFTER, lock, sessions::TokenHash};
+use crate::{api::Agent, events::LOST_AFTER, lock, sessions::TokenHash, vms::folders};
 
 /// Changes that are kept for whoever comes back; whoever was away for longer reads everything again.
 const KEPT: usize = 2048;
@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Listeners on this host, and in one session.
 const LISTENERS: usize = 1000;
 const OF_ONE_SESSION: usize = 16;
-/// Sessions whose owners are remembered, so that their end can be told to them.
+/// Objects of which it is remembered to whom or where they belong, so that their end can be told.
 const OWNERS: usize = 4096;
 
 /// What came with one entry of the log, or with none.
@@ -65,7 +65,7 @@ struct Touches {
 pub(crate) struct Hub {
     sender: broadcast::Sender<Arc<Batch>>,
     kept: Mutex<Kept>,
-    places: Arc<Mutex<HashMap<TokenHash, usize>>>,
+    seats: Arc<Mutex<HashMap<TokenHash, usize>>>,
     ends: tokio::sync::watch::Sender<bool>,
 }
 
@@ -84,44 +84,44 @@ impl Default for Hub {
         Self {
             sender: broadcast::Sender::new(BEHIND),
             kept: Mutex::default(),
-            places: Arc::default(),
+            seats: Arc::default(),
             ends: tokio::sync::watch::Sender::new(false),
         }
     }
 }
 
-/// A place that one listener holds.
+/// A seat that one listener holds.
 #[derive(Debug)]
-pub(crate) struct Place {
-    places: Arc<Mutex<HashMap<TokenHash, usize>>>,
+pub(crate) struct Seat {
+    seats: Arc<Mutex<HashMap<TokenHash, usize>>>,
     session: TokenHash,
 }
 
-impl Drop for Place {
+impl Drop for Seat {
     fn drop(&mut self) {
-        let mut places = lock(&self.places);
-        if let Some(held) = places.get_mut(&self.session) {
+        let mut seats = lock(&self.seats);
+        if let Some(held) = seats.get_mut(&self.session) {
             *held -= 1;
             if *held == 0 {
-                places.remove(&self.session);
+                seats.remove(&self.session);
             }
         }
     }
 }
 
 impl Hub {
-    fn place(&self, session: TokenHash) -> Option<Place> {
-        let mut places = lock(&self.places);
-        let all: usize = places.values().sum();
-        let held = places.entry(session).or_default();
+    fn seat(&self, session: TokenHash) -> Option<Seat> {
+        let mut seats = lock(&self.seats);
+        let all: usize = seats.values().sum();
+        let held = seats.entry(session).or_default();
         if *held >= OF_ONE_SESSION || all >= LISTENERS {
             if *held == 0 {
-                places.remove(&session);
+                seats.remove(&session);
             }
             return None;
         }
         *held += 1;
-        Some(Place { places: Arc::clone(&self.places), session })
+        Some(Seat { seats: Arc::clone(&self.seats), session })
     }
 
     /// Lets all listeners go: the program ends.
@@ -177,11 +177,11 @@ impl Agent {
 
     async fn follow_feed(&self, store: &Store, from: u64) {
         let mut watch = store.watch(from);
-        let mut owners: HashMap<TokenHash, String> = HashMap::new();
+        let mut known = Known::default();
         loop {
             let (index, what, touches) = match watch.next().await {
                 Seen::Resync(index) => {
-                    owners.clear();
+                    known = Known::default();
                     (index, What::Resync, Touches { everybody: true, ..Touches::default() })
                 }
                 Seen::Changes(changes) => {
@@ -189,7 +189,7 @@ impl Agent {
                     if changes.rows.len() > MOST_AT_ONCE {
                         (changes.index, What::Resync, Touches { everybody: true, ..touches })
                     } else {
-                        let told = self.translate(&changes, &mut owners).await;
+                        let told = self.translate(&changes, &mut known).await;
                         (changes.index, What::Told(told), touches)
                     }
                 }
@@ -198,11 +198,7 @@ impl Agent {
         }
     }
 
-    async fn translate(
-        &self,
-        changes: &Changes,
-        owners: &mut HashMap<TokenHash, String>,
-    ) -> Vec<(Told, String)> {
+    async fn translate(&self, changes: &Changes, known: &mut Known) -> Vec<(Told, String)> {
         let rows: Vec<RowChange> =
             changes.rows.iter().filter(|row| Kind::of_table(&row.table).is_some()).cloned().collect();
         if rows.is_empty() {
@@ -210,17 +206,17 @@ impl Agent {
         }
         let looked_up = rows.clone();
         // Only what belongs to some must be looked up; the rest is in the change.
-        let found = if rows.iter().any(|row| matches!(&*row.table, "task" | "event" | "session")) {
+        let found = if rows.iter().any(|row| BELONGS.contains(&&*row.table)) {
             self.cluster
                 .read(move |connection| looked_up.iter().map(|row| look_up(connection, row)).collect())
                 .await
         } else {
             Ok(vec![None; rows.len()])
         };
-        let found: Vec<Option<String>> = found.unwrap_or_else(|_| vec![None; rows.len()]);
+        let found: Vec<Option<Found>> = found.unwrap_or_else(|_| vec![None; rows.len()]);
         let mut told: Vec<Told> = Vec::with_capacity(rows.len());
         for (row, found) in rows.iter().zip(found) {
-            for one in tell(row, found, owners) {
+            for one in tell(row, found, known) {
                 if !told.contains(&one) {
                     told.push(one);
                 }
@@ -271,66 +267,122 @@ fn standing(store: &Store) -> (Leading, Vec<(HostId, Role, bool)>) {
     ((status.leader, status.writable), hosts)
 }
 
+/// To whom a row belongs, or where what it is about is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Found {
+    Owner(String),
+    Place(Place),
+}
+
+/// The tables whose rows belong somewhere.
+const BELONGS: [&str; 7] = ["task", "event", "session", "vm", "vm_seen", "folder", "volume"];
+
+/// What was found before, so that the end of something can be told to those who saw it.
+#[derive(Debug, Default)]
+struct Known {
+    owners: HashMap<TokenHash, String>,
+    places: HashMap<Scope, Place>,
+}
+
+impl Known {
+    /// Where else something was until now, and where it is.
+    fn moves(&mut self, scope: Scope, found: Option<Place>) -> (Option<Place>, Place) {
+        let before = self.places.remove(&scope);
+        let Some(now) = found else { return (None, before.unwrap_or(scope.into())) };
+        if self.places.len() >= OWNERS {
+            self.places.clear();
+        }
+        self.places.insert(scope, now.clone());
+        (before.filter(|before| *before != now), now)
+    }
+}
+
 /// To whom or to what a row belongs.
-fn look_up(connection: &Connection, row: &RowChange) -> rusqlite::Result<Option<String>> {
+fn look_up(connection: &Connection, row: &RowChange) -> rusqlite::Result<Option<Found>> {
     let sql = match &*row.table {
         "task" => "SELECT object FROM task WHERE id = ?1",
         "event" => "SELECT object FROM event WHERE id = ?1",
         "session" => "SELECT username FROM session WHERE token_hash = ?1",
+        "vm" | "vm_seen" => "SELECT 'vm/' || id FROM vm WHERE id = ?1",
+        "folder" => "SELECT 'folder/' || id FROM folder WHERE id = ?1",
+        "volume" => "SELECT 'volume/' || id FROM volume WHERE id = ?1",
         _ => return Ok(None),
     };
     let Some(key) = row.key.first() else { return Ok(None) };
-    connection.prepare_cached(sql)?.query_row([key], |row| row.get(0)).optional()
+    let found: Option<String> =
+        connection.prepare_cached(sql)?.query_row([key], |row| row.get(0)).optional()?;
+    let Some(found) = found else { return Ok(None) };
+    if &*row.table == "session" {
+        return Ok(Some(Found::Owner(found)));
+    }
+    let scope = found.parse().unwrap_or(Scope::Datacenter);
+    Ok(Some(Found::Place(folders::place(connection, &scope)?)))
 }
 
 fn key_text(row: &RowChange) -> String {
     match (&*row.table, row.key.first()) {
         // A host's number is its id in figures; what sessions and tokens are known by is nobody's business.
         ("host", Some(Value::Integer(id))) => HostId(id.cast_unsigned()).to_string(),
-        ("task" | "event" | "audit", Some(Value::Integer(id))) => id.to_string(),
+        ("task" | "event" | "audit" | "folder", Some(Value::Integer(id))) => id.to_string(),
+        ("vm" | "vm_seen" | "volume" | "pool" | "pool_seen", Some(Value::Text(id))) => id.clone(),
         ("account" | "role" | "user_group" | "second_factor", Some(Value::Text(name))) => name.clone(),
         _ => String::new(),
     }
 }
 
-fn tell(row: &RowChange, found: Option<String>, owners: &mut HashMap<TokenHash, String>) -> Vec<Told> {
+fn tell(row: &RowChange, found: Option<Found>, known: &mut Known) -> Vec<Told> {
     let Some(kind) = Kind::of_table(&row.table) else { return Vec::new() };
-    let operation = match row.operation {
-        Operation::Insert => ChangeOperation::Added,
-        Operation::Update => ChangeOperation::Changed,
-        Operation::Delete => ChangeOperation::Removed,
+    let operation = match (row.operation, &*row.table) {
+        // How a machine or a pool is seen comes and goes with it.
+        (_, "vm_seen" | "pool_seen") | (Operation::Update, _) => ChangeOperation::Changed,
+        (Operation::Insert, _) => ChangeOperation::Added,
+        (Operation::Delete, _) => ChangeOperation::Removed,
     };
     let key = key_text(row);
-    let scope = match kind {
-        Kind::Host => format!("host/{key}").parse().unwrap_or(Scope::Datacenter),
-        _ => found.as_deref().and_then(|object| object.parse().ok()).unwrap_or(Scope::Datacenter),
+    let (owner, place) = match found {
+        Some(Found::Owner(owner)) => (Some(owner), None),
+        Some(Found::Place(place)) => (None, Some(place)),
+        None => (None, None),
     };
-    let mut told = Told::new(kind, scope, key, operation);
-    if kind == Kind::Session {
-        let Some(hash) = token_hash(row) else { return Vec::new() };
-        let owner = match found {
-            Some(owner) => {
-                if owners.len() >= OWNERS {
-                    owners.clear();
+    let about = |place: Place| Told::new(kind, place, key.clone(), operation);
+    match kind {
+        Kind::Session => {
+            let Some(hash) = token_hash(row) else { return Vec::new() };
+            let owner = match owner {
+                Some(owner) => {
+                    if known.owners.len() >= OWNERS {
+                        known.owners.clear();
+                    }
+                    known.owners.insert(hash, owner.clone());
+                    Some(owner)
                 }
-                owners.insert(hash, owner.clone());
-                Some(owner)
-            }
-            None => owners.remove(&hash),
-        };
-        let Some(owner) = owner else { return Vec::new() };
-        (told.person, told.scope) = (Some(owner), Scope::Datacenter);
-    }
-    // Whether a host answers is shown with the host, and nothing else tells the other hosts' pages.
-    let is_about_hosts = kind == Kind::Event;
-    let mut all = vec![told];
-    if is_about_hosts {
-        let scope = all[0].scope.clone();
-        if let Scope::Host(id) = &scope {
-            all.push(Told::new(Kind::Host, scope.clone(), id.clone(), ChangeOperation::Changed));
+                None => known.owners.remove(&hash),
+            };
+            let Some(owner) = owner else { return Vec::new() };
+            vec![Told { person: Some(owner), ..about(Scope::Datacenter.into()) }]
+        }
+        Kind::Host => {
+            vec![about(format!("host/{key}").parse().unwrap_or(Scope::Datacenter).into())]
+        }
+        Kind::Vm | Kind::Folder | Kind::Volume => {
+            let scope = format!("{}/{key}", kind.name()).parse().unwrap_or(Scope::Datacenter);
+            let (before, now) = known.moves(scope, place);
+            // Whoever saw it where it was is told as well.
+            before.into_iter().chain([now]).map(about).collect()
+        }
+        _ => {
+            let place = place.unwrap_or(Scope::Datacenter.into());
+            let mut all = vec![about(place.clone())];
+            // Whether a host or a machine has trouble is shown with it, and nothing else tells the other hosts' pages.
+            let shown_with = match &place.scope {
+                Scope::Host(id) if kind == Kind::Event => Some((Kind::Host, id.clone())),
+                Scope::Vm(id) if matches!(kind, Kind::Event | Kind::Task) => Some((Kind::Vm, id.clone())),
+                _ => None,
+            };
+            all.extend(shown_with.map(|(kind, id)| Told::new(kind, place, id, ChangeOperation::Changed)));
+            all
         }
     }
-    all
 }
 
 fn token_hash(row: &RowChange) -> Option<TokenHash> {
@@ -413,37 +465,60 @@ mod tests {
     }
 
     #[test]
-    fn places_are_given_back() {
+    fn seats_are_given_back() {
         let hub = Hub::default();
-        let one: Vec<_> = (0..OF_ONE_SESSION + 5).filter_map(|_| hub.place([1; 32])).collect();
+        let one: Vec<_> = (0..OF_ONE_SESSION + 5).filter_map(|_| hub.seat([1; 32])).collect();
         assert_eq!(one.len(), OF_ONE_SESSION);
         let mut others = Vec::new();
         for session in 0..LISTENERS {
             let mut hash = [2; 32];
             hash[..8].copy_from_slice(&(session as u64).to_be_bytes());
-            others.extend(hub.place(hash));
+            others.extend(hub.seat(hash));
         }
         assert_eq!(one.len() + others.len(), LISTENERS);
         drop(one);
-        assert!(hub.place([1; 32]).is_some());
+        assert!(hub.seat([1; 32]).is_some());
         drop(others);
-        assert!(lock(&hub.places).is_empty());
+        assert!(lock(&hub.seats).is_empty());
     }
 
     #[test]
     fn the_end_of_a_session_is_told_to_its_owner() {
-        let mut owners = HashMap::new();
+        let mut known = Known::default();
         let row = |operation| RowChange {
             table: "session".into(),
             operation,
             key: vec![Value::Blob(vec![7; 32])],
             columns: vec![],
         };
-        let told = tell(&row(Operation::Insert), Some("ada".into()), &mut owners);
+        let told = tell(&row(Operation::Insert), Some(Found::Owner("ada".into())), &mut known);
         assert_eq!(told[0].person.as_deref(), Some("ada"));
-        let told = tell(&row(Operation::Delete), None, &mut owners);
+        let told = tell(&row(Operation::Delete), None, &mut known);
         assert_eq!((told[0].person.as_deref(), told[0].change.key.as_str()), (Some("ada"), ""));
         // Of one that was opened before this host began to listen nobody is told.
-        assert!(tell(&row(Operation::Delete), None, &mut owners).is_empty());
+        assert!(tell(&row(Operation::Delete), None, &mut known).is_empty());
+    }
+
+    #[test]
+    fn who_saw_a_machine_hears_that_it_is_somewhere_else_or_gone() {
+        let mut known = Known::default();
+        let id = "019acd00-0000-7000-8000-00000000000a";
+        let row = |operation| RowChange {
+            table: "vm".into(),
+            operation,
+            key: vec![Value::Text(id.into())],
+            columns: vec![],
+        };
+        let place = |folder| Place { scope: Scope::Vm(id.into()), inside: vec![Scope::Folder(folder)] };
+        let hear = |told: Vec<Told>| -> Vec<_> {
+            told.into_iter().map(|told| (told.place, told.change.operation)).collect()
+        };
+        let (here, there) = (place(1), place(2));
+        let told = tell(&row(Operation::Insert), Some(Found::Place(here.clone())), &mut known);
+        assert_eq!(hear(told), [(here.clone(), ChangeOperation::Added)]);
+        let told = tell(&row(Operation::Update), Some(Found::Place(there.clone())), &mut known);
+        assert_eq!(hear(told), [(here, ChangeOperation::Changed), (there.clone(), ChangeOperation::Changed)]);
+        let told = tell(&row(Operation::Delete), None, &mut known);
+        assert_eq!(hear(told), [(there, ChangeOperation::Removed)]);
     }
 }

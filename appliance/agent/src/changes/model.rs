@@ -1,13 +1,13 @@
 //! Which rows are which objects for people, and who may hear of them.
 
-use quantix_api::{Change, ChangeOperation, Held, Right, Scope};
+use quantix_api::{Change, ChangeOperation, Held, Place, Right, Scope};
 
 /// A change as it is told: its kind, the right to hear of it, and its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) kind: Kind,
     /// Where the right must count.
-    pub(crate) scope: Scope,
+    pub(crate) place: Place,
     /// Only for this user; nothing for all who have the right.
     pub(crate) person: Option<String>,
     pub(crate) change: Change,
@@ -18,6 +18,11 @@ pub(crate) struct Told {
 pub(crate) enum Kind {
     Host,
     Cluster,
+    Vm,
+    Folder,
+    Pool,
+    Volume,
+    Image,
     Task,
     Event,
     User,
@@ -31,6 +36,11 @@ impl Kind {
         match self {
             Self::Host => "host",
             Self::Cluster => "cluster",
+            Self::Vm => "vm",
+            Self::Folder => "folder",
+            Self::Pool => "pool",
+            Self::Volume => "volume",
+            Self::Image => "image",
             Self::Task => "task",
             Self::Event => "event",
             Self::User => "user",
@@ -43,7 +53,15 @@ impl Kind {
     /// Who may hear of it; nothing for whoever it belongs to.
     fn right(self) -> Option<Right> {
         match self {
-            Self::Host | Self::Cluster | Self::Task | Self::Event => Some(Right::See),
+            Self::Host
+            | Self::Cluster
+            | Self::Vm
+            | Self::Folder
+            | Self::Pool
+            | Self::Volume
+            | Self::Image
+            | Self::Task
+            | Self::Event => Some(Right::See),
             Self::User => Some(Right::ManagePeople),
             Self::Settings => Some(Right::ManageSettings),
             Self::Audit => Some(Right::SeeActivity),
@@ -56,6 +74,11 @@ impl Kind {
         Some(match table {
             "host" => Self::Host,
             "cluster" | "join_token" | "join_token_use" => Self::Cluster,
+            "vm" | "vm_seen" => Self::Vm,
+            "folder" => Self::Folder,
+            "pool" | "pool_seen" => Self::Pool,
+            "volume" => Self::Volume,
+            "image" => Self::Image,
             "task" => Self::Task,
             "event" => Self::Event,
             "account" | "role" | "user_group" | "membership" | "access" | "second_factor" | "api_token" => {
@@ -70,8 +93,8 @@ impl Kind {
 }
 
 impl Told {
-    pub(crate) fn new(kind: Kind, scope: Scope, key: String, operation: ChangeOperation) -> Self {
-        Self { kind, scope, person: None, change: Change { key, operation } }
+    pub(crate) fn new(kind: Kind, place: impl Into<Place>, key: String, operation: ChangeOperation) -> Self {
+        Self { kind, place: place.into(), person: None, change: Change { key, operation } }
     }
 
     /// Whether somebody may hear of it.
@@ -81,10 +104,10 @@ impl Told {
         }
         match self.kind.right() {
             // The cluster as a whole, and its voters, are there for everybody who sees some of it.
-            Some(Right::See) if self.scope == Scope::Datacenter && self.kind != Kind::Task => {
+            Some(Right::See) if self.place.scope == Scope::Datacenter && self.kind != Kind::Task => {
                 rights.iter().any(|held| held.rights.contains(&Right::See))
             }
-            Some(right) => Held::give(rights, right, &self.scope),
+            Some(right) => Held::give(rights, right, &self.place),
             None => false,
         }
     }
@@ -106,7 +129,7 @@ mod tests {
     }
 
     fn told(kind: Kind, scope: &str) -> Told {
-        Told::new(kind, scope.parse().unwrap(), "7".into(), ChangeOperation::Changed)
+        Told::new(kind, scope.parse::<Scope>().unwrap(), "7".into(), ChangeOperation::Changed)
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Batch, Place, What};
+use super::{Batch, Seat, What};
 use crate::{api::Agent, sessions::TokenHash};
 
 /// Silence is broken this often, so that both ends know that the other is there.
@@ -54,9 +54,9 @@ impl HttpBody for Text {
 /// Begins to tell somebody what changes, after an entry of the log if they have heard before. Nothing if too many
 /// listen already.
 pub(crate) fn listen(agent: &Arc<Agent>, listener: Listener, after: Option<u64>) -> Option<Text> {
-    let place = agent.changes.place(listener.session)?;
+    let seat = agent.changes.seat(listener.session)?;
     let (sender, receiver) = mpsc::channel(ON_THE_WAY);
-    tokio::spawn(tell(Arc::clone(agent), listener, after, sender, place));
+    tokio::spawn(tell(Arc::clone(agent), listener, after, sender, seat));
     Some(Text(receiver))
 }
 
@@ -65,7 +65,7 @@ async fn tell(
     listener: Listener,
     after: Option<u64>,
     to: mpsc::Sender<Bytes>,
-    _place: Place,
+    _seat: Seat,
 ) {
     let mut ends = agent.changes.ends.subscribe();
     let (mut batches, missed, must_resync, index) = agent.changes.subscribe(after);

@@ -90,6 +90,7 @@ impl Cluster {
     ) -> Result<(), Problem> {
         let _only = self.only_change()?;
         self.must_be_alone()?;
+        self.must_have_no_machines().await?;
         self.finish_switch().map_err(|error| not_written(&error))?;
         let joining = self.joining.clone();
         let restored = blocking(move || begin_again(&joining, pieces, &passphrase, &line)).await;

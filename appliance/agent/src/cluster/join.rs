@@ -61,6 +61,7 @@ impl Cluster {
     pub(crate) async fn join(&self, wanted: &JoinCluster, hostname: &str) -> Result<(), Problem> {
         let _only = self.only_change()?;
         self.must_be_alone()?;
+        self.must_have_no_machines().await?;
         let token = JoinToken::read(wanted.token.expose()).ok_or_else(|| {
             Problem::new(
                 ProblemCode::Invalid,

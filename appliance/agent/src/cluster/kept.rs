@@ -54,6 +54,23 @@ pub(crate) fn cluster(connection: &Connection) -> rusqlite::Result<Option<(Strin
         .optional()
 }
 
+/// The hosts that whoever leads has not heard of late.
+pub(crate) fn lost_hosts(connection: &Connection) -> rusqlite::Result<Vec<HostId>> {
+    connection
+        .prepare_cached("SELECT id FROM host WHERE lost_at IS NOT NULL")?
+        .query_map([], |row| row.get(0).map(HostId))?
+        .collect()
+}
+
+/// Notes that a host is lost, or was found again.
+pub(crate) fn note_lost(
+    connection: &Connection,
+    id: HostId,
+    lost_at_ms: Option<i64>,
+) -> rusqlite::Result<()> {
+    connection.execute("UPDATE host SET lost_at = ?2 WHERE id = ?1", params![id.0, lost_at_ms]).map(drop)
+}
+
 pub(crate) fn set_wanted_voters(connection: &Connection, wanted: Option<u32>) -> Result<(), Refused> {
     connection.execute("UPDATE cluster SET wanted_voters = ?1", [wanted])?;
     Ok(())
@@ -123,11 +140,17 @@ pub(super) fn keep_host(
     Ok(())
 }
 
+/// Whether a host belongs to the cluster.
+pub(crate) fn is_there(connection: &Connection, host: HostId) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM host WHERE id = ?1")?.exists([host.0])
+}
+
 pub(crate) fn remove_host(connection: &Connection, host: HostId) -> Result<(), Refused> {
     connection.execute(
         "INSERT OR IGNORE INTO removed_host SELECT key_hash, id, name FROM host WHERE id = ?1",
         [host.0],
     )?;
+    connection.execute("DELETE FROM pool_seen WHERE host = ?1", [host.0])?;
     connection.execute("DELETE FROM host WHERE id = ?1", [host.0])?;
     Ok(())
 }

@@ -39,6 +39,7 @@ impl Cluster {
                 let sentence = "This host is a cluster of its own; there is nothing to leave.";
                 return Err(Problem::new(ProblemCode::Invalid, sentence));
             }
+            self.must_have_no_machines().await?;
             self.hand_over().await?;
             self.wait_for_leader(HAND_OVER).await;
             let leader = self.other_leader().ok_or_else(nobody_leads)?;

@@ -40,7 +40,9 @@ use crate::{
     api,
     audit::{self, Line},
     sessions::now,
+    storage,
     throttle::Throttle,
+    vms,
 };
 use member::Member;
 use transport::{Dialler, Identity};
@@ -183,6 +185,26 @@ impl Cluster {
             ));
         }
         Ok(())
+    }
+
+    /// A host whose place among the others changes has no machines and no volumes: they would be known nowhere any more.
+    async fn must_have_no_machines(&self) -> Result<(), Problem> {
+        let me = self.store()?.id();
+        let count = move |connection: &Connection| {
+            Ok((
+                vms::kept::count_on(connection, me)?,
+                storage::volumes::count_on(connection, me)? + storage::images::count_on(connection, me)?,
+            ))
+        };
+        let has = match self.read(count).await? {
+            (0, 0) => return Ok(()),
+            (0, 1) => "one volume or image".to_owned(),
+            (0, volumes) => format!("{volumes} volumes and images"),
+            (1, _) => "one virtual machine".to_owned(),
+            (vms, _) => format!("{vms} virtual machines"),
+        };
+        let sentence = format!("This host has {has}, which would be lost. Remove them first.");
+        Err(Problem::new(ProblemCode::Forbidden, sentence))
     }
 
     /// Becomes what was made ready, or stays what it is: one rename decides.

@@ -295,4 +295,123 @@ pub(super) const SCHEMA: &[Migration] = &[Migration {
         ALTER TABLE account ADD COLUMN subject TEXT;
         CREATE INDEX account_of_provider ON account (issuer, subject) WHERE issuer IS NOT NULL;
         ",
+}, Migration {
+    name: "virtual machines",
+    sql: "
+        CREATE TABLE folder (
+            id INTEGER PRIMARY KEY,
+            name TEXT NOT NULL,
+            parent INTEGER REFERENCES folder (id),
+            version INTEGER NOT NULL DEFAULT 1
+        ) STRICT;
+        CREATE INDEX folder_in ON folder (parent);
+
+        -- The last number that a folder was given.
+        CREATE TABLE folder_number (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            last INTEGER NOT NULL
+        ) STRICT;
+
+        CREATE TABLE vm (
+            id TEXT PRIMARY KEY,
+            -- As in what it shall be.
+            name TEXT NOT NULL,
+            folder INTEGER REFERENCES folder (id),
+            host INTEGER NOT NULL,
+            -- What it shall be and what is done with it by itself, as JSON.
+            spec TEXT NOT NULL,
+            policy TEXT NOT NULL,
+            is_wanted_on INTEGER NOT NULL,
+            -- Counts the changes of what libvirt is told.
+            described INTEGER NOT NULL DEFAULT 1,
+            made_at INTEGER NOT NULL,
+            made_by TEXT NOT NULL,
+            version INTEGER NOT NULL DEFAULT 1
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX vm_by_name ON vm (name COLLATE NOCASE, id);
+        CREATE INDEX vm_in ON vm (folder);
+        CREATE INDEX vm_on ON vm (host);
+
+        -- How its host saw it last.
+        CREATE TABLE vm_seen (
+            vm TEXT PRIMARY KEY REFERENCES vm (id) ON DELETE CASCADE,
+            state TEXT NOT NULL,
+            since INTEGER NOT NULL,
+            -- As JSON.
+            more TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;
+
+        -- Since when it has not been heard by whoever leads, in milliseconds.
+        ALTER TABLE host ADD COLUMN lost_at INTEGER;
+
+        CREATE INDEX task_open_of ON task (object, id) WHERE ended_at IS NULL;
+        ",
+}, Migration {
+    name: "pools and volumes",
+    sql: "
+        CREATE TABLE pool (
+            id TEXT PRIMARY KEY,
+            name TEXT NOT NULL UNIQUE COLLATE NOCASE,
+            kind TEXT NOT NULL,
+            -- From this share of its room on, in per cent, nothing new is put into it.
+            full_at INTEGER NOT NULL,
+            version INTEGER NOT NULL DEFAULT 1
+        ) STRICT, WITHOUT ROWID;
+        -- What every host has.
+        INSERT INTO pool (id, name, kind, full_at) VALUES ('local', 'local', 'directory', 90);
+
+        -- How a host saw a pool last.
+        CREATE TABLE pool_seen (
+            pool TEXT NOT NULL REFERENCES pool (id) ON DELETE CASCADE,
+            host INTEGER NOT NULL,
+            state TEXT NOT NULL,
+            since INTEGER NOT NULL,
+            trouble TEXT NOT NULL,
+            capacity INTEGER NOT NULL,
+            used INTEGER NOT NULL,
+            PRIMARY KEY (pool, host)
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE volume (
+            id TEXT PRIMARY KEY,
+            name TEXT NOT NULL,
+            pool TEXT NOT NULL REFERENCES pool (id),
+            host INTEGER NOT NULL,
+            bytes INTEGER NOT NULL,
+            -- What it takes, as its host saw it last.
+            used INTEGER,
+            state TEXT NOT NULL,
+            -- The machine that has it among its disks.
+            vm TEXT,
+            made_at INTEGER NOT NULL,
+            made_by TEXT NOT NULL,
+            version INTEGER NOT NULL DEFAULT 1
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX volume_by_name ON volume (name COLLATE NOCASE, id);
+        CREATE UNIQUE INDEX volume_in ON volume (host, pool, name COLLATE NOCASE);
+        CREATE INDEX volume_of ON volume (vm);
+        ",
+}, Migration {
+    name: "images",
+    sql: "
+        CREATE TABLE image (
+            id TEXT PRIMARY KEY,
+            name TEXT NOT NULL UNIQUE COLLATE NOCASE,
+            -- The file it came as, and what system that speaks of.
+            file TEXT NOT NULL,
+            os TEXT NOT NULL,
+            os_version TEXT NOT NULL,
+            pool TEXT NOT NULL REFERENCES pool (id),
+            host INTEGER NOT NULL,
+            length INTEGER NOT NULL,
+            sha256 TEXT,
+            format TEXT,
+            bytes INTEGER,
+            used INTEGER,
+            state TEXT NOT NULL,
+            made_at INTEGER NOT NULL,
+            made_by TEXT NOT NULL,
+            version INTEGER NOT NULL DEFAULT 1
+        ) STRICT, WITHOUT ROWID;
+        ",
 }];

@@ -1,5 +1,5 @@
-//! What hosts tell the one that leads: how far their tasks are, and what is wrong with them. And what they fetch from
-//! each other: a task's file, in pieces.
+//! What hosts tell the one that leads: how far their tasks are, what is wrong with them, and how their machines and pools
+//! are. And what they fetch from each other: a task's file, in pieces.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -23,11 +23,15 @@ use super::{
 use crate::{
     api::answer::{Body, Failure},
     events::News,
+    storage,
     tasks::{Report, Standing, bundle},
+    vms::asked::Asked,
 };
 
 const REPORT: &str = "/node/v1/task";
 const NEWS: &str = "/node/v1/news";
+const VM: &str = "/node/v1/vm";
+const STORAGE: &str = "/node/v1/storage";
 const FILE: &str = "/node/v1/task-file";
 
 /// What an owner tells of its task.
@@ -47,7 +51,12 @@ struct Piece {
 }
 
 pub(super) fn routes() -> Router<Arc<Cluster>> {
-    Router::new().route(REPORT, post(take_report)).route(NEWS, post(take_news)).route(FILE, post(give_piece))
+    Router::new()
+        .route(REPORT, post(take_report))
+        .route(NEWS, post(take_news))
+        .route(VM, post(take_asked))
+        .route(STORAGE, post(take_about_storage))
+        .route(FILE, post(give_piece))
 }
 
 fn who(asks: &FromHost) -> Result<HostId, Problem> {
@@ -70,6 +79,26 @@ async fn take_news(
     Body(news): Body<News>,
 ) -> Result<StatusCode, Failure> {
     cluster.take_news(who(&asks)?, news).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn take_asked(
+    State(cluster): State<Arc<Cluster>>,
+    Extension(asks): Extension<FromHost>,
+    _: ByMember,
+    Body(asked): Body<Asked>,
+) -> Result<StatusCode, Failure> {
+    cluster.take_asked(who(&asks)?, asked).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn take_about_storage(
+    State(cluster): State<Arc<Cluster>>,
+    Extension(asks): Extension<FromHost>,
+    _: ByMember,
+    Body(asked): Body<storage::asked::Asked>,
+) -> Result<StatusCode, Failure> {
+    cluster.take_about_storage(who(&asks)?, asked).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -114,6 +143,27 @@ impl Cluster {
             Some(leader) => self.ask_host(&leader, NEWS, news).await,
             None => self.take_news(self.store()?.id(), news.clone()).await,
         }
+    }
+
+    /// Tells or asks whoever leads something about a machine of this host.
+    pub(crate) async fn ask_about_vm(&self, asked: Asked) -> Result<(), Problem> {
+        match self.other_leader() {
+            Some(leader) => self.ask_host(&leader, VM, &asked).await,
+            None => self.take_asked(self.store()?.id(), asked).await,
+        }
+    }
+
+    /// The same about its pools and volumes.
+    pub(crate) async fn ask_about_storage(&self, asked: storage::asked::Asked) -> Result<(), Problem> {
+        match self.other_leader() {
+            Some(leader) => self.ask_host(&leader, STORAGE, &asked).await,
+            None => self.take_about_storage(self.store()?.id(), asked).await,
+        }
+    }
+
+    /// Waits until this host has all that was kept by now.
+    pub(crate) async fn catch_up(&self) -> Result<(), Problem> {
+        self.store()?.catch_up().await.map_err(super::failed)
     }
 
     /// A piece of a file that a task made on another host.

@@ -5,7 +5,7 @@ mod plan;
 mod watching;
 
 use jiff::Timestamp;
-use quantix_api::{Event, EventQuery, Page, Problem, ProblemCode, Severity};
+use quantix_api::{Event, EventQuery, Page, Problem, ProblemCode, Scope, Severity};
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Value as Sql};
 
 pub(crate) use attacks::Attacks;
@@ -14,6 +14,7 @@ pub(crate) use plan::{LOST_AFTER, News};
 use crate::{
     cluster::Refused,
     list::{self, Asked, Table},
+    vms::folders,
 };
 
 /// So many are kept.
@@ -129,7 +130,7 @@ pub(crate) fn clear(connection: &Connection, key: &str, now_ms: i64) -> Result<(
 }
 
 /// What is open of those whose key begins so: the rest of the key, and the sentence.
-fn open_below(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<(String, String)>> {
+pub(crate) fn open_below(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<(String, String)>> {
     connection
         .prepare_cached(
             "SELECT substr(key, length(?1) + 1), sentence FROM event
@@ -204,12 +205,12 @@ fn one(connection: &Connection, id: i64) -> Result<Event, Refused> {
     find(connection, id)?.ok_or_else(|| Problem::new(ProblemCode::NotFound, "There is no such event.").into())
 }
 
-/// A part of the list. Whoever may not see everything sees what is about `hosts`.
+/// A part of the list. Whoever may not see everything sees what is about `seen`.
 pub(crate) fn list(
     connection: &Connection,
     asked: &Asked,
     query: &EventQuery,
-    hosts: Option<&[String]>,
+    seen: Option<&[Scope]>,
 ) -> rusqlite::Result<Page<Event>> {
     let mut filters: Vec<(&str, Sql)> = Vec::new();
     if let Some(severity) = &query.severity {
@@ -223,9 +224,8 @@ pub(crate) fn list(
         Some(false) => filters.push(("(cleared_at IS NOT NULL OR severity = 'info') AND ?", Sql::Integer(1))),
         None => {}
     }
-    if let Some(hosts) = hosts {
-        let hosts = serde_json::to_string(hosts).unwrap_or_default();
-        filters.push(("object IN (SELECT value FROM json_each(?))", Sql::Text(hosts)));
+    if let Some(seen) = seen {
+        filters.push(folders::about(connection, seen)?);
     }
     list::read(connection, &TABLE, asked, &filters, of_row)
 }

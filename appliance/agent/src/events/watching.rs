@@ -6,11 +6,11 @@ use std::{
 };
 
 use quantix_api::{Problem, ProblemCode, Severity};
-use quantix_store::{HostId, Role, Store};
+use quantix_store::{HostId, Role, Status, Store};
 use rusqlite::Connection;
 
 use super::{
-    Happened, News, clear, open_below,
+    Happened, LOST_AFTER, News, clear, open_below,
     plan::{self, Condition, Damper},
     raise,
 };
@@ -121,6 +121,7 @@ impl Agent {
                 (member.id.to_string(), name(member.id), member.role != Role::Learner, silent)
             })
             .collect();
+        self.note_lost_hosts(&status, term, now.since.elapsed()).await?;
         let wrong: Vec<Condition> = plan::of_hosts(&others)
             .into_iter()
             .map(|(object, condition)| {
@@ -140,6 +141,33 @@ impl Agent {
         self.cluster.write_in(term, move |connection| keep(connection, &told, &names)).await?;
         now.damper.told(&news);
         Ok(())
+    }
+
+    /// Writes down which hosts are lost, and which were found again: what is on a host that is lost is in no state that
+    /// anybody knows.
+    async fn note_lost_hosts(&self, status: &Status, term: u64, led_for: Duration) -> Result<(), Problem> {
+        let known = self.cluster.read(kept::lost_hosts).await?;
+        let changes: Vec<_> = status
+            .members
+            .iter()
+            .filter_map(|member| {
+                let is_lost = member.id != status.id && member.silent.unwrap_or(led_for) >= LOST_AFTER;
+                let is_found =
+                    member.id == status.id || member.silent.is_some_and(|silent| silent < LOST_AFTER);
+                match known.contains(&member.id) {
+                    false if is_lost => Some((member.id, Some(now_ms()))),
+                    true if is_found => Some((member.id, None)),
+                    _ => None,
+                }
+            })
+            .collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let write = move |connection: &Connection| {
+            Ok(changes.iter().try_for_each(|(id, lost_at)| kept::note_lost(connection, *id, *lost_at))?)
+        };
+        self.cluster.write_in(term, write).await
     }
 
     async fn begin_to_lead(&self, store: &Store, term: u64) -> Result<Leading, Problem> {

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use quantix_api::{Page, Problem, ProblemCode, Scope, Task, TaskKind, TaskQuery, TaskState};
+use quantix_compute::VmId;
 use quantix_store::HostId;
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Value as Sql};
 use serde::de::DeserializeOwned;
@@ -15,6 +16,7 @@ use crate::{
     cluster::Refused,
     events::{self, Happened},
     list::{self, Asked, Table},
+    vms::folders,
 };
 
 /// So many that have ended are kept.
@@ -24,7 +26,7 @@ const LONGEST_MS: i64 = 90 * 24 * 60 * 60 * 1000;
 /// A clock that was wrong for a moment does not take all history along.
 const FORGOTTEN_AT_ONCE: i64 = 50;
 /// So many are open at a time.
-const MOST_OPEN: i64 = 100;
+const MOST_OPEN: i64 = 500;
 
 const COLUMNS: &str = "id, kind, object, object_name, params, owner, state, steps, progress, outcome, file, memo, \
                        actor, address, made_at, started_at, ended_at, cancelled_by, attempt, retry_of, retried, version";
@@ -44,6 +46,8 @@ pub(crate) struct NewTask {
     pub(crate) kind: TaskKind,
     pub(crate) object: Scope,
     pub(crate) object_name: String,
+    /// The host that does it, unless whichever leads does.
+    pub(crate) host: Option<HostId>,
     pub(crate) params: Value,
     pub(crate) actor: String,
     pub(crate) address: String,
@@ -86,6 +90,11 @@ impl Kept {
     pub(crate) fn host(&self) -> Option<HostId> {
         let id = self.object.strip_prefix("host/")?;
         u64::from_str_radix(id, 16).ok().map(HostId)
+    }
+
+    /// The id of the virtual machine it is about.
+    pub(crate) fn vm(&self) -> Option<VmId> {
+        self.object.strip_prefix("vm/")?.parse().ok()
     }
 
     /// What it is done to, as far as rights are concerned.
@@ -181,13 +190,37 @@ fn text(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-fn conflict(sentence: impl Into<String>) -> Problem {
+pub(crate) fn conflict(sentence: impl Into<String>) -> Problem {
     Problem::new(ProblemCode::Conflict, sentence)
 }
 
 /// Adds a task, if nothing else is being done that it would disturb.
 pub(crate) fn add(connection: &Connection, new: &NewTask, now_ms: i64) -> Result<Kept, Refused> {
+    must_not_disturb(connection, new)?;
     add_attempt(connection, new, 1, None, now_ms)
+}
+
+/// The same for what is to be done next with what it is about, whatever is being done now.
+pub(crate) fn add_next(connection: &Connection, new: &NewTask, now_ms: i64) -> Result<Kept, Refused> {
+    add_attempt(connection, new, 1, None, now_ms)
+}
+
+fn must_not_disturb(connection: &Connection, new: &NewTask) -> Result<(), Refused> {
+    let (rules, object) = (Kind::of(new.kind), new.object.to_string());
+    for other in open(connection)? {
+        let is_same = other.kind == new.kind && (other.object == object || new.kind == TaskKind::MoveVdcRole);
+        // A host that is gone for good may be in the middle of something.
+        let is_exclusive =
+            rules.is_exclusive && other.rules().is_exclusive && new.kind != TaskKind::RemoveHost;
+        // A guest that does not end is switched off while it is waited for.
+        let helps = new.kind == TaskKind::ForceStopVm && other.kind == TaskKind::ShutDownVm;
+        if is_same || (is_exclusive && other.object == object && !helps) {
+            let sentence =
+                format!("Something is being done there already: {} (task {}).", other.title(), other.id);
+            return Err(conflict(sentence).into());
+        }
+    }
+    Ok(())
 }
 
 fn add_attempt(
@@ -198,20 +231,8 @@ fn add_attempt(
     now_ms: i64,
 ) -> Result<Kept, Refused> {
     let rules = Kind::of(new.kind);
-    let (mut open, object) = (0, new.object.to_string());
-    for other in self::open(connection)? {
-        open += 1;
-        let is_same = other.kind == new.kind && (other.object == object || new.kind == TaskKind::MoveVdcRole);
-        // A host that is gone for good may be in the middle of something.
-        let is_exclusive =
-            rules.is_exclusive && other.rules().is_exclusive && new.kind != TaskKind::RemoveHost;
-        let is_in_the_way = is_same || (is_exclusive && other.object == object);
-        if is_in_the_way {
-            let sentence =
-                format!("Something is being done there already: {} (task {}).", other.title(), other.id);
-            return Err(conflict(sentence).into());
-        }
-    }
+    let open: i64 =
+        connection.query_row("SELECT count(*) FROM task WHERE ended_at IS NULL", [], |row| row.get(0))?;
     if open >= MOST_OPEN {
         let sentence = format!("{MOST_OPEN} tasks are open. Wait until some have ended, or cancel some.");
         return Err(Problem::new(ProblemCode::Unavailable, sentence).retry_after(10).into());
@@ -220,7 +241,7 @@ fn add_attempt(
     let id = newest.unwrap_or_default() + 1;
     let owner = match rules.doer {
         Doer::Leader => None,
-        Doer::Host => new.host().map(|host| host.0),
+        Doer::Host => new.host.map(|host| host.0),
     };
     let standing = Standing::new(&rules.steps(&new.params), rules.stays);
     connection.execute(
@@ -231,7 +252,7 @@ fn add_attempt(
             id,
             new.kind.name(),
             rules.title(&new.object_name, &new.params),
-            object,
+            new.object.to_string(),
             new.object_name,
             text(&new.params),
             owner,
@@ -246,15 +267,6 @@ fn add_attempt(
     )?;
     forget_old(connection, id, now_ms)?;
     one(connection, id)
-}
-
-impl NewTask {
-    fn host(&self) -> Option<HostId> {
-        match &self.object {
-            Scope::Host(id) => u64::from_str_radix(id, 16).ok().map(HostId),
-            Scope::Datacenter => None,
-        }
-    }
 }
 
 fn forget_old(connection: &Connection, newest: i64, now_ms: i64) -> rusqlite::Result<()> {
@@ -299,12 +311,12 @@ pub(crate) fn with_file(connection: &Connection) -> rusqlite::Result<Vec<Kept>> 
         .collect()
 }
 
-/// A part of the list. Whoever may not see everything sees what is done to `hosts`.
+/// A part of the list. Whoever may not see everything sees what is done to `seen`.
 pub(crate) fn list(
     connection: &Connection,
     asked: &Asked,
     query: &TaskQuery,
-    hosts: Option<&[String]>,
+    seen: Option<&[Scope]>,
 ) -> rusqlite::Result<Page<Task>> {
     let mut filters: Vec<(String, Sql)> = Vec::new();
     match query.state.as_deref() {
@@ -318,9 +330,9 @@ pub(crate) fn list(
             filters.push((format!("{column} = ?"), Sql::Text(value.clone())));
         }
     }
-    if let Some(hosts) = hosts {
-        let of = "object IN (SELECT value FROM json_each(?))".into();
-        filters.push((of, Sql::Text(text(&hosts))));
+    if let Some(seen) = seen {
+        let (about, value) = folders::about(connection, seen)?;
+        filters.push((about.into(), value));
     }
     let filters: Vec<_> = filters.iter().map(|(filter, value)| (filter.as_str(), value.clone())).collect();
     list::read(connection, &TABLE, asked, &filters, |row| of_row(row).map(Kept::shown))
@@ -408,10 +420,12 @@ pub(crate) fn retry(
         kind: kept.kind,
         object: kept.scope(),
         object_name: kept.object_name.clone(),
+        host: kept.owner,
         params: kept.params.clone(),
         actor: actor.to_owned(),
         address: address.to_owned(),
     };
+    must_not_disturb(connection, &new)?;
     let made = add_attempt(connection, &new, kept.attempt + 1, Some(id), now_ms)?;
     connection.execute("UPDATE task SET retried = 1, version = version + 1 WHERE id = ?1", [id])?;
     events::clear(connection, &failed_key(id), now_ms)?;

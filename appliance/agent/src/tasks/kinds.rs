@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quantix_api::{Right, TaskKind, TaskState};
+use quantix_api::{Right, TaskKind, TaskState, VmAction};
 use serde_json::Value;
 
 /// Who does a task.
@@ -49,7 +49,7 @@ pub(crate) const COMES_BACK_WITHIN: Duration = Duration::from_secs(20 * 60);
 /// A host that was told to switch off and is silent for so long is off.
 const IS_OFF_AFTER: Duration = Duration::from_secs(10);
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 21] = [
     Kind {
         kind: TaskKind::MoveVdcRole,
         doer: Doer::Leader,
@@ -116,7 +116,59 @@ const KINDS: [Kind; 6] = [
         is_exclusive: false,
         begins_within: SOON,
     },
+    Kind { cancel_until: usize::MAX, stays: false, ..of_vm(TaskKind::CreateVm, Right::ManageVms) },
+    of_vm(TaskKind::StartVm, Right::OperateVms),
+    Kind { cancel_until: usize::MAX, ..of_vm(TaskKind::ShutDownVm, Right::OperateVms) },
+    // Nobody knows whether the guest has begun anew already.
+    Kind { after_crash: AfterCrash::GoesBack, ..of_vm(TaskKind::RebootVm, Right::OperateVms) },
+    of_vm(TaskKind::ForceStopVm, Right::OperateVms),
+    Kind { after_crash: AfterCrash::GoesBack, ..of_vm(TaskKind::ResetVm, Right::OperateVms) },
+    of_vm(TaskKind::PauseVm, Right::OperateVms),
+    of_vm(TaskKind::ResumeVm, Right::OperateVms),
+    of_vm(TaskKind::SuspendVm, Right::OperateVms),
+    of_vm(TaskKind::DeleteVm, Right::ManageVms),
+    Kind { cancel_until: usize::MAX, stays: false, ..of_vm(TaskKind::CreateVolume, Right::ManageVms) },
+    of_vm(TaskKind::GrowVolume, Right::ManageVms),
+    of_vm(TaskKind::DeleteVolume, Right::ManageVms),
+    // What has come is removed when it fails: nothing is left to try again with.
+    Kind {
+        cancel_until: usize::MAX,
+        stays: false,
+        can_retry: false,
+        ..of_vm(TaskKind::CreateImage, Right::ManageStorage)
+    },
+    of_vm(TaskKind::DeleteImage, Right::ManageStorage),
 ];
+
+/// What is usual for what is done with a virtual machine or a volume: it goes on after a crash, and there is nothing to undo.
+const fn of_vm(kind: TaskKind, right: Right) -> Kind {
+    Kind {
+        kind,
+        doer: Doer::Host,
+        right,
+        after_crash: AfterCrash::GoesOn,
+        cancel_until: 0,
+        stays: true,
+        can_retry: true,
+        is_exclusive: true,
+        begins_within: SOON,
+    }
+}
+
+/// The task by which something is done with a virtual machine.
+pub(crate) fn of_action(action: VmAction) -> TaskKind {
+    match action {
+        VmAction::Start => TaskKind::StartVm,
+        VmAction::ShutDown => TaskKind::ShutDownVm,
+        VmAction::Reboot => TaskKind::RebootVm,
+        VmAction::ForceStop => TaskKind::ForceStopVm,
+        VmAction::Reset => TaskKind::ResetVm,
+        VmAction::Pause => TaskKind::PauseVm,
+        VmAction::Resume => TaskKind::ResumeVm,
+        VmAction::Suspend => TaskKind::SuspendVm,
+        VmAction::Delete => TaskKind::DeleteVm,
+    }
+}
 
 /// Services that can be restarted: their names in the facts about a host, their names for people, and their units.
 pub(crate) const SERVICES: [(&str, &str, &str); 6] = [
@@ -136,6 +188,7 @@ impl Kind {
 
     /// What is done, for people.
     pub(crate) fn title(&self, object_name: &str, params: &Value) -> String {
+        let text = |name: &str| params.get(name).and_then(Value::as_str);
         match self.kind {
             TaskKind::MoveVdcRole => format!("Move the vDC role to {object_name}"),
             TaskKind::RemoveHost => format!("Remove {object_name} from the cluster"),
@@ -146,6 +199,21 @@ impl Kind {
                 several => format!("Restart {} services on {object_name}", several.len()),
             },
             TaskKind::SupportBundle => format!("Support bundle of {object_name}"),
+            TaskKind::CreateVm => format!("Create {object_name}"),
+            TaskKind::StartVm => format!("Start {object_name}"),
+            TaskKind::ShutDownVm => format!("Shut down {object_name}"),
+            TaskKind::RebootVm => format!("Reboot {object_name}"),
+            TaskKind::ForceStopVm => format!("Force off {object_name}"),
+            TaskKind::ResetVm => format!("Reset {object_name}"),
+            TaskKind::PauseVm => format!("Pause {object_name}"),
+            TaskKind::ResumeVm => format!("Resume {object_name}"),
+            TaskKind::SuspendVm => format!("Suspend {object_name}"),
+            TaskKind::DeleteVm => format!("Delete {object_name}"),
+            TaskKind::CreateVolume => format!("Create the volume {}", text("name").unwrap_or(object_name)),
+            TaskKind::GrowVolume => format!("Grow the volume {}", text("name").unwrap_or(object_name)),
+            TaskKind::DeleteVolume => format!("Delete the volume {object_name}"),
+            TaskKind::CreateImage => format!("Create the image {object_name}"),
+            TaskKind::DeleteImage => format!("Delete the image {object_name}"),
         }
     }
 
@@ -163,6 +231,24 @@ impl Kind {
             TaskKind::SupportBundle => {
                 steps(&["Collect versions and state", "Collect the journal", "Close the file"])
             }
+            TaskKind::CreateVm if has_volumes(params) => steps(&["Make its disks", "Describe it to libvirt"]),
+            TaskKind::CreateVm => steps(&["Describe it to libvirt"]),
+            TaskKind::StartVm => steps(&["Switch it on"]),
+            TaskKind::ShutDownVm => steps(&["Ask its guest to end", "Wait until it is off"]),
+            TaskKind::RebootVm => steps(&["Ask its guest to start anew"]),
+            TaskKind::ForceStopVm => steps(&["Switch it off"]),
+            TaskKind::ResetVm => steps(&["Start it anew"]),
+            TaskKind::PauseVm => steps(&["Let it stand still"]),
+            TaskKind::ResumeVm => steps(&["Let it go on"]),
+            TaskKind::SuspendVm => steps(&["Put its memory on disk"]),
+            TaskKind::DeleteVm if has_volumes(params) => {
+                steps(&["Take it from libvirt", "Remove its disks", "Forget it"])
+            }
+            TaskKind::DeleteVm => steps(&["Take it from libvirt", "Forget it"]),
+            TaskKind::CreateVolume => steps(&["Make it"]),
+            TaskKind::GrowVolume => steps(&["Make it bigger"]),
+            TaskKind::CreateImage => steps(&["Check its sum", "Look at it and write it as it is kept"]),
+            TaskKind::DeleteVolume | TaskKind::DeleteImage => steps(&["Remove it", "Forget it"]),
         }
     }
 
@@ -175,8 +261,27 @@ impl Kind {
             TaskKind::ShutDownHost => format!("{object_name} was switched off."),
             TaskKind::RestartServices => "They answer again.".to_owned(),
             TaskKind::SupportBundle => "The file is there for a day.".to_owned(),
+            TaskKind::CreateVm => format!("{object_name} is made."),
+            TaskKind::StartVm => format!("{object_name} is on."),
+            TaskKind::ShutDownVm | TaskKind::ForceStopVm => format!("{object_name} is off."),
+            TaskKind::RebootVm => format!("The guest of {object_name} was asked to start anew."),
+            TaskKind::ResetVm => format!("{object_name} starts anew."),
+            TaskKind::PauseVm => format!("{object_name} stands still."),
+            TaskKind::ResumeVm => format!("{object_name} goes on."),
+            TaskKind::SuspendVm => format!("{object_name} is off, its memory on disk."),
+            TaskKind::DeleteVm => format!("{object_name} is removed."),
+            TaskKind::CreateVolume => "The volume is made.".to_owned(),
+            TaskKind::GrowVolume => "It is bigger now. Its guest has to make use of that.".to_owned(),
+            TaskKind::DeleteVolume => format!("The volume {object_name} is removed."),
+            TaskKind::CreateImage => "Disks can begin as copies of it.".to_owned(),
+            TaskKind::DeleteImage => format!("The image {object_name} is removed."),
         }
     }
+}
+
+/// Whether volumes come or go with a machine.
+pub(crate) fn has_volumes(params: &Value) -> bool {
+    params.get("volumes").and_then(Value::as_array).is_some_and(|volumes| !volumes.is_empty())
 }
 
 /// The services of a task that restarts some.
@@ -204,15 +309,20 @@ pub(crate) fn given_up(
     owner: Owner,
     age: Duration,
 ) -> Option<(TaskState, String)> {
+    let host = if matches!(kind.right, Right::OperateVms | Right::ManageVms | Right::ManageStorage) {
+        "Its host"
+    } else {
+        object_name
+    };
     let silent = match owner {
         Owner::Removed => {
-            return Some((TaskState::Failed, format!("{object_name} was removed from the cluster.")));
+            return Some((TaskState::Failed, format!("{host} was removed from the cluster.")));
         }
         Owner::Silent(silent) => silent,
     };
     match (kind.kind, state) {
         (_, TaskState::Waiting) if silent >= kind.begins_within && age >= kind.begins_within => {
-            Some((TaskState::Failed, format!("{object_name} does not answer; nothing was begun.")))
+            Some((TaskState::Failed, format!("{host} does not answer; nothing was begun.")))
         }
         (TaskKind::ShutDownHost, TaskState::Running) if last_step_begun && silent >= IS_OFF_AFTER => {
             Some((TaskState::Done, format!("{object_name} no longer answers: it is off.")))

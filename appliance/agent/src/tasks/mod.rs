@@ -12,4 +12,4 @@ mod work;
 
 pub(crate) use kept::{Kept, NewTask};
 pub(crate) use plan::{Report, Standing};
-pub(crate) use work::bundle;
+pub(crate) use work::{boot, bundle};

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quantix_api::{Problem, ProblemCode, Progress, StepState, TaskState};
+use quantix_api::{Problem, Progress, StepState, TaskKind, TaskState};
 use quantix_store::{HostId, Seen, Store};
 use rusqlite::Connection;
 use tokio::{sync::watch, task::JoinHandle};
@@ -242,6 +242,8 @@ impl Agent {
                     running.hand.is_to_end.store(true, Ordering::Relaxed);
                 }
                 Some(_) => {}
+                // What is just being made is started when it is there.
+                None if task.kind == TaskKind::StartVm && is_behind(task, &open) => {}
                 None => {
                     let hand = Hand::new();
                     let work =
@@ -324,6 +326,11 @@ impl Agent {
     }
 }
 
+/// Whether something that began earlier is still being done with the same object.
+fn is_behind(task: &Kept, open: &[Kept]) -> bool {
+    open.iter().any(|other| other.id < task.id && other.object == task.object)
+}
+
 /// Keeps what is told here of a task with all data, whoever leads.
 struct Here {
     agent: Arc<Agent>,
@@ -343,15 +350,11 @@ impl Book for Here {
         let must = !matches!(report, Report::Progress(_));
         loop {
             match cluster.report(id, report.clone()).await {
-                Err(problem) if must && is_passing(problem.code) => tokio::time::sleep(AGAIN).await,
+                Err(problem) if must && problem.is_passing() => tokio::time::sleep(AGAIN).await,
                 told => return told,
             }
         }
     }
-}
-
-fn is_passing(code: ProblemCode) -> bool {
-    matches!(code, ProblemCode::Unavailable | ProblemCode::StorageUnavailable | ProblemCode::TooManyAttempts)
 }
 
 impl cluster::Cluster {

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command},
     sync::{
         Arc, Mutex,
@@ -15,6 +15,7 @@ use quantix_api::{
     AgentClient, CallError, ChangePassword, CheckState, Cluster, HostRole, JoinCluster, MadeJoinToken,
     NewJoinToken, Problem, ProblemCode, Secret, SignIn, calls,
 };
+use quantix_libvirt::Daemon;
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
@@ -29,6 +30,8 @@ pub(crate) struct Host {
     pub(crate) clock: i64,
     dir: tempfile::TempDir,
     mounted: Option<PathBuf>,
+    /// libvirt's socket, and where it keeps what it was told.
+    libvirt: Option<(PathBuf, PathBuf)>,
     child: Arc<Mutex<Option<Child>>>,
     up: Arc<AtomicBool>,
     keeper: Option<std::thread::JoinHandle<()>>,
@@ -41,7 +44,7 @@ impl Host {
 
     /// One whose clock is off by so many seconds.
     pub(crate) fn start_at(name: &str, clock: i64) -> Self {
-        assert!(clock == 0 || std::path::Path::new(FAKETIME).exists(), "the package libfaketime is missing");
+        assert!(clock == 0 || Path::new(FAKETIME).exists(), "the package libfaketime is missing");
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let hosts = free.local_addr().unwrap();
         drop(free);
@@ -51,6 +54,22 @@ impl Host {
     /// One that other hosts reach there.
     pub(crate) fn start_on(name: &str, hosts: SocketAddr) -> Self {
         Self::start_with(name, 0, hosts)
+    }
+
+    /// One with virtual machines.
+    pub(crate) fn start_with_libvirt(name: &str, daemon: &Daemon) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let hosts = free.local_addr().unwrap();
+        drop(free);
+        let mut host = Self::at(name, 0, hosts);
+        host.libvirt = Some((daemon.socket(), daemon.kept()));
+        host.keeper = Some(host.keep());
+        host
+    }
+
+    /// Forgets in which start of the machine it was, as if the machine had started anew.
+    pub(crate) fn forget_start(&self) {
+        std::fs::remove_file(self.dir.path().join("state/started-vms-in")).unwrap();
     }
 
     /// One whose state has so little room.
@@ -67,6 +86,11 @@ impl Host {
         host.mounted = Some(state);
         host.keeper = Some(host.keep());
         host
+    }
+
+    /// Everything it keeps is below this folder.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// What its state partition holds of the files that tasks make.
@@ -86,7 +110,7 @@ impl Host {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("state")).unwrap();
         let (child, up) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(true)));
-        Self { name: name.into(), hosts, clock, dir, mounted: None, child, up, keeper: None }
+        Self { name: name.into(), hosts, clock, dir, mounted: None, libvirt: None, child, up, keeper: None }
     }
 
     #[expect(clippy::disallowed_methods, reason = "the program under test is a process")]
@@ -95,6 +119,9 @@ impl Host {
         command.args(["--name", &self.name, "--hosts", &self.hosts.to_string()]);
         command.arg("--state-dir").arg(self.dir.path().join("state"));
         command.arg("--run-dir").arg(self.dir.path().join("run"));
+        if let Some((socket, kept)) = &self.libvirt {
+            command.arg("--libvirt").arg(socket).arg("--libvirt-kept").arg(kept);
+        }
         if self.clock != 0 {
             command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", format!("{:+}", self.clock));
             command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
@@ -261,7 +288,7 @@ impl Drop for Host {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a file system of its own is the system's to take away")]
-fn unmount(state: &std::path::Path) {
+fn unmount(state: &Path) {
     drop(Command::new("umount").arg("--lazy").arg(state).status());
 }
 

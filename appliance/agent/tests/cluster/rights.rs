@@ -68,7 +68,10 @@ impl Asker {
             (_, Some(_)) => false,
             ("session" | "person", None) => !self.is_program,
             ("signed-in", None) => true,
-            ("see", None) => has(&Right::See) || self.on_one_host,
+            ("see", None) => {
+                let is_of_machines = ["{vm}", "{volume}"].iter().any(|part| route.path.contains(part));
+                has(&Right::See) || (self.on_one_host && !is_of_machines)
+            }
             (right, None) => has(&right.parse().unwrap_or_else(|_| panic!("{right} is no right"))),
         }
     }
@@ -77,6 +80,9 @@ impl Asker {
 /// What is asked for does no harm when it is let through: nothing of this name is there, and no body is one.
 async fn ask(host: &Host, route: &Route, asker: &Asker) -> (u16, Option<Problem>) {
     let path = route.path.replace("{host}", "0123456789abcdef").replace("{id}", "12345");
+    let path = path.replace("{vm}", "019acd00-0000-7000-8000-00000000000a").replace("{folder}", "12345");
+    let path = path.replace("{volume}", "019acd00-0000-7000-8000-00000000000b").replace("{pool}", "nowhere");
+    let path = path.replace("{image}", "019acd00-0000-7000-8000-00000000000c");
     let path = path.replace("{name}", "nobody").replace("{user}", "nobody");
     assert!(!path.contains('{'), "{path}: say what stands for this");
     let kind =
@@ -136,7 +142,7 @@ async fn second_factor(host: &Host, session: &Secret) -> totp_rs::Totp {
 /// Everybody there is: each built-in role, a role of each right alone, programs, and those who have something to do
 /// first.
 async fn everybody(host: &Host, admin: &Secret) -> Vec<Asker> {
-    let operator = [Right::See, Right::SeeActivity, Right::OperateHosts];
+    let operator = [Right::See, Right::SeeActivity, Right::OperateHosts, Right::OperateVms];
     let mut all = vec![
         Asker { token: None, ..Asker::new("nobody", Secret::new(""), &[]) },
         Asker::new("somebody who guesses", Secret::new("0".repeat(64)), &[]),

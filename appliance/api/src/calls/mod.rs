@@ -4,19 +4,25 @@ mod audit;
 mod certificate;
 mod cluster;
 mod host;
+mod images;
 mod people;
 mod session;
 mod settings;
+mod storage;
 mod tasks;
+mod vms;
 
 pub use audit::*;
 pub use certificate::*;
 pub use cluster::*;
 pub use host::*;
+pub use images::*;
 pub use people::*;
 pub use session::*;
 pub use settings::*;
+pub use storage::*;
 pub use tasks::*;
+pub use vms::*;
 
 use std::borrow::Cow;
 

@@ -4,14 +4,14 @@
 use std::{
     collections::HashMap,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     time::Duration,
 };
 
 use quantix_api::VmState;
 use tokio::{
-    sync::{broadcast, oneshot},
+    sync::{broadcast, oneshot, watch},
     time::timeout,
 };
 use virt::{
@@ -29,7 +29,7 @@ use crate::model::id::VmId;
 
 const THREADS: usize = 8;
 /// Questions that wait for a thread; more are turned away.
-const QUEUE: usize = 256;
+const QUEUE: usize = 1024;
 /// Events that wait for whoever reads them.
 const EVENTS: usize = 1024;
 /// What only looks is answered soon.
@@ -74,13 +74,15 @@ type Work = Box<dyn FnOnce(&Shared) + Send>;
 pub struct Libvirt {
     questions: mpsc::SyncSender<Work>,
     events: broadcast::Sender<Event>,
-    _watched: Watched,
+    connections: watch::Sender<u64>,
+    _watched: Option<Watched>,
 }
 
 struct Shared {
     address: String,
     hearing: Mutex<Option<Hearing>>,
     events: broadcast::Sender<Event>,
+    connections: watch::Sender<u64>,
 }
 
 impl Libvirt {
@@ -90,9 +92,16 @@ impl Libvirt {
         events::listen().map_err(io::Error::other)?;
         let (questions, asked) = mpsc::sync_channel::<Work>(QUEUE);
         let events = broadcast::Sender::new(EVENTS);
-        let watched = kept::watch(kept, events.clone())?;
-        let shared =
-            Shared { address: address.to_owned(), hearing: Mutex::default(), events: events.clone() };
+        let watched = kept::watch(kept, events.clone());
+        let watched =
+            watched.inspect_err(|error| log::warn!("{} is not watched: {error}", kept.display())).ok();
+        let connections = watch::Sender::new(0);
+        let shared = Shared {
+            address: address.to_owned(),
+            hearing: Mutex::default(),
+            events: events.clone(),
+            connections: connections.clone(),
+        };
         let (shared, asked) = (Arc::new(shared), Arc::new(Mutex::new(asked)));
         for number in 0..THREADS {
             let (shared, asked) = (Arc::clone(&shared), Arc::clone(&asked));
@@ -103,12 +112,17 @@ impl Libvirt {
                 }
             })?;
         }
-        Ok(Self { questions, events, _watched: watched })
+        Ok(Self { questions, events, connections, _watched: watched })
     }
 
     /// What happens to machines from now on. Whoever reads too slowly is told so and must look at all of them.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    /// Counts the connections: what happened before each but the first, and after the one before it, was told to nobody.
+    pub fn connections(&self) -> watch::Receiver<u64> {
+        self.connections.subscribe()
     }
 
     async fn ask<R: Send + 'static>(
@@ -233,6 +247,24 @@ impl Libvirt {
         self.act(id, |domain| domain.resume()).await
     }
 
+    /// The description of a machine that is on, as it is now.
+    pub async fn running(&self, id: VmId) -> Result<String, Failed> {
+        self.ask(LOOKS_WITHIN, move |connection| connection.lookup_domain_by_uuid(id.0)?.xml_desc(0)).await
+    }
+
+    /// Plugs something into a machine that is on, until it is switched off.
+    pub async fn plug_in(&self, id: VmId, device: String) -> Result<(), Failed> {
+        let live = virt_sys::VIR_DOMAIN_AFFECT_LIVE;
+        self.act(id, move |domain| domain.attach_device_flags(&device, live).map(drop)).await
+    }
+
+    /// Makes a disk of a machine that is on bigger, for its guest to see.
+    pub async fn grow_disk(&self, id: VmId, file: PathBuf, bytes: u64) -> Result<(), Failed> {
+        let file = file.display().to_string();
+        self.act(id, move |domain| domain.block_resize(&file, bytes, virt_sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES))
+            .await
+    }
+
     /// Puts a machine's memory on disk and switches it off.
     pub async fn suspend(&self, id: VmId) -> Result<(), Failed> {
         self.act(id, |domain| domain.managed_save(0)).await
@@ -265,7 +297,9 @@ impl Shared {
         open.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1).map_err(away)?;
         let told = self.events.clone();
         let hearing = Hearing::begin(open, move |event| drop(told.send(event))).map_err(away)?;
-        Ok(kept.insert(hearing).connection().clone())
+        let open = kept.insert(hearing).connection().clone();
+        self.connections.send_modify(|connections| *connections += 1);
+        Ok(open)
     }
 }
 

@@ -119,7 +119,7 @@ fn check_nics(spec: &VmSpec) -> Result<(), Flaw> {
 }
 
 /// Whether it is the address of one card: a group's has the lowest bit of its first byte set.
-fn is_mac(text: &str) -> bool {
+pub(crate) fn is_mac(text: &str) -> bool {
     let bytes: Option<Vec<u8>> = text
         .split(':')
         .map(|pair| {

@@ -170,13 +170,7 @@ fn devices(drawn: &Drawn<'_>) -> Element {
         devices =
             devices.holding(Element::new("controller").with("type", "scsi").with("model", "virtio-scsi"));
     }
-    let mut letters = Letters::default();
-    let disks = spec.disks.iter().zip(drawn.drives).enumerate();
-    devices = devices.holding_all(
-        disks
-            .map(|(at, (wanted, drive))| disk(wanted, drive, spec.guest, at, &mut letters))
-            .collect::<Vec<_>>(),
-    );
+    devices = devices.holding_all(disks(drawn));
     devices = devices.holding_all(spec.nics.iter().map(|wanted| nic(wanted, spec.guest)));
     let channel = Element::new("channel")
         .with("type", "unix")
@@ -195,9 +189,10 @@ fn devices(drawn: &Drawn<'_>) -> Element {
         .holding(graphics)
         .holding(Element::new("video").holding(Element::new("model").with("type", video)))
         .holding(random);
-    if spec.watchdog {
-        devices = devices.holding(Element::new("watchdog").with("model", "itco").with("action", "reset"));
-    }
+    // The chipset has one in any case; libvirt would let it reset the machine.
+    let bites = if spec.watchdog { "reset" } else { "none" };
+    let watchdog = Element::new("watchdog").with("model", "itco").with("action", bites);
+    let mut devices = devices.holding(watchdog);
     if spec.tpm {
         let backend = Element::new("backend").with("type", "emulator").with("version", "2.0");
         devices = devices.holding(Element::new("tpm").with("model", "tpm-crb").holding(backend));
@@ -208,6 +203,35 @@ fn devices(drawn: &Drawn<'_>) -> Element {
         balloon = balloon.with("freePageReporting", "on");
     }
     devices.holding(balloon)
+}
+
+fn disks(drawn: &Drawn<'_>) -> Vec<Element> {
+    let mut letters = Letters::default();
+    let disks = drawn.spec.disks.iter().zip(drawn.drives).enumerate();
+    disks.map(|(at, (wanted, drive))| disk(wanted, drive, drawn.spec.guest, at, &mut letters)).collect()
+}
+
+/// Draws one disk of a machine that is on, if disks of its kind can be plugged in then: what they are plugged into must be
+/// there already.
+pub fn draw_plugged(drawn: &Drawn<'_>, at: usize) -> Option<Element> {
+    let guest = drawn.spec.guest;
+    let wanted = bus(drawn.spec.disks.get(at)?, guest);
+    let can_be = match wanted {
+        Bus::Virtio => true,
+        Bus::Scsi => drawn.spec.disks.iter().take(at).any(|disk| bus(disk, guest) == Bus::Scsi),
+        Bus::Sata => false,
+    };
+    can_be.then(|| disks(drawn).into_iter().nth(at))?
+}
+
+/// The files and devices that a description names as disks.
+pub fn plugged(domain: &Element) -> Vec<PathBuf> {
+    let disks = domain.child("devices").into_iter().flat_map(|devices| devices.all("disk"));
+    let source = |disk: &Element| {
+        let source = disk.child("source")?;
+        source.attribute("file").or_else(|| source.attribute("dev")).map(PathBuf::from)
+    };
+    disks.filter_map(source).collect()
 }
 
 fn bus(disk: &VmDisk, guest: Guest) -> Bus {

@@ -1,5 +1,7 @@
 //! What libvirt is to be told, and what is allowed when.
 
 pub(crate) mod allowed;
+pub(crate) mod cloud_init;
+pub(crate) mod differences;
 pub(crate) mod domain;
 pub(crate) mod recognise;

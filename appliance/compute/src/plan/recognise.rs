@@ -62,6 +62,13 @@ pub fn recognise(domain: &Element) -> Result<Recognised, Missing> {
         .map(|device| device.name.clone())
         .collect();
     others.dedup();
+    let memory = mib(domain.child("memory").unwrap_or(&empty)).ok_or(Missing("memory"))?;
+    if domain.child("vcpu").is_some_and(|vcpu| vcpu.attribute("current").is_some()) {
+        others.push("fewer processors than it can have".to_owned());
+    }
+    if domain.child("currentMemory").and_then(mib).is_some_and(|current| current != memory) {
+        others.push("less memory than it can have".to_owned());
+    }
     let (mut disks, mut drives) = (Vec::new(), Vec::new());
     for device in devices.all("disk").filter(|device| is_known(device)) {
         let (disk, drive) = disk(device, guest).ok_or(Missing("disk"))?;
@@ -74,10 +81,7 @@ pub fn recognise(domain: &Element) -> Result<Recognised, Missing> {
         description: domain.child("description").map(|child| child.text.clone()).unwrap_or_default(),
         guest,
         cpu: cpu(domain).ok_or(Missing("number of processors"))?,
-        memory: VmMemory {
-            mib: mib(domain.child("memory").unwrap_or(&empty)).ok_or(Missing("memory"))?,
-            balloon: balloon != Some("none"),
-        },
+        memory: VmMemory { mib: memory, balloon: balloon != Some("none") },
         firmware: firmware(domain.child("os").unwrap_or(&empty)),
         tpm: devices.child("tpm").is_some(),
         disks,

@@ -2,12 +2,14 @@
 
 use quantix_compute::{Happened, domain_name};
 
-use crate::daemon::{Daemon, defined, hears};
+use quantix_libvirt::Daemon;
+
+use crate::machines::{connect, defined, hears};
 
 #[tokio::test]
 async fn what_somebody_does_with_virsh_is_heard() {
     let daemon = Daemon::start();
-    let libvirt = daemon.libvirt();
+    let libvirt = connect(&daemon);
     let mut events = libvirt.events();
     let id = defined(&libvirt, "one").await;
     let name = domain_name(id, "one");

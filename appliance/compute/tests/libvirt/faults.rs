@@ -7,12 +7,14 @@ use nix::{
 use quantix_api::VmState;
 use quantix_compute::{Failed, Happened, domain_name};
 
-use crate::daemon::{Daemon, becomes, defined, hears, state};
+use quantix_libvirt::Daemon;
+
+use crate::machines::{becomes, connect, defined, hears, state};
 
 #[tokio::test]
 async fn a_guest_that_is_killed_has_crashed() {
     let daemon = Daemon::start();
-    let libvirt = daemon.libvirt();
+    let libvirt = connect(&daemon);
     let id = defined(&libvirt, "one").await;
     libvirt.start(id, false).await.unwrap();
     kill(Pid::from_raw(daemon.guest(&domain_name(id, "one"))), Signal::SIGKILL).unwrap();
@@ -24,7 +26,7 @@ async fn a_guest_that_is_killed_has_crashed() {
 #[tokio::test]
 async fn a_daemon_that_is_killed_takes_no_machine_with_it_and_is_found_again() {
     let mut daemon = Daemon::start();
-    let libvirt = daemon.libvirt();
+    let libvirt = connect(&daemon);
     let (runs, stands) = (defined(&libvirt, "runs").await, defined(&libvirt, "stands").await);
     libvirt.start(runs, false).await.unwrap();
     let guest = daemon.guest(&domain_name(runs, "runs"));
@@ -46,7 +48,7 @@ async fn a_daemon_that_is_killed_takes_no_machine_with_it_and_is_found_again() {
 #[tokio::test]
 async fn a_daemon_that_hangs_is_said_to_be_away() {
     let daemon = Daemon::start();
-    let libvirt = daemon.libvirt();
+    let libvirt = connect(&daemon);
     let id = defined(&libvirt, "one").await;
     let pid = Pid::from_raw(i32::try_from(daemon.pid()).unwrap());
     kill(pid, Signal::SIGSTOP).unwrap();

@@ -3,12 +3,14 @@
 use quantix_api::{Guest, VmAction, VmState};
 use quantix_compute::{Accelerator, Element, Failed, Libvirt, VmId, allowed, domain_name, recognise};
 
-use crate::daemon::{Daemon, becomes, defined, description, laden, state};
+use quantix_libvirt::Daemon;
+
+use crate::machines::{becomes, connect, defined, description, drive, laden, state};
 
 #[tokio::test]
 async fn the_whole_life_of_a_machine() {
     let daemon = Daemon::start();
-    let libvirt = daemon.libvirt();
+    let libvirt = connect(&daemon);
     let id = defined(&libvirt, "one").await;
     assert_eq!(state(&libvirt, id).await, VmState::Stopped);
     libvirt.start(id, false).await.unwrap();
@@ -69,7 +71,7 @@ async fn in_state(libvirt: &Libvirt, wanted: VmState) -> VmId {
 #[tokio::test]
 async fn what_the_table_allows_libvirt_does() {
     let daemon = Daemon::start();
-    let libvirt = daemon.libvirt();
+    let libvirt = connect(&daemon);
     for from in [VmState::Stopped, VmState::Running, VmState::Paused, VmState::Suspended] {
         for action in VmAction::ALL.into_iter().filter(|action| allowed(*action, from).is_ok()) {
             let id = in_state(&libvirt, from).await;
@@ -86,7 +88,7 @@ async fn what_the_table_allows_libvirt_does() {
 #[tokio::test]
 async fn fifty_machines_at_once() {
     let daemon = Daemon::start();
-    let libvirt = std::sync::Arc::new(daemon.libvirt());
+    let libvirt = std::sync::Arc::new(connect(&daemon));
     let lives = (0..50).map(|number| {
         let libvirt = std::sync::Arc::clone(&libvirt);
         tokio::spawn(async move {
@@ -108,11 +110,11 @@ async fn fifty_machines_at_once() {
 #[tokio::test]
 async fn libvirt_takes_every_description_by_its_schema() {
     let daemon = Daemon::start();
-    let libvirt = daemon.libvirt();
+    let libvirt = connect(&daemon);
     for guest in Guest::ALL {
         for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
             let (id, spec) = (VmId::new(), laden("laden", guest));
-            let drives = [daemon.drive("one"), daemon.drive("two")];
+            let drives = [drive(&daemon, "one"), drive(&daemon, "two")];
             libvirt.define(description(id, &spec, &drives, accelerator)).await.unwrap();
             assert_eq!(libvirt.look(id).await.unwrap().name, domain_name(id, "laden"));
             // What libvirt makes of it is still the same machine to us.
@@ -130,7 +132,7 @@ async fn libvirt_takes_every_description_by_its_schema() {
 #[tokio::test]
 async fn virsh_shows_what_we_show() {
     let daemon = Daemon::start();
-    let libvirt = daemon.libvirt();
+    let libvirt = connect(&daemon);
     let id = defined(&libvirt, "Rack 4: web").await;
     libvirt.start(id, true).await.unwrap();
     let shown = daemon.virsh(&["list", "--all", "--title"]);

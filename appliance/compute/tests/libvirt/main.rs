@@ -1,11 +1,10 @@
 //! Against the libvirt and the QEMU of the image, in a place of their own. Guests are imitated, and small: none needs
 //! more than its firmware.
 
-#![expect(clippy::disallowed_methods, reason = "programs are run, and nothing waits beside them")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod daemon;
 mod events;
 mod faults;
 mod life;
+mod machines;
 mod words;

@@ -2,12 +2,14 @@
 
 use quantix_compute::{Accelerator, Element, VmId, check};
 
-use crate::daemon::{Daemon, description, spec};
+use quantix_libvirt::Daemon;
+
+use crate::machines::{connect, description, spec};
 
 #[tokio::test]
 async fn no_word_becomes_a_device() {
     let daemon = Daemon::start();
-    let libvirt = daemon.libvirt();
+    let libvirt = connect(&daemon);
     for hostile in [
         "</title><devices><hostdev mode='subsystem'/></devices>",
         "a' b='c",

@@ -10,12 +10,17 @@ use std::{
 use jiff::Timestamp;
 use quantix_api::{Check, Clock, HostFacts, Nic};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinHandle,
     time::timeout,
 };
 
-use super::{blocking::blocking, hardware, kvm, libvirt::Libvirt, run::run, services::services};
+use super::{
+    blocking::blocking,
+    hardware, kvm,
+    run::run,
+    services::{Asked, services},
+};
 use crate::{
     model::{kvm::KvmState, proc},
     plan::checks::{self, is_reachable},
@@ -33,20 +38,21 @@ const QUEUE: usize = 16;
 #[derive(Debug)]
 pub struct Host {
     kvm: watch::Receiver<KvmState>,
+    kvm_is_asked: Arc<Notify>,
     questions: mpsc::Sender<oneshot::Sender<Arc<HostFacts>>>,
 }
 
 impl Host {
     /// Begins to look at the machine, whose state is kept in `state_dir`; a first guest is tried in the background.
-    pub fn open(state_dir: &Path) -> Self {
-        let libvirt =
-            Libvirt::start().inspect_err(|error| log::error!("libvirt cannot be asked: {error}")).ok();
+    /// `libvirt` asks that daemon which version it is.
+    pub fn open(state_dir: &Path, libvirt: Asked) -> Self {
         let (questions, asked) = mpsc::channel(QUEUE);
         let sources =
             Sources { root: PathBuf::from("/"), state_dir: state_dir.to_owned(), libvirt, machine: None };
         // Ends with the last sender, which is in the value returned here.
         tokio::spawn(answer(asked, sources));
-        Self { kvm: kvm::try_in_background(), questions }
+        let kvm_is_asked = Arc::<Notify>::default();
+        Self { kvm: kvm::try_in_background(Arc::clone(&kvm_is_asked)), kvm_is_asked, questions }
     }
 
     /// The facts, at most two seconds old.
@@ -58,6 +64,16 @@ impl Host {
             return facts;
         }
         Arc::new(machine_unread())
+    }
+
+    /// Whether guests run on the processor itself. If it is not known yet, it is tried at once.
+    pub async fn runs_guests_itself(&self) -> bool {
+        let mut kvm = self.kvm.clone();
+        if *kvm.borrow() == KvmState::Trying {
+            self.kvm_is_asked.notify_one();
+        }
+        // The sender is in this value too, and tries to its end.
+        kvm.wait_for(|state| *state != KvmState::Trying).await.is_ok_and(|state| *state == KvmState::Works)
     }
 
     /// What works on this machine and what does not.
@@ -94,7 +110,7 @@ async fn answer(mut asked: mpsc::Receiver<oneshot::Sender<Arc<HostFacts>>>, mut 
 struct Sources {
     root: PathBuf,
     state_dir: PathBuf,
-    libvirt: Option<Libvirt>,
+    libvirt: Asked,
     /// A reading that has not ended. Another one would only hang beside it.
     machine: Option<JoinHandle<Option<HostFacts>>>,
 }
@@ -106,7 +122,7 @@ impl Sources {
             self.machine.get_or_insert_with(|| tokio::spawn(blocking(move || machine(&root, &state_dir))));
         let (machine, services, synchronised) = tokio::join!(
             timeout(MACHINE_LIMIT, reading),
-            services(&self.root, self.libvirt.as_ref()),
+            services(&self.root, (self.libvirt)()),
             clock_follows_server()
         );
         if machine.is_ok() {
@@ -204,9 +220,13 @@ mod tests {
         assert_eq!(name_of("qx-01", "51a7c0de000040008000000000000001"), "qx-01");
     }
 
+    fn host() -> Host {
+        Host::open(Path::new("/var"), Box::new(|| Box::pin(async { Err("nobody is asked".to_owned()) })))
+    }
+
     #[tokio::test]
     async fn facts_of_the_machine_the_tests_run_on_are_plausible() {
-        let facts = Host::open(Path::new("/var")).facts().await;
+        let facts = host().facts().await;
         assert!(facts.cpu.threads >= 1);
         assert!(facts.memory.total_bytes > 256 << 20);
         assert!(facts.memory.available_bytes <= facts.memory.total_bytes);
@@ -216,14 +236,14 @@ mod tests {
 
     #[tokio::test]
     async fn many_callers_at_once_are_served_by_one_reading() {
-        let host = Host::open(Path::new("/var"));
+        let host = host();
         let (first, second) = tokio::join!(host.facts(), host.facts());
         assert!(Arc::ptr_eq(&first, &second));
     }
 
     #[tokio::test]
     async fn a_caller_that_gives_up_does_not_undo_the_reading() {
-        let host = Host::open(Path::new("/var"));
+        let host = host();
         let _ = timeout(Duration::ZERO, host.facts()).await;
         let first = host.facts().await;
         assert!(Arc::ptr_eq(&first, &host.facts().await));

@@ -2,9 +2,9 @@
 //! and no guest ever gets past its firmware. So a guest is run: 64 KiB of ROM whose first instructions tell QEMU
 //! to exit with a number only they know.
 
-use std::{io::Write, path::Path, time::Duration};
+use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::run::{RunError, run};
 use crate::model::kvm::KvmState;
@@ -22,12 +22,14 @@ const ROM_BYTES: usize = 64 * 1024;
 const RESET_VECTOR: usize = ROM_BYTES - 16;
 
 /// Tries in the background until a guest has run; the state is read from the receiver. An agent is there early in the
-/// boot, when the pages are waited for more than this, and the kernel may not have loaded what KVM needs.
-pub(crate) fn try_in_background() -> watch::Receiver<KvmState> {
+/// boot, when the pages are waited for more than this, and the kernel may not have loaded what KVM needs. Whoever needs to
+/// know at once rings `asked`.
+pub(crate) fn try_in_background(asked: Arc<Notify>) -> watch::Receiver<KvmState> {
     let (sender, receiver) = watch::channel(KvmState::Trying);
     tokio::spawn(async move {
         for pause in PAUSES {
-            tokio::time::sleep(Duration::from_secs(pause)).await;
+            // That it was asked before is remembered.
+            drop(tokio::time::timeout(Duration::from_secs(pause), asked.notified()).await);
             let state = if Path::new(DEVICE).exists() { try_guest("kvm").await } else { KvmState::NoDevice };
             log::info!(state:? = state; "KVM was tried with a guest: {state:?}");
             let works = state == KvmState::Works;
@@ -52,6 +54,9 @@ async fn try_guest(accelerator: &str) -> KvmState {
         "none",
         "-machine",
         &format!("pc,accel={accelerator}"),
+        // All that the processor can: there are machines where a plain one starts, and none as libvirt describes them.
+        "-cpu",
+        "max",
         "-m",
         "16",
         "-device",

@@ -4,6 +4,5 @@ pub(crate) mod blocking;
 pub(crate) mod hardware;
 pub(crate) mod host;
 pub(crate) mod kvm;
-pub(crate) mod libvirt;
 pub(crate) mod run;
 pub(crate) mod services;

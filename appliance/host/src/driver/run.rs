@@ -39,6 +39,20 @@ pub enum RunError {
     },
 }
 
+/// Starts a program that writes what it makes of a file. It has no environment but its path, and ends with whoever holds it.
+#[expect(clippy::disallowed_methods, reason = "this is the runner")]
+pub fn filter(program: &str, args: &[&str], from: std::fs::File) -> std::io::Result<tokio::process::Child> {
+    Command::new(program)
+        .args(args)
+        .stdin(from)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .kill_on_drop(true)
+        .spawn()
+}
+
 /// Runs a program to its end, or kills it when the time is over.
 #[expect(clippy::disallowed_methods, reason = "this is the runner")]
 pub async fn run<S: AsRef<OsStr>>(program: &str, args: &[S], limit: Duration) -> Result<Finished, RunError> {

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    pin::Pin,
     time::Duration,
 };
 
@@ -9,25 +10,19 @@ use openvswitch_ovsdb::{Client, Error};
 use quantix_api::Service;
 use serde_json::{Value, json};
 
-use super::libvirt::Libvirt;
-
 /// For one service, however many questions it is asked.
 const LIMIT: Duration = Duration::from_secs(4);
 
 type Answer = Result<String, String>;
+/// Asks a daemon for its version.
+pub type Asked = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Answer> + Send>> + Send + Sync>;
 
 /// Asks all of them at once.
-pub(crate) async fn services(root: &Path, libvirt: Option<&Libvirt>) -> Vec<Service> {
+pub(crate) async fn services(root: &Path, libvirt: impl Future<Output = Answer>) -> Vec<Service> {
     let ovs = root.join("run/openvswitch");
     let ovn = root.join("run/ovn");
-    let libvirt = async {
-        match libvirt {
-            Some(libvirt) => libvirt.version().await,
-            None => Err("the thread that asks it could not be started".to_owned()),
-        }
-    };
     let (libvirt, switch, northbound, southbound, northd, controller) = tokio::join!(
-        libvirt,
+        within_limit(libvirt),
         within_limit(switch(&ovs)),
         within_limit(database(ovn.join("ovnnb_db.sock"), "OVN_Northbound", "NB_Global")),
         within_limit(database(ovn.join("ovnsb_db.sock"), "OVN_Southbound", "SB_Global")),
@@ -141,7 +136,7 @@ mod tests {
     #[tokio::test]
     async fn daemons_that_are_not_there_are_named_each_with_the_reason() {
         let empty = tempfile::tempdir().unwrap();
-        let services = services(empty.path(), None).await;
+        let services = services(empty.path(), async { Err("nobody is asked".to_owned()) }).await;
         assert_eq!(services.len(), 6);
         assert!(services.iter().all(|service| service.version.is_none() && service.error.is_some()));
         assert_eq!(services[1].error.as_deref(), Some("it is not running"));
@@ -163,7 +158,7 @@ mod tests {
         }
         std::fs::write(root.path().join("run/ovn/ovn-northd.pid"), "9\n").unwrap();
         let start = tokio::time::Instant::now();
-        let services = services(root.path(), None).await;
+        let services = services(root.path(), async { Err("nobody is asked".to_owned()) }).await;
         assert!(start.elapsed() <= LIMIT * 2, "{:?}", start.elapsed());
         for name in ["open-vswitch", "ovn-northbound", "ovn-southbound", "ovn-northd"] {
             let service = services.iter().find(|service| service.name == name).unwrap();

@@ -35,7 +35,7 @@ async fn main() {
     let seconds = std::env::args().nth(2).and_then(|seconds| seconds.parse().ok()).unwrap_or(10);
     let lasts = Duration::from_secs(seconds);
     let folder = tempfile::tempdir_in(".").unwrap();
-    let programs = Programs::start(&built, folder.path(), PEOPLE, LINES).await;
+    let programs = Programs::start(&built, folder.path(), PEOPLE, LINES, None).await;
     let server = programs.server();
     // Each question as each of the people asks it.
     let page = |path: &str| -> Vec<Question> {

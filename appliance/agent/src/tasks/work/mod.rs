@@ -1,17 +1,23 @@
 //! The steps of each kind of task. Each may be done twice: the first time may have ended with the program.
 
 pub(crate) mod bundle;
+mod image;
 mod power;
 mod role;
 mod services;
+mod vm;
+mod volume;
 
 use std::sync::Arc;
+
+pub(crate) use power::boot;
 
 use quantix_api::TaskKind;
 use serde_json::{Value, json};
 
 use super::{
     Kept,
+    kinds::has_volumes,
     plan::Standing,
     runner::{Did, Hand, Steps},
 };
@@ -32,7 +38,7 @@ impl Work {
 impl Steps for Work {
     async fn memo(&self) -> Value {
         match self.task.kind {
-            TaskKind::RestartHost | TaskKind::ShutDownHost => json!({ "boot": power::boot().await }),
+            TaskKind::RestartHost | TaskKind::ShutDownHost => json!({ "boot": boot().await }),
             _ => Value::Null,
         }
     }
@@ -50,12 +56,38 @@ impl Steps for Work {
             (TaskKind::SupportBundle, 0) => bundle::collect_state(self).await,
             (TaskKind::SupportBundle, 1) => bundle::collect_journal(self, hand).await,
             (TaskKind::SupportBundle, _) => bundle::close(self, hand).await,
+            (TaskKind::CreateVm, 0) if has_volumes(&self.task.params) => vm::make_disks(self, hand).await,
+            (TaskKind::CreateVm, _) => vm::describe(self).await,
+            (TaskKind::StartVm, _) => vm::start(self).await,
+            (TaskKind::ShutDownVm, 0) => vm::ask_to_end(self).await,
+            (TaskKind::ShutDownVm, _) => vm::wait_until_off(self, hand).await,
+            (TaskKind::RebootVm, _) => vm::reboot(self).await,
+            (TaskKind::ForceStopVm, _) => vm::force_stop(self).await,
+            (TaskKind::ResetVm, _) => vm::reset(self).await,
+            (TaskKind::PauseVm, _) => vm::pause(self).await,
+            (TaskKind::ResumeVm, _) => vm::resume(self).await,
+            (TaskKind::SuspendVm, _) => vm::suspend(self).await,
+            (TaskKind::DeleteVm, 0) => vm::take_from_libvirt(self).await,
+            (TaskKind::DeleteVm, 1) if has_volumes(&self.task.params) => vm::remove_disks(self).await,
+            (TaskKind::DeleteVm, _) => vm::forget(self).await,
+            (TaskKind::CreateVolume, _) => volume::make(self, hand).await,
+            (TaskKind::GrowVolume, _) => volume::grow(self).await,
+            (TaskKind::DeleteVolume, 0) => volume::remove(self).await,
+            (TaskKind::DeleteVolume, _) => volume::forget(self).await,
+            (TaskKind::CreateImage, 0) => image::check_sum(self, hand).await,
+            (TaskKind::CreateImage, _) => image::keep(self, hand).await,
+            (TaskKind::DeleteImage, 0) => image::remove(self).await,
+            (TaskKind::DeleteImage, _) => image::forget(self).await,
         }
     }
 
     async fn undo(&self, _step: usize) {
-        if self.task.kind == TaskKind::SupportBundle {
-            bundle::remove(self).await;
+        match self.task.kind {
+            TaskKind::SupportBundle => bundle::remove(self).await,
+            TaskKind::CreateVm => vm::undo(self).await,
+            TaskKind::CreateVolume => volume::undo(self).await,
+            TaskKind::CreateImage => image::undo(self).await,
+            _ => {}
         }
     }
 

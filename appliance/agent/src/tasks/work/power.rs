@@ -12,7 +12,7 @@ const GOES_WITHIN: Duration = Duration::from_secs(5 * 60);
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What tells one start of the machine from the next.
-pub(super) async fn boot() -> String {
+pub(crate) async fn boot() -> String {
     let read = blocking(|| std::fs::read_to_string(BOOT_ID)).await;
     read.and_then(Result::ok).map(|id| id.trim().to_owned()).unwrap_or_default()
 }

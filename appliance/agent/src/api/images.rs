@@ -1,0 +1,202 @@
+//! Images: their files come in pieces to the host that is asked.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use quantix_api::{
+    Arrived, Image, ImageState, Images, NewImage, PieceQuery, Problem, ProblemCode, RemoveImage, Task,
+    TaskKind,
+};
+use quantix_storage::VolumeId;
+use quantix_store::HostId;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use super::{
+    Agent,
+    answer::{Body, Failure, Queried},
+    peer::Client,
+    person::Person,
+};
+use crate::{
+    audit::Line,
+    cluster::{self, Refused},
+    sessions::now_ms,
+    storage::images::{self, Kept},
+    tasks::{self, NewTask},
+};
+
+fn conflict(sentence: impl Into<String>) -> Problem {
+    Problem::new(ProblemCode::Conflict, sentence)
+}
+
+fn named(image: &Kept) -> String {
+    format!("{} ({})", image.shown.name, image.id)
+}
+
+/// All images.
+#[utoipa::path(get, path = "/api/v1/images", tag = "storage", responses((status = 200, body = Images)))]
+pub(crate) async fn list(State(agent): State<Arc<Agent>>, person: Person) -> Result<Json<Images>, Failure> {
+    let images = agent.cluster.read(images::list).await?;
+    Ok(Json(Images { items: images.into_iter().map(|image| image.shown(&person.info.roles)).collect() }))
+}
+
+/// One image.
+#[utoipa::path(get, path = "/api/v1/images/{image}", tag = "storage", params(("image" = String, Path,)), responses((status = 200, body = Image)))]
+pub(crate) async fn show(
+    State(agent): State<Arc<Agent>>,
+    person: Person,
+    Path(id): Path<String>,
+) -> Result<Json<Image>, Failure> {
+    let image = agent.found(move |connection| images::one(connection, &id)).await?;
+    Ok(Json(image.shown(&person.info.roles)))
+}
+
+/// Takes a place for an image on the host that is asked. Its file comes next.
+#[utoipa::path(post, path = "/api/v1/images", tag = "storage", request_body = NewImage, responses((status = 201, body = Image), (status = 409, description = "The pool takes nothing new, or has not so much room.")))]
+pub(crate) async fn make(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    person: Person,
+    Body(body): Body<NewImage>,
+) -> Result<(StatusCode, Json<Image>), Failure> {
+    let me = agent.cluster.store()?.id();
+    let line = person.line(client, "make-image", &body.name);
+    let (id, roles) = (VolumeId::new().to_string(), person.info.roles.clone());
+    let actor = person.name().to_owned();
+    let make = move |connection: &Connection, line: &mut Line| {
+        let image = images::add(connection, &id, &body, me, &actor, now_ms())?;
+        line.object = named(&image);
+        line.is(&json!({ "file": body.file, "pool": body.pool, "length": body.length }));
+        Ok(image.shown(&roles))
+    };
+    let image = agent.cluster.write_telling(line, make).await?;
+    // The first piece comes at once, and is taken here.
+    agent.cluster.catch_up().await?;
+    Ok((StatusCode::CREATED, Json(image)))
+}
+
+/// How much of its file has come.
+#[utoipa::path(get, path = "/api/v1/images/{image}/content", tag = "storage", params(("image" = String, Path,)), responses((status = 200, body = Arrived), (status = 409, description = "It comes to another host.")))]
+pub(crate) async fn arrived(
+    State(agent): State<Arc<Agent>>,
+    Path(id): Path<String>,
+) -> Result<Json<Arrived>, Failure> {
+    let image = agent.arriving_image(id).await?;
+    Ok(Json(agent.arrived(&image).await?))
+}
+
+/// Takes a piece of its file, which is at most 4 MiB long. What has come may come again.
+#[utoipa::path(put, path = "/api/v1/images/{image}/content", tag = "storage", params(("image" = String, Path,), PieceQuery), request_body(content_type = "application/octet-stream", content = Vec<u8>), responses((status = 200, body = Arrived), (status = 409, description = "It comes to another host, or something is missing before it.")))]
+pub(crate) async fn bring(
+    State(agent): State<Arc<Agent>>,
+    Path(id): Path<String>,
+    Queried(query): Queried<PieceQuery>,
+    piece: Bytes,
+) -> Result<Json<Arrived>, Failure> {
+    let image = agent.arriving_image(id).await?;
+    let before = agent.arrived(&image).await?;
+    if query.at > before.bytes {
+        return Err(conflict(format!("{} bytes have come: go on there.", before.bytes))
+            .in_field("at")
+            .into());
+    }
+    let end = query.at.checked_add(piece.len() as u64).filter(|end| *end <= before.length);
+    let Some(end) = end else {
+        let sentence = format!("The file was said to have {} bytes, and this is more.", before.length);
+        return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("at").into());
+    };
+    let pool = agent.pool(&image.shown.pool);
+    let taken = pool.take_piece(image.id, query.at, piece.to_vec()).await;
+    taken.map_err(|failed| conflict(failed.to_string()))?;
+    Ok(Json(Arrived { bytes: before.bytes.max(end), ..before }))
+}
+
+/// Makes an image of the file that has come: its sum is checked, what it is is looked at, and it is written as it is kept.
+#[utoipa::path(post, path = "/api/v1/images/{image}/finish", tag = "storage", params(("image" = String, Path,)), responses((status = 202, body = Task), (status = 409, description = "Something of it is still missing.")))]
+pub(crate) async fn finish(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    person: Person,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Task>), Failure> {
+    let image = agent.arriving_image(id.clone()).await?;
+    let Arrived { bytes, length } = agent.arrived(&image).await?;
+    if bytes < length {
+        return Err(conflict(format!("{bytes} of {length} bytes have come. Bring the rest first.")).into());
+    }
+    let check =
+        |_: &Connection, image: &Kept| Ok(json!({ "pool": image.shown.pool, "sha256": image.shown.sha256 }));
+    agent.begin_image_task(client, &person, id, TaskKind::CreateImage, check).await
+}
+
+/// Removes an image, or what has come of one. Disks that began as copies of it stay as they are.
+#[utoipa::path(delete, path = "/api/v1/images/{image}", tag = "storage", params(("image" = String, Path,)), request_body = RemoveImage, responses((status = 202, body = Task), (status = 409, description = "Something is being done with it.")))]
+pub(crate) async fn remove(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    person: Person,
+    Path(id): Path<String>,
+    Body(body): Body<RemoveImage>,
+) -> Result<(StatusCode, Json<Task>), Failure> {
+    let check = move |_: &Connection, image: &Kept| {
+        if body.name != image.shown.name {
+            let sentence = format!("To remove this image, type its name: {}.", image.shown.name);
+            return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("name").into());
+        }
+        Ok(json!({ "pool": image.shown.pool }))
+    };
+    agent.begin_image_task(client, &person, id, TaskKind::DeleteImage, check).await
+}
+
+impl Agent {
+    /// An image whose file comes to this host.
+    async fn arriving_image(&self, id: String) -> Result<Kept, Problem> {
+        let image = self.found(move |connection| images::one(connection, &id)).await?;
+        if image.host != self.cluster.store()?.id() {
+            let host = &image.shown.host_name;
+            return Err(conflict(format!("The file of this image comes to {host}. Bring it there.")));
+        }
+        match image.shown.state {
+            ImageState::Arriving => Ok(image),
+            ImageState::Making => Err(conflict("Its file has come, and is being looked at.")),
+            ImageState::Ready | ImageState::Unknown => Err(conflict("Its file has come.")),
+        }
+    }
+
+    async fn arrived(&self, image: &Kept) -> Result<Arrived, Problem> {
+        let bytes = self.pool(&image.shown.pool).arrived(image.id).await;
+        let bytes = bytes.map_err(|failed| conflict(failed.to_string()))?;
+        Ok(Arrived { bytes, length: image.shown.length })
+    }
+
+    /// Makes a task that does something with an image.
+    async fn begin_image_task(
+        &self,
+        client: Client,
+        person: &Person,
+        id: String,
+        kind: TaskKind,
+        check: impl FnOnce(&Connection, &Kept) -> Result<Value, Refused> + Send + 'static,
+    ) -> Result<(StatusCode, Json<Task>), Failure> {
+        let line = person.line(client, kind.name(), &id);
+        let (actor, address) = (person.name().to_owned(), client.to_string());
+        let begin = move |connection: &Connection, line: &mut Line| {
+            let image = images::one(connection, &id)?;
+            line.object = named(&image);
+            let params = check(connection, &image)?;
+            let is_left_over = !cluster::kept::is_there(connection, image.host)?;
+            let host: Option<HostId> = (!is_left_over).then_some(image.host);
+            let object = image.scope();
+            let new = NewTask { kind, object, object_name: image.shown.name, host, params, actor, address };
+            tasks::kept::add(connection, &new, now_ms())
+        };
+        let task = self.cluster.write_telling(line, begin).await?;
+        Ok((StatusCode::ACCEPTED, Json(task.shown())))
+    }
+}

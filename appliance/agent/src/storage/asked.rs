@@ -1,0 +1,80 @@
+//! What a host tells and asks of whoever leads, about its own pools and volumes.
+
+use quantix_api::Problem;
+use quantix_store::HostId;
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    images,
+    sighting::{self, Sighting},
+    volumes::{self, ToMake},
+};
+use crate::{
+    cluster::{self, Cluster, Refused},
+    sessions::now_ms,
+    vms,
+};
+
+/// What is told or asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) enum Asked {
+    /// That a pool is seen so.
+    Sees(Box<Sighting>),
+    /// That a volume has its place among the volumes, and among the disks of the machine it is made for.
+    Add { volume: ToMake, vm: Option<String>, by: String },
+    /// That it is there.
+    IsMade { volume: String },
+    /// That it has grown.
+    HasGrown { volume: String, bytes: u64 },
+    /// That the file of an image has a sum.
+    ImageHasSum { image: String, sum: String },
+    /// That an image is ready.
+    ImageIsReady { image: String, facts: images::Facts },
+    /// That an image is forgotten.
+    ForgetImage { image: String },
+    /// That it is forgotten.
+    Forget { volume: String },
+}
+
+impl Cluster {
+    /// Takes in what a host tells or asks.
+    pub(crate) async fn take_about_storage(&self, host: HostId, asked: Asked) -> Result<(), Problem> {
+        self.write(move |connection| take(connection, host, &asked, now_ms())).await
+    }
+}
+
+fn take(connection: &Connection, host: HostId, asked: &Asked, now_ms: i64) -> Result<(), Refused> {
+    match asked {
+        Asked::Sees(sighting) => sighting::take(connection, host, sighting, now_ms),
+        // What has its place may have been taken from the machine meanwhile.
+        Asked::Add { volume, .. } if volumes::find(connection, &volume.id)?.is_some() => Ok(()),
+        Asked::Add { volume, vm, by } => match vm {
+            Some(vm) => {
+                vms::kept::place_disk(connection, &vms::kept::one(connection, vm)?, volume, by, now_ms)
+            }
+            None => volumes::add(connection, volume, host, by, now_ms).map(drop),
+        },
+        Asked::IsMade { volume } => Ok(volumes::is_made(connection, host, volume)?),
+        Asked::HasGrown { volume, bytes } => Ok(volumes::has_grown(connection, host, volume, *bytes)?),
+        Asked::ImageHasSum { image, sum } => Ok(images::has_sum(connection, host, image, sum)?),
+        Asked::ImageIsReady { image, facts } => Ok(images::is_ready(connection, host, image, facts)?),
+        Asked::ForgetImage { image } => match images::find(connection, image)? {
+            Some(kept) if kept.host == host || !cluster::kept::is_there(connection, kept.host)? => {
+                Ok(images::forget(connection, image)?)
+            }
+            _ => Ok(()),
+        },
+        Asked::Forget { volume } => match volumes::find(connection, volume)? {
+            // One whose host is gone for good is forgotten by whoever leads.
+            Some(kept) if kept.host == host || !cluster::kept::is_there(connection, kept.host)? => {
+                if let Some(vm) = &kept.shown.vm {
+                    vms::kept::take_disk(connection, vm, volume)?;
+                }
+                Ok(volumes::forget(connection, volume)?)
+            }
+            _ => Ok(()),
+        },
+    }
+}

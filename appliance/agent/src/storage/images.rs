@@ -1,0 +1,241 @@
+//! Images as they are kept, as SQL.
+
+use jiff::Timestamp;
+use quantix_api::{Held, Image, ImageState, NewImage, Problem, ProblemCode, Scope, text::is_line};
+use quantix_storage::{KeptImage, Os, VolumeId};
+use quantix_store::HostId;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::{pools, volumes::check_name};
+use crate::{cluster::Refused, vms::folders};
+
+const MOST: i64 = 500;
+const LONGEST_FILE: usize = 255;
+/// What whoever uploads may want at most.
+const LONGEST: u64 = 1 << 40;
+
+const SELECT: &str = "SELECT image.id, image.name, image.file, image.os, image.os_version, image.pool,
+        coalesce(pool.name, '') AS pool_name, image.host, coalesce(host.name, '') AS host_name, image.length,
+        image.sha256, image.format, image.bytes, image.used, image.made_at, image.made_by, image.version, task.id AS task,
+        CASE WHEN host.id IS NULL OR host.lost_at IS NOT NULL THEN 'unknown'
+             WHEN image.state = 'arriving' AND task.id IS NOT NULL THEN 'making'
+             ELSE image.state END AS state
+    FROM image
+    LEFT JOIN pool ON pool.id = image.pool
+    LEFT JOIN host ON host.id = image.host
+    LEFT JOIN task ON task.id = (SELECT min(open.id) FROM task AS open
+                                 WHERE open.object = 'image/' || image.id AND open.ended_at IS NULL)";
+
+/// What an image turned out to be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Facts {
+    format: String,
+    bytes: u64,
+    used: u64,
+}
+
+impl From<KeptImage> for Facts {
+    fn from(kept: KeptImage) -> Self {
+        Self { format: kept.format.to_owned(), bytes: kept.bytes, used: kept.used }
+    }
+}
+
+/// An image as it is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) id: VolumeId,
+    pub(crate) host: HostId,
+    pub(crate) shown: Image,
+}
+
+fn of_row(row: &Row<'_>) -> rusqlite::Result<Kept> {
+    let id: String = row.get("id")?;
+    let (host, os) = (HostId(row.get("host")?), row.get::<_, String>("os")?);
+    Ok(Kept {
+        id: id.parse().map_err(|error: quantix_storage::NoId| {
+            rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
+        })?,
+        host,
+        shown: Image {
+            id,
+            name: row.get("name")?,
+            file: row.get("file")?,
+            user: Os::of(&os).map_or("", |os| os.user).to_owned(),
+            os,
+            os_version: row.get("os_version")?,
+            pool: row.get("pool")?,
+            pool_name: row.get("pool_name")?,
+            host: host.to_string(),
+            host_name: row.get("host_name")?,
+            // What a later version calls a state is none that is known here.
+            state: ImageState::of(&row.get::<_, String>("state")?).unwrap_or(ImageState::Unknown),
+            length: row.get("length")?,
+            sha256: row.get("sha256")?,
+            format: row.get("format")?,
+            bytes: row.get("bytes")?,
+            used: row.get("used")?,
+            task: row.get("task")?,
+            made_at: Timestamp::from_millisecond(row.get("made_at")?).unwrap_or_default(),
+            made_by: row.get("made_by")?,
+            version: row.get("version")?,
+            rights: [].into(),
+        },
+    })
+}
+
+impl Kept {
+    pub(crate) fn scope(&self) -> Scope {
+        Scope::Image(self.shown.id.clone())
+    }
+
+    /// The image as somebody sees it.
+    pub(crate) fn shown(self, roles: &[Held]) -> Image {
+        Image { rights: folders::rights_at(roles, &Scope::Datacenter.into()), ..self.shown }
+    }
+}
+
+/// All images.
+pub(crate) fn list(connection: &Connection) -> rusqlite::Result<Vec<Kept>> {
+    connection
+        .prepare_cached(&format!("{SELECT} ORDER BY image.name COLLATE NOCASE"))?
+        .query_map([], of_row)?
+        .collect()
+}
+
+/// One image, if it is there.
+pub(crate) fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<Kept>> {
+    connection.prepare_cached(&format!("{SELECT} WHERE image.id = ?1"))?.query_row([id], of_row).optional()
+}
+
+/// One image.
+pub(crate) fn one(connection: &Connection, id: &str) -> Result<Kept, Refused> {
+    find(connection, id)?.ok_or_else(|| Problem::new(ProblemCode::NotFound, "There is no such image.").into())
+}
+
+fn invalid(field: &str, sentence: impl Into<String>) -> Refused {
+    Problem::new(ProblemCode::Invalid, sentence).in_field(field).into()
+}
+
+fn conflict(sentence: impl Into<String>) -> Problem {
+    Problem::new(ProblemCode::Conflict, sentence)
+}
+
+/// Takes a place for an image whose file comes next.
+pub(crate) fn add(
+    connection: &Connection,
+    id: &str,
+    new: &NewImage,
+    host: HostId,
+    by: &str,
+    now_ms: i64,
+) -> Result<Kept, Refused> {
+    check_name(&new.name)?;
+    if !new.file.is_empty() && !is_line(&new.file, LONGEST_FILE) {
+        return Err(invalid(
+            "file",
+            format!("A file's name is one line of at most {LONGEST_FILE} characters."),
+        ));
+    }
+    if !(1..=LONGEST).contains(&new.length) {
+        return Err(invalid("length", "A file of 1 byte to 1 TiB is taken."));
+    }
+    let sha256 = new.sha256.as_deref().map(str::to_ascii_lowercase);
+    if sha256
+        .as_deref()
+        .is_some_and(|sum| sum.len() != 64 || !sum.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    {
+        return Err(invalid("sha256", "A SHA-256 has 64 hexadecimal digits."));
+    }
+    let pool = pools::one(connection, &new.pool).map_err(|_| invalid("pool", "There is no such pool."))?;
+    if let Some(why) = pools::is_closed(&pool, host) {
+        return Err(conflict(why).in_field("pool").into());
+    }
+    let room = pools::on_host(&pool, host).map_or(0, |there| there.capacity.saturating_sub(there.used));
+    if new.length > room {
+        return Err(conflict("There is not so much room in this pool.").in_field("length").into());
+    }
+    let is_taken = connection
+        .prepare_cached("SELECT 1 FROM image WHERE name = ?1 COLLATE NOCASE")?
+        .exists([&new.name])?;
+    if is_taken {
+        return Err(invalid("name", format!("There is an image named {} already.", new.name)));
+    }
+    let count: i64 = connection.query_row("SELECT count(*) FROM image", [], |row| row.get(0))?;
+    if count >= MOST {
+        return Err(conflict(format!("There are {MOST} images already.")).into());
+    }
+    let guess = Os::guess(&new.file).or_else(|| Os::guess(&new.name));
+    let (os, version) = guess.map(|(os, version)| (os.distribution, version)).unwrap_or_default();
+    connection.execute(
+        "INSERT INTO image (id, name, file, os, os_version, pool, host, length, sha256, state, made_at, made_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'arriving', ?10, ?11)",
+        params![id, new.name, new.file, os, version, new.pool, host.0, new.length, sha256, now_ms, by],
+    )?;
+    one(connection, id)
+}
+
+/// Notes what the sum of its file is.
+pub(crate) fn has_sum(connection: &Connection, host: HostId, id: &str, sum: &str) -> rusqlite::Result<()> {
+    connection
+        .execute("UPDATE image SET sha256 = ?3 WHERE id = ?1 AND host = ?2", params![id, host.0, sum])
+        .map(drop)
+}
+
+/// Notes that it is ready.
+pub(crate) fn is_ready(
+    connection: &Connection,
+    host: HostId,
+    id: &str,
+    facts: &Facts,
+) -> rusqlite::Result<()> {
+    connection
+        .execute(
+            "UPDATE image SET state = 'ready', format = ?3, bytes = ?4, used = ?5, version = version + 1
+             WHERE id = ?1 AND host = ?2",
+            params![id, host.0, facts.format, facts.bytes, facts.used],
+        )
+        .map(drop)
+}
+
+/// Forgets it.
+pub(crate) fn forget(connection: &Connection, id: &str) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM image WHERE id = ?1", [id]).map(drop)
+}
+
+/// How many are on a host.
+pub(crate) fn count_on(connection: &Connection, host: HostId) -> rusqlite::Result<u64> {
+    connection.query_row("SELECT count(*) FROM image WHERE host = ?1", [host.0], |row| row.get(0))
+}
+
+/// Checks that a disk can begin as a copy of an image on a host.
+pub(crate) fn check_copy(
+    connection: &Connection,
+    id: &str,
+    pool: &str,
+    bytes: u64,
+    host: HostId,
+) -> Result<(), Problem> {
+    let found = find(connection, id).ok().flatten();
+    let Some(Kept { shown: image, host: there, .. }) = found else {
+        return Err(Problem::new(ProblemCode::Invalid, "There is no such image."));
+    };
+    if image.state != ImageState::Ready {
+        return Err(conflict(format!("The image {} is not ready yet.", image.name)));
+    }
+    if there != host || image.pool != pool {
+        return Err(conflict(format!(
+            "The image {} is in the pool {} of {}, and the disk would be elsewhere.",
+            image.name, image.pool_name, image.host_name
+        )));
+    }
+    let least = image.bytes.unwrap_or_default();
+    if bytes < least {
+        let gib = least.div_ceil(1 << 30);
+        let sentence =
+            format!("The disk of the image {} has {least} bytes: ask for {gib} GiB or more.", image.name);
+        return Err(Problem::new(ProblemCode::Invalid, sentence));
+    }
+    Ok(())
+}

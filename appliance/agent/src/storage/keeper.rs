@@ -1,0 +1,161 @@
+//! What each host does about its pools: it makes those that are new to it, and tells whoever leads how they are.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use quantix_api::{Pool, PoolState, VolumeState};
+use quantix_storage::{Directory, Failed, VolumeId};
+use quantix_store::HostId;
+
+use super::{
+    asked::Asked,
+    pools,
+    sighting::{MOST_VOLUMES, Sighting},
+    volumes::{self, Kept},
+};
+use crate::api::Agent;
+
+/// How full a pool is, and whether it is there, is looked at so often: nothing tells.
+const LOOK: Duration = Duration::from_secs(10);
+/// What could not be told is told again after so long.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Whether it is worth telling that something takes another room: what is a little different is the same.
+fn differs(before: u64, now: u64, whole: u64) -> bool {
+    before.abs_diff(now) > whole / 200
+}
+
+/// The volumes that are otherwise than they are known.
+fn changed(known: &[Kept], there: &HashMap<VolumeId, u64>) -> Vec<(String, Option<u64>)> {
+    let is_otherwise = |volume: &&Kept| match (there.get(&volume.id), volume.shown.state) {
+        (_, VolumeState::Making) => false,
+        (None, state) => state != VolumeState::Missing,
+        (Some(_), VolumeState::Missing) => true,
+        (Some(now), _) => {
+            volume.shown.used.is_none_or(|before| differs(before, *now, volume.shown.bytes.min(*now * 4)))
+        }
+    };
+    let changed = known.iter().filter(is_otherwise).take(MOST_VOLUMES);
+    changed.map(|volume| (volume.shown.id.clone(), there.get(&volume.id).copied())).collect()
+}
+
+impl Agent {
+    /// The pool of an id on this host.
+    pub(crate) fn pool(&self, id: &str) -> Directory {
+        Directory::at(self.pools_dir.join(id))
+    }
+
+    /// Looks after this host's pools, for as long as the program runs.
+    pub(crate) async fn keep_pools(self: Arc<Self>) {
+        let store = self.cluster.opened().await;
+        let me = store.id();
+        loop {
+            let pause = match self.look_at_pools(me).await {
+                Ok(()) => LOOK,
+                Err(why) => {
+                    log::debug!("The pools wait to be looked at: {why}");
+                    AGAIN
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.pools_changed.notified() => {}
+            }
+        }
+    }
+
+    async fn look_at_pools(&self, me: HostId) -> Result<(), String> {
+        let pools = self.cluster.read(pools::list).await.map_err(|problem| problem.detail)?;
+        for pool in pools {
+            self.look_at_pool(&pool, me).await?;
+        }
+        Ok(())
+    }
+
+    async fn look_at_pool(&self, pool: &Pool, me: HostId) -> Result<(), String> {
+        let (dir, before) = (self.pool(&pool.id), pools::on_host(pool, me));
+        // A pool that was here once and is not any more is missed, and not made anew.
+        if before.is_none_or(|before| before.capacity == 0)
+            && let Err(failed) = dir.prepare().await
+        {
+            log::warn!("The pool {} could not be made: {failed}", pool.name);
+        }
+        let (state, trouble, room) = match dir.room().await {
+            Ok(room) => (PoolState::Ready, String::new(), Some(room)),
+            Err(failed) => (PoolState::Missing, failed.to_string(), None),
+        };
+        let volumes =
+            if room.is_some() { self.changed_volumes(&dir, &pool.id, me).await? } else { Vec::new() };
+        let (capacity, used) = match (room, before) {
+            (Some(room), _) => (room.capacity, room.used),
+            (None, Some(before)) => (before.capacity, before.used),
+            (None, None) => (0, 0),
+        };
+        let is_as_before = before.is_some_and(|before| {
+            before.state == state
+                && before.trouble == trouble
+                && !differs(before.capacity, capacity, capacity)
+                && !differs(before.used, used, capacity)
+        });
+        if is_as_before && volumes.is_empty() {
+            return Ok(());
+        }
+        let sighting = Sighting { pool: pool.id.clone(), state, trouble, capacity, used, volumes };
+        let told = self.cluster.ask_about_storage(Asked::Sees(Box::new(sighting))).await;
+        told.map_err(|problem| problem.detail)?;
+        // What was told is read here next: it must have arrived.
+        self.cluster.catch_up().await.map_err(|problem| problem.detail)
+    }
+
+    async fn changed_volumes(
+        &self,
+        dir: &Directory,
+        pool: &str,
+        me: HostId,
+    ) -> Result<Vec<(String, Option<u64>)>, String> {
+        let id = pool.to_owned();
+        let known = self.cluster.read(move |connection| volumes::in_pool(connection, &id, me)).await;
+        let known = known.map_err(|problem| problem.detail)?;
+        let there = dir.volumes().await.map_err(|failed: Failed| failed.to_string())?;
+        let there = there.into_iter().map(|found| (found.id, found.used)).collect();
+        Ok(changed(&known, &there))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        storage::volumes::{ToMake, add, in_pool, is_made},
+        vms::kept::tests::{HOST, with_host, with_pool},
+    };
+
+    #[test]
+    fn only_what_is_worth_telling_is_told() {
+        let connection = with_host();
+        with_pool(&connection);
+        let new = ToMake {
+            id: VolumeId::new().to_string(),
+            name: "a".into(),
+            pool: "local".into(),
+            bytes: 1 << 30,
+            image: None,
+            disk: None,
+        };
+        let id = add(&connection, &new, HOST, "ada", 1000).unwrap().id;
+        let told = |there: Option<u64>| {
+            let known = in_pool(&connection, "local", HOST).unwrap();
+            changed(&known, &there.map(|used| (id, used)).into_iter().collect())
+        };
+        // It is just being made.
+        assert_eq!(told(None), []);
+        is_made(&connection, HOST, &new.id).unwrap();
+        assert_eq!(told(Some(1 << 20)), [(new.id.clone(), Some(1 << 20))]);
+        assert_eq!(told(None), [(new.id.clone(), None)]);
+        connection.execute("UPDATE volume SET used = 1048576", []).unwrap();
+        assert_eq!(told(Some((1 << 20) + 4096)), []);
+        assert_eq!(told(Some(1 << 24)), [(new.id.clone(), Some(1 << 24))]);
+        connection.execute("UPDATE volume SET state = 'missing'", []).unwrap();
+        assert_eq!(told(None), []);
+        assert_eq!(told(Some(1 << 20)), [(new.id, Some(1 << 20))]);
+    }
+}

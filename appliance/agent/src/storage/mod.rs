@@ -1,0 +1,8 @@
+//! Storage: what is kept of pools and volumes, and what each host does so that everybody knows how its pools are.
+
+pub(crate) mod asked;
+pub(crate) mod images;
+mod keeper;
+pub(crate) mod pools;
+pub(crate) mod sighting;
+pub(crate) mod volumes;

@@ -1,0 +1,100 @@
+//! What is done with images on their host.
+
+use quantix_storage::VolumeId;
+use serde_json::Value;
+use subtle::ConstantTimeEq;
+
+use super::{
+    Work,
+    volume::{going, tell},
+};
+use crate::{
+    storage::{asked::Asked, images, pools},
+    tasks::runner::{Did, Hand},
+};
+
+fn text<'a>(work: &'a Work, name: &str) -> Option<&'a str> {
+    work.task.params.get(name).and_then(Value::as_str)
+}
+
+/// The image that a task is about, and its pool.
+fn own(work: &Work) -> Result<(VolumeId, &str), String> {
+    let id = work.task.object.strip_prefix("image/").and_then(|id| id.parse().ok());
+    id.zip(text(work, "pool")).ok_or_else(|| "The task names no image.".to_owned())
+}
+
+/// What was done, or that it was stopped.
+fn done<T>(done: Result<T, quantix_storage::Failed>, hand: &Hand) -> Result<Option<T>, String> {
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(_) if hand.is_to_end() => Ok(None),
+        Err(failed) => Err(failed.to_string()),
+    }
+}
+
+/// Checks the sum of its file.
+pub(super) async fn check_sum(work: &Work, hand: &Hand) -> Result<Did, String> {
+    let (id, pool) = own(work)?;
+    let sum = work.agent.pool(pool).sum(id, going(hand)).await;
+    let Some(sum) = done(sum, hand)? else { return Ok(Did::Stopped) };
+    if let Some(wanted) = text(work, "sha256")
+        && !bool::from(wanted.as_bytes().ct_eq(sum.as_bytes()))
+    {
+        return Err(format!(
+            "The file is not the one that was meant, and was removed: its SHA-256 is {sum}, and not {wanted}."
+        ));
+    }
+    tell(&work.agent, Asked::ImageHasSum { image: id.to_string(), sum }).await?;
+    Ok(Did::Done)
+}
+
+/// Looks at what it is, and writes it as it is kept.
+pub(super) async fn keep(work: &Work, hand: &Hand) -> Result<Did, String> {
+    let (id, pool) = own(work)?;
+    let dir = work.agent.pool(pool);
+    let name = pool.to_owned();
+    let kept = work.agent.cluster.read(move |connection| Ok(pools::one(connection, &name).ok())).await;
+    let limit = kept.map_err(|problem| problem.detail)?.map_or(0, |pool| pool.limit);
+    let room = dir.room().await.map_err(|failed| failed.to_string())?;
+    let most = (room.capacity / 100).saturating_mul(limit.into()).saturating_sub(room.used);
+    let Some(kept) = done(dir.keep_image(id, most, going(hand)).await, hand)? else {
+        return Ok(Did::Stopped);
+    };
+    if kept.is_iso {
+        return Err("This is a CD, and machines here have no drives for them yet. It was removed.".to_owned());
+    }
+    tell(&work.agent, Asked::ImageIsReady { image: id.to_string(), facts: kept.into() }).await?;
+    work.agent.pools_changed.notify_one();
+    Ok(Did::Done)
+}
+
+/// Nothing of it stays that could not be made: the file would have to come anew in any case.
+pub(super) async fn undo(work: &Work) {
+    for done in [remove(work).await, forget(work).await] {
+        if let Err(why) = done {
+            log::warn!("What there is of the image {} could not be removed: {why}", work.task.object_name);
+        }
+    }
+}
+
+/// Removes it from its pool.
+pub(super) async fn remove(work: &Work) -> Result<Did, String> {
+    let (id, pool) = own(work)?;
+    let known = work.task.object.trim_start_matches("image/").to_owned();
+    let known = work.agent.cluster.read(move |connection| images::find(connection, &known)).await;
+    let known = known.map_err(|problem| problem.detail)?;
+    let me = work.agent.cluster.store().map_err(|problem| problem.detail)?.id();
+    // What was on a host that is gone is nowhere any more.
+    if known.is_none_or(|image| image.host == me) {
+        work.agent.pool(pool).remove_image(id).await.map_err(|failed| failed.to_string())?;
+    }
+    Ok(Did::Done)
+}
+
+/// Forgets it.
+pub(super) async fn forget(work: &Work) -> Result<Did, String> {
+    let (id, _) = own(work)?;
+    tell(&work.agent, Asked::ForgetImage { image: id.to_string() }).await?;
+    work.agent.pools_changed.notify_one();
+    Ok(Did::Done)
+}

@@ -1,0 +1,228 @@
+//! The disks of machines: those that are made with one, and what libvirt is told of where each is.
+
+use quantix_api::{NewDisk, NewVm, Problem, ProblemCode, Scope, VmDisk, VmSpec, VolumeState};
+use quantix_compute::{Accelerator, Drawn, Drive, Element, Format, VmId, draw_plugged, plugged};
+use quantix_storage::VolumeId;
+use quantix_store::HostId;
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+
+use super::kept::Kept;
+use crate::{
+    api::Agent,
+    cluster::Refused,
+    storage::{
+        images, pools,
+        volumes::{self, ToMake},
+    },
+};
+
+const MOST_AT_ONCE: usize = 16;
+
+/// A machine that is made, with its disks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Making {
+    /// Its disks are among those it shall have.
+    pub(crate) vm: NewVm,
+    pub(crate) volumes: Vec<ToMake>,
+}
+
+/// What is removed with a machine.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Removing {
+    pub(crate) volumes: Vec<String>,
+}
+
+impl Making {
+    /// Gives names and ids to the disks that are made with a machine.
+    pub(crate) fn plan(connection: &Connection, new: &NewVm, host: HostId) -> Result<Self, Refused> {
+        let NewVm { mut spec, disks, .. } = new.clone();
+        if disks.len() > MOST_AT_ONCE {
+            let sentence = format!("At most {MOST_AT_ONCE} disks are made with a machine.");
+            return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("disks").into());
+        }
+        let mut volumes: Vec<ToMake> = Vec::new();
+        for (at, disk) in disks.iter().enumerate() {
+            let new = plan(connection, disk, &mut spec, host, &volumes, &format!("disks.{at}.bytes"))?;
+            volumes.push(new);
+        }
+        Ok(Self { vm: NewVm { spec, disks: Vec::new(), ..new.clone() }, volumes })
+    }
+}
+
+/// Gives a name and an id to a disk that is made for a machine, and adds it to those that it shall have.
+pub(super) fn plan(
+    connection: &Connection,
+    disk: &NewDisk,
+    spec: &mut VmSpec,
+    host: HostId,
+    others: &[ToMake],
+    field: &str,
+) -> Result<ToMake, Refused> {
+    let NewDisk { pool, bytes, image, bus, cache } = disk.clone();
+    volumes::check_size(bytes, field)?;
+    if let Some(image) = &image {
+        images::check_copy(connection, image, &pool, bytes, host)
+            .map_err(|problem| problem.in_field(field))?;
+    }
+    let name = volumes::free_name(connection, &pool, host, &spec.name, others)?;
+    let id = VolumeId::new().to_string();
+    spec.disks.push(VmDisk { volume: id.clone(), bus, cache, discard: true });
+    Ok(ToMake { id, name, pool, bytes, image, disk: None })
+}
+
+/// Why a machine with these disks cannot be on a host, if so.
+pub(crate) fn keeps_out(
+    connection: &Connection,
+    new: &NewVm,
+    host: HostId,
+) -> Result<Option<Problem>, Refused> {
+    for (at, disk) in new.spec.disks.iter().enumerate() {
+        if let Some(volume) = volumes::find(connection, &disk.volume)?
+            && volume.host != host
+        {
+            let sentence = format!("The volume {} is on {}.", volume.shown.name, volume.shown.host_name);
+            let field = format!("spec.disks.{at}.volume");
+            return Ok(Some(Problem::new(ProblemCode::Invalid, sentence).in_field(&field)));
+        }
+    }
+    for (at, disk) in new.disks.iter().enumerate() {
+        let field = format!("disks.{at}.pool");
+        let Ok(pool) = pools::one(connection, &disk.pool) else {
+            return Ok(Some(Problem::new(ProblemCode::Invalid, "There is no such pool.").in_field(&field)));
+        };
+        if let Some(why) = pools::is_closed(&pool, host) {
+            return Ok(Some(Problem::new(ProblemCode::Conflict, why).in_field(&field)));
+        }
+        if let Some(image) = &disk.image
+            && let Err(problem) = images::check_copy(connection, image, &disk.pool, disk.bytes, host)
+        {
+            return Ok(Some(problem.in_field(&format!("disks.{at}.image"))));
+        }
+    }
+    Ok(None)
+}
+
+/// The volumes that a machine would have and does not have yet.
+pub(crate) fn taken_over(before: Option<&VmSpec>, spec: &VmSpec) -> Vec<Scope> {
+    let had = |volume: &str| before.is_some_and(|spec| spec.disks.iter().any(|disk| disk.volume == volume));
+    let new = spec.disks.iter().filter(|disk| !had(&disk.volume));
+    new.map(|disk| Scope::Volume(disk.volume.clone())).collect()
+}
+
+impl Agent {
+    /// Plugs disks into a machine that is on which it shall have and does not have yet. What cannot be plugged in now waits
+    /// for its next start.
+    pub(crate) async fn plug_in_disks(&self, id: VmId) -> Result<(), String> {
+        let Some(vm) = self.own_vm(id).await? else { return Ok(()) };
+        let Some(running) = &vm.more.running else { return Ok(()) };
+        // What stands before others is in the place it was in when it was started.
+        let count = running.disks.len();
+        if vm.spec.disks.len() <= count || vm.spec.disks[..count] != running.disks {
+            return Ok(());
+        }
+        let known = self.volumes_of(&vm).await?;
+        let drives = self.drives_of(&vm, &known)?;
+        let is_ready = |disk: &VmDisk| {
+            known
+                .iter()
+                .any(|volume| volume.shown.id == disk.volume && volume.shown.state == VolumeState::Ready)
+        };
+        let description = self.libvirt.running(id).await.map_err(|failed| format!("{failed}."))?;
+        let there = Element::from_xml(&description).map(|domain| plugged(&domain)).unwrap_or_default();
+        let drawn = Drawn { id, spec: &vm.spec, drives: &drives, accelerator: Accelerator::Tcg };
+        let mut running = running.clone();
+        for (at, disk) in vm.spec.disks.iter().enumerate().skip(count) {
+            if !there.contains(&drives[at].path) {
+                if !is_ready(disk) {
+                    break;
+                }
+                let Some(device) = draw_plugged(&drawn, at) else { break };
+                if let Err(failed) = self.libvirt.plug_in(id, device.to_xml()).await {
+                    log::info!("A disk of {} waits for its next start: {failed}", vm.spec.name);
+                    break;
+                }
+            }
+            running.disks.push(disk.clone());
+        }
+        self.tell_of_vm(id, |more| more.running = Some(running)).await
+    }
+
+    /// The volumes that a machine has.
+    async fn volumes_of(&self, vm: &Kept) -> Result<Vec<volumes::Kept>, String> {
+        let id = vm.id.to_string();
+        let known = self.cluster.read(move |connection| volumes::of_vm(connection, &id)).await;
+        known.map_err(|problem| problem.detail)
+    }
+
+    /// Where the disks of a machine of this host are.
+    pub(super) async fn drives(&self, vm: &Kept) -> Result<Vec<Drive>, String> {
+        if vm.spec.disks.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.drives_of(vm, &self.volumes_of(vm).await?)
+    }
+
+    fn drives_of(&self, vm: &Kept, known: &[volumes::Kept]) -> Result<Vec<Drive>, String> {
+        let drive = |disk: &VmDisk| {
+            let volume = known.iter().find(|volume| volume.shown.id == disk.volume);
+            let volume = volume.ok_or_else(|| format!("Its volume {} is not there.", disk.volume))?;
+            Ok(Drive { path: self.pool(&volume.shown.pool).path(volume.id), format: Format::Qcow2 })
+        };
+        vm.spec.disks.iter().map(drive).collect()
+    }
+}
+
+/// The machine that has a volume.
+pub(crate) fn machine_of(volume: &volumes::Kept) -> Option<VmId> {
+    volume.shown.vm.as_deref()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vms::kept::tests::{HOST, new, with_host, with_pool};
+
+    fn disk(bytes: u64) -> NewDisk {
+        NewDisk { pool: "local".into(), bytes, image: None, bus: None, cache: quantix_api::Cache::default() }
+    }
+
+    #[test]
+    fn disks_that_are_made_with_a_machine_have_names_of_their_own() {
+        let connection = with_host();
+        with_pool(&connection);
+        let wanted = NewVm { disks: vec![disk(1 << 30), disk(2 << 30)], ..new("web-01") };
+        let planned = Making::plan(&connection, &wanted, HOST).unwrap();
+        let names: Vec<_> = planned.volumes.iter().map(|volume| volume.name.as_str()).collect();
+        assert_eq!(names, ["web-01-disk-1", "web-01-disk-2"]);
+        assert_eq!(planned.vm.spec.disks.len(), 2);
+        assert_eq!(planned.vm.spec.disks[1].volume, planned.volumes[1].id);
+        assert!(planned.vm.disks.is_empty());
+        let long = NewVm { disks: vec![disk(1 << 30)], ..new(&"x".repeat(63)) };
+        let name = &Making::plan(&connection, &long, HOST).unwrap().volumes[0].name;
+        assert!(name.len() <= 63, "{name}");
+        for wrong in [0, 1 << 19, (1 << 30) + 1, u64::MAX] {
+            let wanted = NewVm { disks: vec![disk(wrong)], ..new("a") };
+            assert!(Making::plan(&connection, &wanted, HOST).is_err(), "{wrong}");
+        }
+        let many = NewVm { disks: vec![disk(1 << 30); 17], ..new("a") };
+        assert!(Making::plan(&connection, &many, HOST).is_err());
+    }
+
+    #[test]
+    fn a_machine_is_where_its_disks_can_be() {
+        let connection = with_host();
+        let wanted = NewVm { disks: vec![disk(1 << 30)], ..new("a") };
+        let why = |wanted: &NewVm, host| {
+            keeps_out(&connection, wanted, host).unwrap().map(|problem| problem.detail)
+        };
+        assert!(why(&wanted, HOST).unwrap().contains("not on this host"));
+        with_pool(&connection);
+        assert_eq!(why(&wanted, HOST), None);
+        let elsewhere =
+            NewVm { disks: vec![NewDisk { pool: "nowhere".into(), ..disk(1 << 30) }], ..new("a") };
+        assert_eq!(why(&elsewhere, HOST).unwrap(), "There is no such pool.");
+    }
+}

@@ -1,0 +1,310 @@
+//! What each host does so that its machines are as they shall be: it describes to libvirt what that does not know or knows
+//! otherwise, and tells whoever leads how they are. Nothing is asked again and again: libvirt tells what happens, and the
+//! feed what is wanted.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use quantix_api::{Problem, VmSpec, VmState};
+use quantix_compute::{Accelerator, Drawn, Element, Failed, Happened, VmId, differences, draw, recognise};
+use quantix_store::{Seen, Store};
+use rusqlite::{Connection, types::Value};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{
+    kept::{self, Kept},
+    sighting::{More, Sighting},
+};
+use crate::{api::Agent, lock};
+
+/// What could not be looked at, or told, is tried again after so long.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Whether libvirt is still there is asked so often: nothing tells when it is not.
+const IS_THERE: Duration = Duration::from_secs(5);
+/// Everything is looked at so often, whatever was told.
+const EVERYTHING: Duration = Duration::from_secs(5 * 60);
+/// What differs, in sentences.
+const MOST_DIFFERENCES: usize = 20;
+
+/// What each machine was described with, since this program runs.
+pub(crate) type Accelerators = Mutex<HashMap<VmId, Accelerator>>;
+
+/// What is to be looked at.
+#[derive(Debug)]
+enum Look {
+    Everything,
+    These(HashSet<VmId>),
+}
+
+/// Why a machine was not described.
+#[derive(Debug)]
+pub(crate) enum NotDescribed {
+    /// libvirt will not have it like this.
+    Refused(String),
+    /// It could not be told now.
+    Later(String),
+}
+
+impl From<String> for NotDescribed {
+    fn from(why: String) -> Self {
+        Self::Later(why)
+    }
+}
+
+impl From<NotDescribed> for String {
+    fn from(not: NotDescribed) -> Self {
+        match not {
+            NotDescribed::Refused(why) | NotDescribed::Later(why) => why,
+        }
+    }
+}
+
+impl Look {
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::These(these) if these.is_empty())
+    }
+
+    fn at(&mut self, id: VmId) {
+        if let Self::These(these) = self {
+            these.insert(id);
+        }
+    }
+}
+
+impl Agent {
+    /// Keeps this host's machines as they shall be, for as long as the program runs.
+    pub(crate) async fn keep_vms(self: Arc<Self>) {
+        let store = self.cluster.opened().await;
+        let mut events = self.libvirt.events();
+        let mut connections = self.libvirt.connections();
+        let mut watch = store.watch(store.applied());
+        let mut look = Look::Everything;
+        let mut all_at = tokio::time::interval(EVERYTHING);
+        let mut there_at = tokio::time::interval(IS_THERE);
+        all_at.reset();
+        loop {
+            if !look.is_empty() {
+                look = self.look_at_vms(&store, look).await;
+            }
+            let waits = !look.is_empty();
+            tokio::select! {
+                event = events.recv() => match event {
+                    Ok(event) if event.happened == Happened::Agent => {}
+                    Ok(event) => look.at(event.id),
+                    Err(RecvError::Lagged(_)) => look = Look::Everything,
+                    Err(RecvError::Closed) => return,
+                },
+                seen = watch.next() => match seen {
+                    Seen::Resync(_) => look = Look::Everything,
+                    Seen::Changes(changes) => {
+                        for row in changes.rows.iter().filter(|row| &*row.table == "vm") {
+                            if let Some(Value::Text(id)) = row.key.first() && let Ok(id) = id.parse() {
+                                look.at(id);
+                            }
+                        }
+                    }
+                },
+                // What happened while nobody listened was told to nobody.
+                _ = connections.changed() => look = Look::Everything,
+                _ = there_at.tick() => drop(self.libvirt.version().await),
+                _ = all_at.tick() => look = Look::Everything,
+                () = tokio::time::sleep(AGAIN), if waits => {}
+            }
+        }
+    }
+
+    /// Looks at machines, and gives those that could not be looked at.
+    async fn look_at_vms(self: &Arc<Self>, store: &Store, look: Look) -> Look {
+        let me = store.id();
+        let ids = match look {
+            Look::These(ids) => ids,
+            Look::Everything => {
+                match self.cluster.read(move |connection| kept::on_host(connection, me)).await {
+                    Ok(vms) => {
+                        self.start_what_is_to_be_on(&vms);
+                        vms.into_iter().map(|vm| vm.id).collect()
+                    }
+                    Err(_) => return Look::Everything,
+                }
+            }
+        };
+        let mut again = HashSet::new();
+        for id in ids {
+            if let Err(why) = self.keep_vm(id).await {
+                log::debug!("{id} waits to be looked at: {why}");
+                again.insert(id);
+            }
+        }
+        Look::These(again)
+    }
+
+    /// Makes one machine what it shall be, as far as libvirt's description goes, and tells how it is.
+    pub(super) async fn keep_vm(self: &Arc<Self>, id: VmId) -> Result<(), String> {
+        let Some(vm) = self.own_vm(id).await? else { return Ok(()) };
+        if vm.comes_or_goes() {
+            // The end of that changes a row, which is seen here.
+            return Ok(());
+        }
+        let is_known = match self.libvirt.look(id).await {
+            Ok(_) => true,
+            Err(Failed::Unknown) => false,
+            Err(failed) => return Err(failed.to_string()),
+        };
+        // A host's libvirt has forgotten everything when the host has started.
+        if !is_known || vm.more.described < vm.described {
+            match self.describe_vm(id).await {
+                // That it was refused is told, and all there is to do.
+                Ok(()) | Err(NotDescribed::Refused(_)) => {}
+                Err(NotDescribed::Later(why)) => return Err(why),
+            }
+        }
+        let state = self.see_vm(id, false).await?;
+        if state.is_on() {
+            self.plug_in_disks(id).await?;
+        }
+        if state == VmState::Crashed && vm.policy.restart_after_crash && vm.is_wanted_on {
+            self.start_after_crash(id);
+        }
+        Ok(())
+    }
+
+    /// A machine of this host.
+    pub(super) async fn own_vm(&self, id: VmId) -> Result<Option<Kept>, String> {
+        let me = self.cluster.store().map_err(|problem| problem.detail)?.id();
+        let find = move |connection: &Connection| kept::find(connection, &id.to_string());
+        let found = self.cluster.read(find).await.map_err(|problem| problem.detail)?;
+        Ok(found.filter(|vm| vm.host == me))
+    }
+
+    async fn accelerator(&self) -> Accelerator {
+        if self.host.runs_guests_itself().await { Accelerator::Kvm } else { Accelerator::Tcg }
+    }
+
+    /// Describes a machine to libvirt as it shall be.
+    pub(crate) async fn describe_vm(&self, id: VmId) -> Result<(), NotDescribed> {
+        let accelerator = self.accelerator().await;
+        let Some(vm) = self.own_vm(id).await? else {
+            return Err(NotDescribed::Refused("It is not among the machines.".to_owned()));
+        };
+        let drives = self.drives(&vm).await?;
+        let description = draw(&Drawn { id, spec: &vm.spec, drives: &drives, accelerator }).to_xml();
+        match self.libvirt.define(description).await {
+            Ok(()) => {
+                lock(&self.accelerators).insert(id, accelerator);
+                self.tell_of_vm(id, |more| {
+                    more.described = vm.described;
+                    more.trouble.clear();
+                    more.is_emulated = accelerator == Accelerator::Tcg;
+                })
+                .await?;
+                Ok(())
+            }
+            Err(Failed::Refused(why)) => {
+                let trouble = format!("It cannot be described to libvirt like this: {why}.");
+                self.tell_of_vm(id, |more| {
+                    more.described = vm.described;
+                    more.trouble.clone_from(&trouble);
+                })
+                .await?;
+                Err(NotDescribed::Refused(trouble))
+            }
+            Err(failed) => Err(NotDescribed::Later(format!("{failed}."))),
+        }
+    }
+
+    /// Before it is started: what was described while it was not known yet whether guests run on the processor itself, is
+    /// described anew.
+    pub(crate) async fn describe_vm_as_it_runs_now(&self, id: VmId) -> Result<(), String> {
+        let now = self.accelerator().await;
+        let with = lock(&self.accelerators).get(&id).copied();
+        let is_off = match self.libvirt.look(id).await {
+            Ok(seen) => matches!(seen.state, VmState::Stopped | VmState::Crashed),
+            Err(Failed::Unknown) => true,
+            Err(failed) => return Err(format!("{failed}.")),
+        };
+        // A machine whose memory is on disk goes on as what it was.
+        if is_off && with != Some(now) { Ok(self.describe_vm(id).await?) } else { Ok(()) }
+    }
+
+    /// Looks at a machine and tells how it is. Machines are looked at one after the other, so that what was seen first is
+    /// told first.
+    pub(crate) async fn see_vm(&self, id: VmId, was_started: bool) -> Result<VmState, String> {
+        let _one_at_a_time = self.seeing.lock().await;
+        let Some(vm) = self.own_vm(id).await? else { return Ok(VmState::Unknown) };
+        let state = match self.libvirt.look(id).await {
+            Ok(seen) => seen.state,
+            Err(Failed::Unknown) => VmState::Stopped,
+            Err(failed) => return Err(format!("{failed}.")),
+        };
+        let mut more = vm.more.clone();
+        more.running = match (state.is_on(), was_started, more.running) {
+            (false, ..) => None,
+            (true, false, Some(running)) => Some(running),
+            // What was changed after it was described is not in it.
+            (true, ..) => (more.described == vm.described).then(|| vm.spec.clone()),
+        };
+        if more.trouble.is_empty() {
+            self.compare(&vm, &mut more).await?;
+        }
+        self.tell(&vm, state, more).await?;
+        Ok(state)
+    }
+
+    /// Compares libvirt's description with what the machine shall be.
+    async fn compare(&self, vm: &Kept, more: &mut More) -> Result<(), String> {
+        (more.drift, more.theirs) = (Vec::new(), None);
+        if more.described < vm.described {
+            // What libvirt has is of before the last change.
+            return Ok(());
+        }
+        let description = match self.libvirt.description(vm.id).await {
+            Ok(description) => description,
+            Err(Failed::Unknown) => return Ok(()),
+            Err(failed) => return Err(format!("{failed}.")),
+        };
+        let drives = self.drives(vm).await?;
+        let ours = draw(&Drawn { id: vm.id, spec: &vm.spec, drives: &drives, accelerator: Accelerator::Tcg });
+        let read = |element: &Element| recognise(element).map_err(|missing| missing.to_string());
+        let (Ok(ours), theirs) = (read(&ours), Element::from_xml(&description)) else { return Ok(()) };
+        match theirs.map_err(|error| error.to_string()).and_then(|element| read(&element)) {
+            Ok(theirs) => {
+                more.drift = differences(&ours.spec, &theirs.spec);
+                let is_ours = theirs.others == ours.others;
+                if !is_ours {
+                    more.drift
+                        .push(format!("It has this there, and not here: {}.", theirs.others.join(", ")));
+                }
+                more.drift.truncate(MOST_DIFFERENCES);
+                // Where a volume is there is a path, which says nothing here.
+                let is_whole = is_ours && theirs.spec.disks == ours.spec.disks;
+                let adopted = VmSpec { disks: vm.spec.disks.clone(), ..theirs.spec };
+                more.theirs = (is_whole && !more.drift.is_empty()).then_some(adopted);
+            }
+            Err(why) => more.drift = vec![format!("What libvirt has cannot be read: {why}.")],
+        }
+        Ok(())
+    }
+
+    pub(super) async fn tell_of_vm(&self, id: VmId, change: impl FnOnce(&mut More)) -> Result<(), String> {
+        let _one_at_a_time = self.seeing.lock().await;
+        let Some(vm) = self.own_vm(id).await? else { return Ok(()) };
+        let mut more = vm.more.clone();
+        change(&mut more);
+        let state = vm.seen;
+        self.tell(&vm, state, more).await
+    }
+
+    async fn tell(&self, vm: &Kept, state: VmState, more: More) -> Result<(), String> {
+        if vm.seen == state && vm.more == more {
+            return Ok(());
+        }
+        let sighting = Sighting { vm: vm.id.to_string(), state, more };
+        let told = self.cluster.tell_sighting(sighting).await;
+        told.map_err(|problem: Problem| problem.detail)?;
+        // What was told is read here next: it must have arrived.
+        self.cluster.catch_up().await.map_err(|problem| problem.detail)
+    }
+}

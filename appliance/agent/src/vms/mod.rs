@@ -1,0 +1,14 @@
+//! Virtual machines: what is kept of them, the folders they are in, and what each host does so that its machines are as
+//! they shall be and everybody knows how they are.
+
+pub(crate) mod asked;
+mod boot;
+mod checks;
+pub(crate) mod disks;
+pub(crate) mod folders;
+mod keeper;
+pub(crate) mod kept;
+pub(crate) mod sighting;
+
+pub(crate) use boot::Starting;
+pub(crate) use keeper::Accelerators;

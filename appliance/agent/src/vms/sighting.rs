@@ -1,0 +1,150 @@
+//! How a host sees one of its machines, as it tells whoever leads.
+
+use quantix_api::{Problem, ProblemCode, Scope, Severity, VmSpec, VmState};
+use quantix_store::HostId;
+use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
+
+use super::kept;
+use crate::{
+    cluster::Refused,
+    events::{self, Happened},
+};
+
+/// Sentences about what differs; more help nobody.
+const MOST_DIFFERENCES: usize = 20;
+
+/// How a host sees one of its machines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sighting {
+    pub(crate) vm: String,
+    pub(crate) state: VmState,
+    pub(crate) more: More,
+}
+
+/// What is known of a machine besides its state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct More {
+    /// Which description of it libvirt has.
+    pub(crate) described: u64,
+    /// What it is, if it is on: as it was started, with what was changed of it since.
+    pub(crate) running: Option<VmSpec>,
+    /// Whether its processor is imitated.
+    pub(crate) is_emulated: bool,
+    /// How libvirt's description differs.
+    pub(crate) drift: Vec<String>,
+    /// What libvirt has, if that differs and can be adopted.
+    pub(crate) theirs: Option<VmSpec>,
+    /// What is wrong with it.
+    pub(crate) trouble: String,
+}
+
+impl Sighting {
+    fn check(&self) -> Result<(), Problem> {
+        let is_bounded = self.more.drift.len() <= MOST_DIFFERENCES
+            && self.more.trouble.len() <= 2000
+            && self.more.drift.iter().all(|sentence| sentence.len() <= 4000);
+        if is_bounded {
+            return Ok(());
+        }
+        Err(Problem::new(ProblemCode::Malformed, "More is told of a machine than can be kept."))
+    }
+}
+
+/// The key of the event that a machine ended by itself.
+fn crashed_key(id: &str) -> String {
+    format!("vm/{id}/crashed")
+}
+
+/// Takes in how a host sees a machine. What is not on that host is none of its business.
+pub(crate) fn take(
+    connection: &Connection,
+    host: HostId,
+    sighting: &Sighting,
+    now_ms: i64,
+) -> Result<(), Refused> {
+    sighting.check()?;
+    let Some(vm) = kept::find(connection, &sighting.vm)?.filter(|vm| vm.host == host) else { return Ok(()) };
+    if vm.seen == sighting.state && vm.more == sighting.more {
+        return Ok(());
+    }
+    // A form of JSON is there for all of it.
+    let more = serde_json::to_string(&sighting.more).unwrap_or_default();
+    let since = if vm.seen == sighting.state { vm.since_ms } else { now_ms };
+    connection
+        .prepare_cached(
+            "INSERT INTO vm_seen (vm, state, since, more) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (vm) DO UPDATE SET state = excluded.state, since = excluded.since, more = excluded.more",
+        )?
+        .execute(params![sighting.vm, sighting.state.name(), since, more])?;
+    if vm.seen == sighting.state {
+        return Ok(());
+    }
+    // Its guest ended it, or somebody on the host did.
+    if sighting.state == VmState::Stopped && vm.seen.is_on() && vm.task.is_none() {
+        kept::want(connection, &sighting.vm, false)?;
+    }
+    match sighting.state {
+        VmState::Crashed => {
+            let happened = Happened {
+                key: crashed_key(&sighting.vm),
+                severity: Severity::Error,
+                component: "virtual machines".to_owned(),
+                object: Scope::Vm(sighting.vm.clone()).to_string(),
+                host: vm.host_name,
+                sentence: format!("{} ended in a way it should not.", vm.spec.name),
+                is_lasting: true,
+            };
+            events::raise(connection, &happened, now_ms)
+        }
+        _ => events::clear(connection, &crashed_key(&sighting.vm), now_ms),
+    }
+}
+
+/// What is open about a machine is over with it.
+pub(crate) fn forget(connection: &Connection, id: &str, now_ms: i64) -> Result<(), Refused> {
+    events::clear(connection, &crashed_key(id), now_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vms::kept::tests::{HOST, machine};
+
+    fn sees(connection: &Connection, id: &str, state: VmState) {
+        let sighting = Sighting { vm: id.into(), state, more: More::default() };
+        take(connection, HOST, &sighting, 1000).unwrap();
+    }
+
+    fn is_wanted(connection: &Connection, id: &str) -> bool {
+        kept::one(connection, id).unwrap().is_wanted_on
+    }
+
+    #[test]
+    fn a_guest_that_ends_itself_is_wanted_off_and_one_that_crashes_is_not() {
+        let (connection, id) = machine("web-01");
+        kept::want(&connection, &id, true).unwrap();
+        sees(&connection, &id, VmState::Running);
+        sees(&connection, &id, VmState::Crashed);
+        assert!(is_wanted(&connection, &id));
+        let open = |connection: &Connection| events::open_below(connection, "vm/").unwrap().len();
+        assert_eq!(open(&connection), 1);
+        sees(&connection, &id, VmState::Running);
+        assert_eq!(open(&connection), 0);
+        sees(&connection, &id, VmState::Stopped);
+        assert!(!is_wanted(&connection, &id));
+    }
+
+    #[test]
+    fn a_host_tells_of_its_own_machines_only() {
+        let (connection, id) = machine("web-01");
+        let sighting = Sighting { vm: id.clone(), state: VmState::Running, more: More::default() };
+        take(&connection, HostId(99), &sighting, 1000).unwrap();
+        assert_eq!(kept::one(&connection, &id).unwrap().seen, VmState::Stopped);
+        let long = More { trouble: "x".repeat(5000), ..More::default() };
+        let sighting = Sighting { more: long, ..sighting };
+        assert!(take(&connection, HOST, &sighting, 1000).is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! A host with a libvirt of its own, and somebody who works with its machines.
+
+use quantix_api::{
+    NewVm, PowerVm, RemoveVm, Secret, Task, TaskState, Vm, VmAction, VmCpu, VmMemory, VmQuery, VmSpec,
+    VmState, calls,
+};
+use quantix_libvirt::Daemon;
+
+use crate::hosts::{Host, until};
+
+pub(crate) fn spec(name: &str) -> VmSpec {
+    VmSpec {
+        cpu: VmCpu { cores: 1, ..VmCpu::default() },
+        memory: VmMemory { mib: 64, balloon: true },
+        ..VmSpec::named(name)
+    }
+}
+
+pub(crate) fn new(name: &str) -> NewVm {
+    NewVm::usual(spec(name))
+}
+
+/// A host, its libvirt, and somebody who is signed in there.
+pub(crate) struct Place {
+    pub(crate) host: Host,
+    pub(crate) session: Secret,
+    pub(crate) daemon: Daemon,
+}
+
+impl Place {
+    pub(crate) async fn start() -> Self {
+        Self::start_as("qx-1").await
+    }
+
+    pub(crate) async fn start_as(name: &str) -> Self {
+        let daemon = Daemon::start();
+        let host = Host::start_with_libvirt(name, &daemon);
+        let session = host.settled().await;
+        Self { host, session, daemon }
+    }
+
+    pub(crate) async fn ended(&self, id: i64) -> Task {
+        let mut last = None;
+        until(&format!("task {id} has ended"), async || {
+            last = self.host.client().call(&calls::task(id).as_session(&self.session)).await.ok();
+            last.as_ref().is_some_and(|task| task.state.is_end())
+        })
+        .await;
+        last.unwrap()
+    }
+
+    /// Makes a machine, and gives its id.
+    pub(crate) async fn make(&self, new: &NewVm) -> String {
+        let task = self.host.client().call(&calls::make_vm(new).as_session(&self.session)).await.unwrap();
+        let task = self.ended(task.id).await;
+        assert_eq!(task.state, TaskState::Done, "{task:?}");
+        task.object.strip_prefix("vm/").unwrap().to_owned()
+    }
+
+    pub(crate) async fn vm(&self, id: &str) -> Vm {
+        self.host.client().call(&calls::vm(id).as_session(&self.session)).await.unwrap()
+    }
+
+    pub(crate) async fn vms(&self) -> Vec<Vm> {
+        let query = VmQuery { limit: Some(1000), ..VmQuery::default() };
+        self.host.client().call(&calls::vms(&query).as_session(&self.session)).await.unwrap().items
+    }
+
+    pub(crate) async fn asked(&self, id: &str, action: VmAction) -> Task {
+        let call = calls::power_vm(id, &PowerVm::usual(action)).as_session(&self.session);
+        self.host.client().call(&call).await.unwrap()
+    }
+
+    pub(crate) async fn does(&self, id: &str, action: VmAction) {
+        let task = self.asked(id, action).await;
+        let task = self.ended(task.id).await;
+        assert_eq!(task.state, TaskState::Done, "{action:?} {task:?}");
+    }
+
+    pub(crate) async fn remove(&self, id: &str) {
+        let name = self.vm(id).await.spec.name;
+        let call = calls::remove_vm(id, &RemoveVm { name, keep_disks: false }).as_session(&self.session);
+        let task = self.host.client().call(&call).await.unwrap();
+        assert_eq!(self.ended(task.id).await.state, TaskState::Done);
+    }
+
+    pub(crate) async fn becomes(&self, id: &str, state: VmState) {
+        until(&format!("it is {state:?}"), async || self.vm(id).await.state == state).await;
+    }
+
+    /// What libvirt calls a machine.
+    pub(crate) fn domain(&self, id: &str) -> String {
+        self.daemon.virsh(&["domname", id]).trim().to_owned()
+    }
+
+    pub(crate) fn domains(&self) -> Vec<String> {
+        self.daemon.virsh(&["list", "--all", "--uuid"]).split_whitespace().map(str::to_owned).collect()
+    }
+}

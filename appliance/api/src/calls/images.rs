@@ -1,0 +1,48 @@
+//! Images.
+
+use http::Method;
+
+use super::part;
+use crate::{Arrived, Call, Image, Images, NewImage, RemoveImage, Task};
+
+/// Images.
+pub const IMAGES_PATH: &str = "/api/v1/images";
+
+/// All images.
+pub fn images() -> Call<Images> {
+    Call::new(Method::GET, IMAGES_PATH)
+}
+
+/// One image.
+pub fn image(id: &str) -> Call<Image> {
+    Call::new(Method::GET, format!("{IMAGES_PATH}/{}", part(id)))
+}
+
+/// Takes a place for an image whose file comes next, in pieces.
+pub fn make_image(body: &NewImage) -> Call<Image> {
+    Call::new(Method::POST, IMAGES_PATH).json(body)
+}
+
+fn content(id: &str) -> String {
+    format!("{IMAGES_PATH}/{}/content", part(id))
+}
+
+/// How much of its file has come.
+pub fn image_arrived(id: &str) -> Call<Arrived> {
+    Call::new(Method::GET, content(id))
+}
+
+/// Brings a piece of its file.
+pub fn bring_image(id: &str, at: u64, piece: Vec<u8>) -> Call<Arrived> {
+    Call::new(Method::PUT, format!("{}?at={at}", content(id))).bytes(piece)
+}
+
+/// Makes an image of the file that has come.
+pub fn finish_image(id: &str) -> Call<Task> {
+    Call::new(Method::POST, format!("{IMAGES_PATH}/{}/finish", part(id)))
+}
+
+/// Removes an image. Disks that began as copies of it stay.
+pub fn remove_image(id: &str, body: &RemoveImage) -> Call<Task> {
+    Call::new(Method::DELETE, format!("{IMAGES_PATH}/{}", part(id))).json(body)
+}

@@ -1,0 +1,59 @@
+//! Pools and volumes.
+
+use http::Method;
+
+use super::{asking, part};
+use crate::{
+    Call, ChangePool, ChangeVolume, GrowVolume, NewVolume, Page, Pool, Pools, RemoveVolume, Task, Volume,
+    VolumeQuery,
+};
+
+/// Pools.
+pub const POOLS_PATH: &str = "/api/v1/pools";
+/// Volumes.
+pub const VOLUMES_PATH: &str = "/api/v1/volumes";
+
+/// All pools.
+pub fn pools() -> Call<Pools> {
+    Call::new(Method::GET, POOLS_PATH)
+}
+
+/// One pool.
+pub fn pool(id: &str) -> Call<Pool> {
+    Call::new(Method::GET, format!("{POOLS_PATH}/{}", part(id)))
+}
+
+/// Changes a pool.
+pub fn change_pool(id: &str, body: &ChangePool) -> Call<Pool> {
+    Call::new(Method::PATCH, format!("{POOLS_PATH}/{}", part(id))).json(body)
+}
+
+/// Volumes.
+pub fn volumes(query: &VolumeQuery) -> Call<Page<Volume>> {
+    Call::new(Method::GET, asking(VOLUMES_PATH, query))
+}
+
+/// One volume.
+pub fn volume(id: &str) -> Call<Volume> {
+    Call::new(Method::GET, format!("{VOLUMES_PATH}/{}", part(id)))
+}
+
+/// Makes a volume.
+pub fn make_volume(body: &NewVolume) -> Call<Task> {
+    Call::new(Method::POST, VOLUMES_PATH).json(body)
+}
+
+/// Gives a volume another name.
+pub fn change_volume(id: &str, body: &ChangeVolume) -> Call<Volume> {
+    Call::new(Method::PATCH, format!("{VOLUMES_PATH}/{}", part(id))).json(body)
+}
+
+/// Makes a volume bigger.
+pub fn grow_volume(id: &str, body: &GrowVolume) -> Call<Task> {
+    Call::new(Method::POST, format!("{VOLUMES_PATH}/{}/grow", part(id))).json(body)
+}
+
+/// Removes a volume with all that is on it.
+pub fn remove_volume(id: &str, body: &RemoveVolume) -> Call<Task> {
+    Call::new(Method::DELETE, format!("{VOLUMES_PATH}/{}", part(id))).json(body)
+}

@@ -1,0 +1,74 @@
+//! Virtual machines and their folders.
+
+use http::Method;
+
+use super::{asking, part};
+use crate::{
+    Call, ChangeFolder, ChangeVm, Folder, Folders, NewDisk, NewFolder, NewVm, Page, PowerVm, RemoveVm,
+    SettleDrift, Task, Vm, VmQuery,
+};
+
+/// Virtual machines.
+pub const VMS_PATH: &str = "/api/v1/vms";
+/// Their folders.
+pub const FOLDERS_PATH: &str = "/api/v1/folders";
+
+/// Virtual machines.
+pub fn vms(query: &VmQuery) -> Call<Page<Vm>> {
+    Call::new(Method::GET, asking(VMS_PATH, query))
+}
+
+/// One virtual machine.
+pub fn vm(id: &str) -> Call<Vm> {
+    Call::new(Method::GET, format!("{VMS_PATH}/{}", part(id)))
+}
+
+/// Makes a virtual machine.
+pub fn make_vm(body: &NewVm) -> Call<Task> {
+    Call::new(Method::POST, VMS_PATH).json(body)
+}
+
+/// Changes a virtual machine.
+pub fn change_vm(id: &str, body: &ChangeVm) -> Call<Vm> {
+    Call::new(Method::PATCH, format!("{VMS_PATH}/{}", part(id))).json(body)
+}
+
+/// Removes a virtual machine.
+pub fn remove_vm(id: &str, body: &RemoveVm) -> Call<Task> {
+    Call::new(Method::DELETE, format!("{VMS_PATH}/{}", part(id))).json(body)
+}
+
+/// Switches a virtual machine on or off, or does something between the two.
+pub fn power_vm(id: &str, body: &PowerVm) -> Call<Task> {
+    Call::new(Method::POST, format!("{VMS_PATH}/{}/power", part(id))).json(body)
+}
+
+/// Makes a disk for a virtual machine.
+pub fn add_disk(id: &str, body: &NewDisk) -> Call<Task> {
+    Call::new(Method::POST, format!("{VMS_PATH}/{}/disks", part(id))).json(body)
+}
+
+/// Says which holds where libvirt's description differs from what is kept.
+pub fn settle_drift(id: &str, body: &SettleDrift) -> Call<Vm> {
+    Call::new(Method::POST, format!("{VMS_PATH}/{}/drift", part(id))).json(body)
+}
+
+/// All folders.
+pub fn folders() -> Call<Folders> {
+    Call::new(Method::GET, FOLDERS_PATH)
+}
+
+/// Makes a folder.
+pub fn make_folder(body: &NewFolder) -> Call<Folder> {
+    Call::new(Method::POST, FOLDERS_PATH).json(body)
+}
+
+/// Gives a folder another name, or puts it elsewhere.
+pub fn change_folder(id: i64, body: &ChangeFolder) -> Call<Folder> {
+    Call::new(Method::PATCH, format!("{FOLDERS_PATH}/{id}")).json(body)
+}
+
+/// Removes a folder that is empty.
+pub fn remove_folder(id: i64) -> Call<()> {
+    Call::new(Method::DELETE, format!("{FOLDERS_PATH}/{id}"))
+}

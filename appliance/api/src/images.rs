@@ -1,0 +1,148 @@
+//! Images: what disks begin as.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::Right;
+
+/// An image comes in pieces of at most so many bytes.
+pub const MAX_PIECE_BYTES: usize = 4 * 1024 * 1024;
+
+/// A disk as somebody else has set it up, which disks begin as copies of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Image {
+    /// Its id, which it keeps.
+    pub id: String,
+    /// Its name: no other image has it.
+    pub name: String,
+    /// The name of the file that it came as.
+    pub file: String,
+    /// The distribution that its file's name speaks of: `debian`, `ubuntu`…; empty if it speaks of none.
+    pub os: String,
+    /// The version of that.
+    pub os_version: String,
+    /// Who signs in to it, as it comes; empty if nobody knows.
+    pub user: String,
+    /// The pool it is in.
+    pub pool: String,
+    /// The name of that.
+    pub pool_name: String,
+    /// The host it is on.
+    pub host: String,
+    /// The name of that.
+    pub host_name: String,
+    /// How it is.
+    pub state: ImageState,
+    /// How long its file is, in bytes.
+    pub length: u64,
+    /// The SHA-256 of that: what it shall be, and once it is ready, what it is.
+    pub sha256: Option<String>,
+    /// How its disk was kept in its file: `qcow2`, `raw`, `vmdk`, `vhdx` or `vhd`.
+    pub format: Option<String>,
+    /// How big its disk is, in bytes. What begins as a copy of it is at least as big.
+    pub bytes: Option<u64>,
+    /// What it takes of its pool, in bytes.
+    pub used: Option<u64>,
+    /// The task that does something with it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<i64>,
+    /// When it was begun.
+    pub made_at: Timestamp,
+    /// By whom.
+    pub made_by: String,
+    /// Counts the changes.
+    pub version: u64,
+    /// What whoever asks may do with it.
+    pub rights: BTreeSet<Right>,
+}
+
+/// How an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageState {
+    /// Its file is coming.
+    Arriving,
+    /// It is looked at, and written as it is kept.
+    Making,
+    /// Disks can begin as copies of it.
+    Ready,
+    /// Its host does not answer.
+    Unknown,
+}
+
+impl ImageState {
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Arriving => "arriving",
+            Self::Making => "making",
+            Self::Ready => "ready",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The state of a name.
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::Arriving, Self::Making, Self::Ready, Self::Unknown]
+            .into_iter()
+            .find(|state| state.name() == name)
+    }
+}
+
+/// All images.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Images {
+    /// In the order of their names.
+    pub items: Vec<Image>,
+}
+
+/// `POST /api/v1/images`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewImage {
+    /// Its name.
+    #[schema(min_length = 1, max_length = 63)]
+    pub name: String,
+    /// The name of its file.
+    #[serde(default)]
+    #[schema(max_length = 255)]
+    pub file: String,
+    /// The pool it goes into, on the host that is asked.
+    pub pool: String,
+    /// How long its file is, in bytes.
+    #[schema(minimum = 1)]
+    pub length: u64,
+    /// The SHA-256 that its file shall have, in hexadecimal digits.
+    #[serde(default)]
+    #[schema(min_length = 64, max_length = 64)]
+    pub sha256: Option<String>,
+}
+
+/// Where a piece of an image belongs.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct PieceQuery {
+    /// Behind so many bytes, which have come.
+    pub at: u64,
+}
+
+/// How much of an image's file has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Arrived {
+    /// So many bytes.
+    pub bytes: u64,
+    /// Of so many.
+    pub length: u64,
+}
+
+/// `DELETE /api/v1/images/{image}`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveImage {
+    /// Its name, to make sure.
+    pub name: String,
+}

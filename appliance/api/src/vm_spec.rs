@@ -1,0 +1,217 @@
+//! What a virtual machine shall be.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What a virtual machine shall be. What is left out is as its guest needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VmSpec {
+    /// Its name: no other in its folder has it, in capitals or not.
+    #[schema(min_length = 1, max_length = 63)]
+    pub name: String,
+    /// What it is for.
+    #[serde(default)]
+    #[schema(max_length = 1000)]
+    pub description: String,
+    /// What runs in it, which decides on its hardware.
+    #[serde(default)]
+    pub guest: Guest,
+    /// Its processors.
+    #[serde(default)]
+    pub cpu: VmCpu,
+    /// Its memory.
+    #[serde(default)]
+    pub memory: VmMemory,
+    /// What starts it.
+    #[serde(default)]
+    pub firmware: Firmware,
+    /// Whether it has a TPM 2.0.
+    #[serde(default)]
+    pub tpm: bool,
+    /// Its disks, in the order in which it is tried to start from them.
+    #[serde(default)]
+    pub disks: Vec<VmDisk>,
+    /// Its network cards.
+    #[serde(default)]
+    pub nics: Vec<VmNic>,
+    /// Whether it is reset when its guest does not say for half a minute that it is alive.
+    #[serde(default)]
+    pub watchdog: bool,
+}
+
+impl VmSpec {
+    /// As usual, with a name.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            description: String::new(),
+            guest: Guest::default(),
+            cpu: VmCpu::default(),
+            memory: VmMemory::default(),
+            firmware: Firmware::default(),
+            tpm: false,
+            disks: Vec::new(),
+            nics: Vec::new(),
+            watchdog: false,
+        }
+    }
+}
+
+/// What runs in a virtual machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guest {
+    /// Linux of the last ten years, or a BSD: everything is virtio.
+    #[default]
+    Linux,
+    /// Windows Server: Hyper-V's enlightenments, a clock in local time.
+    Windows,
+    /// What knows no virtio: SATA and an Intel network card.
+    Legacy,
+}
+
+impl Guest {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Linux, Self::Windows, Self::Legacy];
+
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linux => "linux",
+            Self::Windows => "windows",
+            Self::Legacy => "legacy",
+        }
+    }
+}
+
+/// Processors of a virtual machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VmCpu {
+    /// Sockets.
+    pub sockets: u16,
+    /// Cores in each socket.
+    pub cores: u16,
+    /// Threads of each core.
+    #[serde(default = "one")]
+    pub threads: u16,
+    /// What the guest sees.
+    #[serde(default)]
+    pub model: CpuModel,
+}
+
+fn one() -> u16 {
+    1
+}
+
+impl Default for VmCpu {
+    fn default() -> Self {
+        Self { sockets: 1, cores: 2, threads: 1, model: CpuModel::default() }
+    }
+}
+
+impl VmCpu {
+    /// Processors in all.
+    pub fn count(&self) -> u32 {
+        u32::from(self.sockets).saturating_mul(self.cores.into()).saturating_mul(self.threads.into())
+    }
+}
+
+/// The processor that a guest sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CpuModel {
+    /// The nearest model that libvirt knows to the host's, with what it can besides.
+    #[default]
+    HostModel,
+    /// The host's own: fastest, and at home on no other kind of host.
+    HostPassthrough,
+}
+
+/// Memory of a virtual machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VmMemory {
+    /// In MiB.
+    pub mib: u64,
+    /// Whether the host may ask for some of it back.
+    #[serde(default = "yes")]
+    pub balloon: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for VmMemory {
+    fn default() -> Self {
+        Self { mib: 2048, balloon: true }
+    }
+}
+
+/// What starts a virtual machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Firmware {
+    /// UEFI that starts anything.
+    #[default]
+    Uefi,
+    /// UEFI that starts only what is signed.
+    SecureBoot,
+    /// A PC's BIOS.
+    Bios,
+}
+
+/// A disk of a virtual machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VmDisk {
+    /// The volume.
+    pub volume: String,
+    /// How it is attached; nothing: as the guest needs it.
+    #[serde(default)]
+    pub bus: Option<Bus>,
+    /// How the host keeps what is written.
+    #[serde(default)]
+    pub cache: Cache,
+    /// Whether what the guest frees is freed in the pool.
+    #[serde(default = "yes")]
+    pub discard: bool,
+}
+
+/// How a disk is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bus {
+    /// virtio-blk.
+    Virtio,
+    /// virtio-scsi.
+    Scsi,
+    /// SATA.
+    Sata,
+}
+
+/// How a host keeps what is written to a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cache {
+    /// Past the host's memory.
+    #[default]
+    None,
+    /// In the host's memory, on the disk when the guest asks for it.
+    WriteBack,
+    /// In the host's memory and on the disk at once.
+    WriteThrough,
+}
+
+/// A network card of a virtual machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VmNic {
+    /// The bridge it is plugged into.
+    pub bridge: String,
+    /// Its address: `52:54:00:…`. Left out, it is given one.
+    #[serde(default)]
+    pub mac: String,
+}

@@ -1,0 +1,97 @@
+//! How what libvirt has of a machine differs from what it shall be, in sentences.
+
+use quantix_api::{CpuModel, Firmware, VmDisk, VmNic, VmSpec};
+
+/// The differences; none if both are the same machine. What is only ours, as the bus that nobody has chosen, is compared
+/// as it was drawn: both come from descriptions.
+pub fn differences(ours: &VmSpec, theirs: &VmSpec) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut differ = |what: &str, ours: String, theirs: String| {
+        if ours != theirs {
+            all.push(format!("{what} is {theirs} there, and {ours} here."));
+        }
+    };
+    let quoted = |text: &str| format!("“{text}”");
+    differ("The name", quoted(&ours.name), quoted(&theirs.name));
+    differ("The description", quoted(&ours.description), quoted(&theirs.description));
+    differ("The guest", ours.guest.name().into(), theirs.guest.name().into());
+    let cpus = |spec: &VmSpec| {
+        let cpu = &spec.cpu;
+        format!("{} × {} × {}", cpu.sockets, cpu.cores, cpu.threads)
+    };
+    differ("The number of sockets, cores and threads", cpus(ours), cpus(theirs));
+    let model = |spec: &VmSpec| match spec.cpu.model {
+        CpuModel::HostModel => "the host's model".to_owned(),
+        CpuModel::HostPassthrough => "the host's own".to_owned(),
+    };
+    differ("The processor", model(ours), model(theirs));
+    let memory = |spec: &VmSpec| format!("{} MiB", spec.memory.mib);
+    differ("Memory", memory(ours), memory(theirs));
+    let has = |has: bool| if has { "there" } else { "missing" }.to_owned();
+    differ("The balloon", has(ours.memory.balloon), has(theirs.memory.balloon));
+    let firmware = |spec: &VmSpec| match spec.firmware {
+        Firmware::Uefi => "UEFI".to_owned(),
+        Firmware::SecureBoot => "UEFI with Secure Boot".to_owned(),
+        Firmware::Bios => "BIOS".to_owned(),
+    };
+    differ("The firmware", firmware(ours), firmware(theirs));
+    differ("The TPM", has(ours.tpm), has(theirs.tpm));
+    differ("The watchdog", has(ours.watchdog), has(theirs.watchdog));
+    each(&mut all, "Disk", &ours.disks, &theirs.disks, |disk: &VmDisk| disk.volume.clone());
+    each(&mut all, "Network card", &ours.nics, &theirs.nics, |nic: &VmNic| {
+        format!("{} on {}", nic.mac.to_lowercase(), nic.bridge)
+    });
+    all
+}
+
+/// What is one by one: what is only here, only there, or another.
+fn each<T: PartialEq>(
+    all: &mut Vec<String>,
+    what: &str,
+    ours: &[T],
+    theirs: &[T],
+    name: impl Fn(&T) -> String,
+) {
+    for at in 0..ours.len().max(theirs.len()) {
+        let number = at + 1;
+        match (ours.get(at), theirs.get(at)) {
+            (Some(ours), Some(theirs)) if ours != theirs => {
+                let (ours, theirs) = (name(ours), name(theirs));
+                all.push(if ours == theirs {
+                    format!("{what} {number}, {ours}, is attached in another way there.")
+                } else {
+                    format!("{what} {number} is {theirs} there, and {ours} here.")
+                });
+            }
+            (Some(ours), None) => all.push(format!("{what} {number}, {}, is missing there.", name(ours))),
+            (None, Some(theirs)) => all.push(format!("{what} {number}, {}, is only there.", name(theirs))),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quantix_api::{Bus, Cache};
+
+    use super::*;
+    use crate::plan::domain::tests::spec;
+
+    #[test]
+    fn each_difference_is_a_sentence() {
+        let ours = spec("web-01");
+        assert_eq!(differences(&ours, &ours), Vec::<String>::new());
+        let mut theirs = ours.clone();
+        theirs.memory.mib = 4096;
+        theirs.cpu.sockets = 4;
+        theirs.tpm = !ours.tpm;
+        theirs.disks.push(VmDisk {
+            volume: "/x".into(),
+            bus: Some(Bus::Sata),
+            cache: Cache::None,
+            discard: true,
+        });
+        theirs.nics.clear();
+        insta::assert_debug_snapshot!(differences(&ours, &theirs));
+    }
+}

@@ -1,0 +1,97 @@
+//! Machines for tests.
+
+use std::time::Duration;
+
+use quantix_api::{Cache, Firmware, Guest, VmCpu, VmDisk, VmMemory, VmNic, VmSpec, VmState};
+use quantix_compute::{Accelerator, Drawn, Drive, Event, Format, Happened, Libvirt, VmId, draw};
+use quantix_libvirt::Daemon;
+use tokio::sync::broadcast::Receiver;
+
+/// What a slow machine may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The way to a daemon.
+pub(crate) fn connect(daemon: &Daemon) -> Libvirt {
+    let address = format!("qemu+unix:///system?socket={}", daemon.socket().display());
+    Libvirt::open(&address, &daemon.kept()).unwrap()
+}
+
+/// A volume with nothing in it.
+pub(crate) fn drive(daemon: &Daemon, name: &str) -> Drive {
+    let path = daemon.dir.path().join(name);
+    std::fs::File::create(&path).unwrap().set_len(1 << 20).unwrap();
+    Drive { path, format: Format::Raw }
+}
+
+/// A small machine of everything usual.
+pub(crate) fn spec(name: &str) -> VmSpec {
+    VmSpec {
+        name: name.into(),
+        description: String::new(),
+        guest: Guest::Linux,
+        cpu: VmCpu { cores: 1, ..VmCpu::default() },
+        memory: VmMemory { mib: 64, balloon: true },
+        firmware: Firmware::Uefi,
+        tpm: false,
+        disks: Vec::new(),
+        nics: Vec::new(),
+        watchdog: false,
+    }
+}
+
+/// A machine that has everything.
+pub(crate) fn laden(name: &str, guest: Guest) -> VmSpec {
+    let disk = |volume: &str| VmDisk { volume: volume.into(), bus: None, cache: Cache::None, discard: true };
+    VmSpec {
+        guest,
+        firmware: match guest {
+            Guest::Linux => Firmware::Uefi,
+            Guest::Windows => Firmware::SecureBoot,
+            Guest::Legacy => Firmware::Bios,
+        },
+        tpm: guest == Guest::Windows,
+        disks: vec![disk("one"), disk("two")],
+        nics: vec![VmNic { bridge: "br-int".into(), mac: "52:54:00:00:00:01".into() }],
+        watchdog: true,
+        ..spec(name)
+    }
+}
+
+pub(crate) fn description(id: VmId, spec: &VmSpec, drives: &[Drive], accelerator: Accelerator) -> String {
+    draw(&Drawn { id, spec, drives, accelerator }).to_xml()
+}
+
+/// Defines a small machine.
+pub(crate) async fn defined(libvirt: &Libvirt, name: &str) -> VmId {
+    let id = VmId::new();
+    libvirt.define(description(id, &spec(name), &[], Accelerator::Tcg)).await.unwrap();
+    id
+}
+
+pub(crate) async fn state(libvirt: &Libvirt, id: VmId) -> VmState {
+    libvirt.look(id).await.unwrap().state
+}
+
+/// Waits until a machine is in a state.
+pub(crate) async fn becomes(libvirt: &Libvirt, id: VmId, wanted: VmState) {
+    let mut events = libvirt.events();
+    let wait = async {
+        while state(libvirt, id).await != wanted {
+            let _ = events.recv().await;
+        }
+    };
+    let waited = tokio::time::timeout(LIMIT, wait).await;
+    assert!(waited.is_ok(), "it did not become {wanted:?}: {:?}", libvirt.look(id).await);
+}
+
+/// The next event of a kind about a machine.
+pub(crate) async fn hears(events: &mut Receiver<Event>, id: VmId, happened: Happened) {
+    let wait = async {
+        loop {
+            if events.recv().await.unwrap() == (Event { id, happened }) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, wait).await.unwrap();
+}

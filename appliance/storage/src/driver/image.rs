@@ -1,0 +1,548 @@
+//! Images in a pool that is a directory: a file comes in pieces or from elsewhere, is looked at, unpacked, and kept as a disk
+//! that QEMU's own tools wrote here, or as a CD.
+
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, ErrorKind, Read, Seek, SeekFrom},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use quantix_host::{filter, run};
+use sha2::{Digest, Sha256};
+
+use super::directory::{Directory, Failed, in_files, qemu_img, remove};
+use crate::model::{
+    content::{Content, DiskFormat, HEAD, LARGEST, Packing, recognise},
+    id::VolumeId,
+};
+
+/// Whoever converts or unpacks may take so long.
+const LONG: Duration = Duration::from_secs(6 * 3600);
+const LOOK: Duration = Duration::from_millis(200);
+const PIECE: usize = 1 << 20;
+
+/// Told how many bytes of how many are done, and says whether to go on.
+pub trait Going: Fn(u64, Option<u64>) -> bool + Send + Sync {}
+impl<T: Fn(u64, Option<u64>) -> bool + Send + Sync> Going for T {}
+
+/// What an image is, once it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Whether it is a CD, and not a disk.
+    pub is_iso: bool,
+    /// How it came.
+    pub format: &'static str,
+    /// How big it is for whoever uses it, in bytes.
+    pub bytes: u64,
+    /// What it takes, in bytes.
+    pub used: u64,
+}
+
+fn stopped() -> Failed {
+    Failed::Other("It was stopped".to_owned())
+}
+
+impl Directory {
+    fn images_dir(&self) -> PathBuf {
+        self.root().join("images")
+    }
+
+    /// What has come of an image so far.
+    fn arriving(&self, id: VolumeId) -> PathBuf {
+        self.images_dir().join(format!("{id}.part"))
+    }
+
+    /// An image that is a disk.
+    pub fn disk_image(&self, id: VolumeId) -> PathBuf {
+        self.images_dir().join(format!("{id}.qcow2"))
+    }
+
+    /// An image that is a CD.
+    pub fn iso_image(&self, id: VolumeId) -> PathBuf {
+        self.images_dir().join(format!("{id}.iso"))
+    }
+
+    /// How much of an image has come.
+    pub async fn arrived(&self, id: VolumeId) -> Result<u64, Failed> {
+        self.room().await?;
+        let path = self.arriving(id);
+        in_files("What has come cannot be looked at", move || match fs::metadata(&path) {
+            Ok(about) => Ok(about.len()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    /// Puts a piece where it belongs: behind what has come. What comes twice is written once.
+    pub async fn take_piece(&self, id: VolumeId, at: u64, piece: Vec<u8>) -> Result<(), Failed> {
+        self.room().await?;
+        let (dir, path) = (self.images_dir(), self.arriving(id));
+        in_files("The image cannot be written", move || {
+            fs::create_dir_all(&dir)?;
+            fs::set_permissions(&dir, Permissions::from_mode(0o711))?;
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            file.write_all_at(&piece, at)?;
+            // After a power cut the file must not be longer than what is in it: whoever goes on goes on behind its end.
+            file.sync_data()
+        })
+        .await
+    }
+
+    /// The SHA-256 of what has come.
+    pub async fn sum(&self, id: VolumeId, going: impl Going + 'static) -> Result<String, Failed> {
+        self.room().await?;
+        let path = self.arriving(id);
+        let sum = in_files("The image cannot be read", move || {
+            let mut file = File::open(&path)?;
+            let (whole, mut done) = (file.metadata()?.len(), 0);
+            let (mut hash, mut piece) = (Sha256::new(), vec![0; PIECE]);
+            loop {
+                let count = file.read(&mut piece)?;
+                if count == 0 {
+                    return Ok(Some(hex(&hash.finalize())));
+                }
+                hash.update(&piece[..count]);
+                done += count as u64;
+                if !going(done, Some(whole)) {
+                    return Ok(None);
+                }
+            }
+        });
+        sum.await?.ok_or_else(stopped)
+    }
+
+    /// Makes an image of what has come: looks at what it is, unpacks it, and writes it as it is kept. `most` is how much room
+    /// there may be taken.
+    pub async fn keep_image(&self, id: VolumeId, most: u64, going: impl Going) -> Result<Kept, Failed> {
+        self.room().await?;
+        let (part, unpacked) = (self.arriving(id), self.images_dir().join(format!("{id}.unpacked")));
+        if let Some(kept) = self.kept_image(id, "kept").await?
+            && !tokio::fs::try_exists(&part).await.unwrap_or(false)
+        {
+            return Ok(kept);
+        }
+        let (from, content) = match look(part.clone()).await? {
+            Content::Packed(packing) => {
+                unpack(&part, packing, &unpacked, most, &going).await?;
+                match look(unpacked.clone()).await? {
+                    Content::Packed(_) => {
+                        let sentence = "What is packed in this file is packed once more. Unpack it first";
+                        return Err(Failed::Other(sentence.to_owned()));
+                    }
+                    content => (unpacked.clone(), content),
+                }
+            }
+            content => (part.clone(), content),
+        };
+        let format = match content {
+            Content::Iso | Content::Packed(_) => {
+                self.named(from, self.iso_image(id)).await?;
+                "iso"
+            }
+            Content::Disk(format) => {
+                let beside = self.images_dir().join(format!("{id}.new"));
+                convert(&from, format, &beside, most, &going).await?;
+                self.named(beside, self.disk_image(id)).await?;
+                format.name()
+            }
+        };
+        in_files("What was left over could not be removed", move || {
+            remove(&unpacked)?;
+            remove(&part)
+        })
+        .await?;
+        let kept = self.kept_image(id, format).await?;
+        kept.ok_or_else(|| Failed::Other("The image is not there".to_owned()))
+    }
+
+    /// Gives a file that is whole its name.
+    async fn named(&self, from: PathBuf, to: PathBuf) -> Result<(), Failed> {
+        let dir = self.images_dir();
+        in_files("The image could not be finished", move || {
+            fs::set_permissions(&from, Permissions::from_mode(0o600))?;
+            File::open(&from)?.sync_all()?;
+            fs::rename(&from, &to)?;
+            File::open(&dir)?.sync_all()
+        })
+        .await
+    }
+
+    /// The image as it is kept, if it is.
+    async fn kept_image(&self, id: VolumeId, format: &'static str) -> Result<Option<Kept>, Failed> {
+        let (disk, iso) = (self.disk_image(id), self.iso_image(id));
+        let about = |path: PathBuf| {
+            in_files("The image cannot be looked at", move || match fs::metadata(path) {
+                Ok(about) => Ok(Some(about)),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            })
+        };
+        if let Some(about) = about(iso).await? {
+            let used = about.blocks().saturating_mul(512);
+            return Ok(Some(Kept { is_iso: true, format, bytes: about.len(), used }));
+        }
+        let Some(about) = about(disk.clone()).await? else { return Ok(None) };
+        let bytes = in_files("The image cannot be looked at", move || size(&disk)).await?;
+        Ok(Some(Kept { is_iso: false, format, bytes, used: about.blocks().saturating_mul(512) }))
+    }
+
+    /// Removes an image, and whatever has come of one.
+    pub async fn remove_image(&self, id: VolumeId) -> Result<(), Failed> {
+        self.room().await?;
+        let dir = self.images_dir();
+        in_files("The image could not be removed", move || {
+            for kind in ["part", "unpacked", "new", "qcow2", "iso"] {
+                remove(&dir.join(format!("{id}.{kind}")))?;
+            }
+            match File::open(&dir) {
+                Ok(dir) => dir.sync_all(),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// Makes a volume that begins as a copy of an image. One that is there stays as it is.
+    pub async fn make_from(
+        &self,
+        id: VolumeId,
+        image: VolumeId,
+        bytes: u64,
+        going: impl Going + 'static,
+    ) -> Result<(), Failed> {
+        let Some(beside) = self.begin(id).await? else { return Ok(()) };
+        let (from, to) = (self.disk_image(image), beside.clone());
+        let copied = in_files("The image could not be copied", move || copy(&from, &to, &going)).await;
+        let made = match copied {
+            Ok(true) => {
+                let path = beside.display().to_string();
+                qemu_img(&["resize", "-q", "-f", "qcow2", &path, &bytes.to_string()]).await
+            }
+            Ok(false) => Err(stopped()),
+            Err(failed) => Err(failed),
+        };
+        self.finish(id, beside, made).await
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// How big the disk is that a file holds which was written here.
+fn size(path: &Path) -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    File::open(path)?.read_exact_at(&mut bytes, 24)?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+/// What a file is.
+async fn look(path: PathBuf) -> Result<Content, Failed> {
+    let found = in_files("The image cannot be read", move || {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let mut head = Vec::new();
+        (&file).take(HEAD as u64).read_to_end(&mut head)?;
+        let mut tail = Vec::new();
+        file.seek(SeekFrom::Start(length.saturating_sub(512)))?;
+        file.take(512).read_to_end(&mut tail)?;
+        Ok(recognise(&head, &tail, length))
+    });
+    found.await?.map_err(|unfit| Failed::Other(unfit.to_string().trim_end_matches('.').to_owned()))
+}
+
+/// Copies a file; where the file system can, both share what they have in common. Whether it was not stopped.
+fn copy(from: &Path, to: &Path, going: &impl Going) -> io::Result<bool> {
+    let (from, to) = (File::open(from)?, File::create(to)?);
+    let (whole, mut done) = (from.metadata()?.len(), 0);
+    while done < whole {
+        let count = io::copy(&mut (&from).take(64 << 20), &mut &to)?;
+        if count == 0 {
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, "it is shorter than it was"));
+        }
+        done += count;
+        if !going(done, Some(whole)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether nothing but zeros is in it.
+fn is_empty(piece: &[u8]) -> bool {
+    piece.iter().all(|byte| *byte == 0)
+}
+
+/// Unpacks a file with a program of its own, which sees nothing but that file. What is empty takes no room.
+async fn unpack(
+    part: &Path,
+    packing: Packing,
+    to: &Path,
+    most: u64,
+    going: &impl Going,
+) -> Result<(), Failed> {
+    use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
+    let program: &[&str] = match packing {
+        Packing::Gzip => &["gzip", "-dc"],
+        Packing::Xz => &["xz", "-dc", "--memlimit-decompress=256MiB"],
+        Packing::Zstd => &["zstd", "-dcq", "--memory=256MiB"],
+        Packing::Bzip2 => &["bzip2", "-dc"],
+    };
+    let failed = |error: &io::Error| Failed::of("The image could not be unpacked", error);
+    let from = File::open(part).map_err(|error| failed(&error))?;
+    let packed = from.try_clone().map_err(|error| failed(&error))?;
+    let whole = from.metadata().map(|about| about.len()).ok();
+    let mut child = filter(program[0], &program[1..], from).map_err(|error| failed(&error))?;
+    let Some(mut out) = child.stdout.take() else {
+        return Err(Failed::Other("The image could not be unpacked".to_owned()));
+    };
+    let mut file = tokio::fs::File::create(to).await.map_err(|error| failed(&error))?;
+    let (mut length, mut written) = (0_u64, 0_u64);
+    let mut piece = vec![0; PIECE];
+    loop {
+        let mut count = 0;
+        while count < piece.len() {
+            match out.read(&mut piece[count..]).await.map_err(|error| failed(&error))? {
+                0 => break,
+                more => count += more,
+            }
+        }
+        if count == 0 {
+            break;
+        }
+        let bytes = &piece[..count];
+        length += count as u64;
+        if is_empty(bytes) {
+            file.seek(SeekFrom::Start(length)).await.map_err(|error| failed(&error))?;
+        } else {
+            written += count as u64;
+            file.write_all(bytes).await.map_err(|error| failed(&error))?;
+        }
+        if written > most || length > LARGEST {
+            return Err(Failed::Other(
+                "Unpacked it needs more room than the pool may give. Remove something, or choose another pool"
+                    .to_owned(),
+            ));
+        }
+        // How far the program has read is where its file stands.
+        let done = nix::unistd::lseek(&packed, 0, nix::unistd::Whence::SeekCur).unwrap_or_default();
+        if !going(u64::try_from(done).unwrap_or_default(), whole) {
+            return Err(stopped());
+        }
+    }
+    let status = child.wait().await.map_err(|error| failed(&error))?;
+    if !status.success() {
+        return Err(Failed::Other("It cannot be unpacked: it is spoilt, or was cut off".to_owned()));
+    }
+    file.flush().await.map_err(|error| failed(&error))?;
+    file.set_len(length).await.map_err(|error| failed(&error))
+}
+
+/// Writes a disk as it is kept.
+async fn convert(
+    from: &Path,
+    format: DiskFormat,
+    to: &Path,
+    most: u64,
+    going: &impl Going,
+) -> Result<(), Failed> {
+    let (from, path) = (from.display().to_string(), to.display().to_string());
+    let args = ["convert", "-q", "-f", format.driver(), "-O", "qcow2", &from, &path];
+    let mut converted = std::pin::pin!(run("qemu-img", &args, LONG));
+    let ended = loop {
+        tokio::select! {
+            ended = &mut converted => break ended,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let written = fs::metadata(to).map_or(0, |about| about.blocks().saturating_mul(512));
+        if written > most {
+            return Err(Failed::Full);
+        }
+        if !going(written, None) {
+            return Err(stopped());
+        }
+    };
+    super::directory::ended(ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: u64 = 1 << 30;
+
+    async fn pool() -> (tempfile::TempDir, Directory) {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = Directory::at(dir.path().join("local"));
+        pool.prepare().await.unwrap();
+        (dir, pool)
+    }
+
+    async fn does(program: &str, args: &[&str]) {
+        let finished = run(program, args, LONG).await.unwrap();
+        assert_eq!(finished.code, Some(0), "{program} {args:?}: {}", finished.stderr);
+    }
+
+    /// A disk of 8 MiB with something on it, in a format.
+    async fn disk(dir: &Path, format: &str, more: &[&str]) -> PathBuf {
+        let (raw, path) = (dir.join("disk.raw"), dir.join(format!("disk.{format}")));
+        let mut bytes = vec![0; 8 << 20];
+        bytes[510..512].copy_from_slice(b"\x55\xaa");
+        bytes[4 << 20..(4 << 20) + 5].copy_from_slice(b"hello");
+        fs::write(&raw, bytes).unwrap();
+        if format != "raw" {
+            let (from, to) = (raw.display().to_string(), path.display().to_string());
+            let args = [&["convert", "-f", "raw", "-O", format], more, &[&from, &to]].concat();
+            does("qemu-img", &args).await;
+        }
+        path
+    }
+
+    async fn kept(pool: &Directory, file: &Path, most: u64) -> (VolumeId, Result<Kept, Failed>) {
+        let id = VolumeId::new();
+        let bytes = fs::read(file).unwrap();
+        let half = bytes.len() / 2;
+        pool.take_piece(id, half as u64, bytes[half..].to_vec()).await.unwrap();
+        pool.take_piece(id, 0, bytes[..half].to_vec()).await.unwrap();
+        assert_eq!(pool.arrived(id).await.unwrap(), bytes.len() as u64);
+        (id, pool.keep_image(id, most, |_, _| true).await)
+    }
+
+    async fn holds_hello(path: &Path) {
+        let raw = path.with_extension("raw");
+        let (from, to) = (path.display().to_string(), raw.display().to_string());
+        does("qemu-img", &["check", "-q", &from]).await;
+        does("qemu-img", &["convert", "-O", "raw", &from, &to]).await;
+        assert_eq!(&fs::read(&raw).unwrap()[4 << 20..][..5], b"hello");
+        fs::remove_file(raw).unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_disk_of_any_format_is_kept_and_volumes_begin_as_copies_of_it() {
+        let (dir, pool) = pool().await;
+        for (format, more) in [
+            ("raw", &[][..]),
+            ("qcow2", &["-c"]),
+            ("vmdk", &["-o", "subformat=streamOptimized"]),
+            ("vmdk", &[]),
+            ("vhdx", &[]),
+            ("vpc", &["-o", "subformat=dynamic,force_size=on"]),
+            ("vpc", &["-o", "subformat=fixed,force_size=on"]),
+        ] {
+            let file = disk(dir.path(), format, more).await;
+            let (id, kept) = kept(&pool, &file, MOST).await;
+            let kept = kept.unwrap();
+            assert_eq!((kept.is_iso, kept.bytes), (false, 8 << 20), "{format}");
+            holds_hello(&pool.disk_image(id)).await;
+            // Done once more after a crash, it is the same.
+            assert_eq!(pool.keep_image(id, MOST, |_, _| true).await.unwrap().bytes, 8 << 20);
+            let volume = VolumeId::new();
+            for _ in 0..2 {
+                pool.make_from(volume, id, 64 << 20, |_, _| true).await.unwrap();
+                assert_eq!(size(&pool.path(volume)).unwrap(), 64 << 20);
+            }
+            holds_hello(&pool.path(volume)).await;
+            pool.remove_image(id).await.unwrap();
+            pool.remove_image(id).await.unwrap();
+            holds_hello(&pool.path(volume)).await;
+        }
+        assert_eq!(fs::read_dir(pool.images_dir()).unwrap().count(), 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_packed_is_unpacked_and_a_bomb_does_not_go_off() {
+        let (dir, pool) = pool().await;
+        let file = disk(dir.path(), "raw", &[]).await;
+        for (program, suffix) in [("gzip", "gz"), ("xz", "xz"), ("zstd", "zst"), ("bzip2", "bz2")] {
+            let packed = file.with_extension(format!("raw.{suffix}"));
+            does(program, &["-k", "-f", &file.display().to_string()]).await;
+            let (id, kept) = kept(&pool, &packed, MOST).await;
+            assert_eq!(kept.unwrap().bytes, 8 << 20, "{program}");
+            holds_hello(&pool.disk_image(id)).await;
+            assert!(!pool.images_dir().join(format!("{id}.unpacked")).exists());
+            // Cut off, and stopped by somebody.
+            let whole = fs::read(&packed).unwrap();
+            fs::write(&packed, &whole[..whole.len() - 8]).unwrap();
+            let (_, cut) = self::kept(&pool, &packed, MOST).await;
+            assert!(cut.unwrap_err().to_string().contains("cut off"), "{program}");
+        }
+        // What is no zeros takes room: no more than may be taken.
+        let bomb = dir.path().join("bomb");
+        fs::write(&bomb, vec![7; 64 << 20]).unwrap();
+        does("gzip", &[&bomb.display().to_string()]).await;
+        let (id, exploded) = kept(&pool, &bomb.with_extension("gz"), 16 << 20).await;
+        assert!(exploded.unwrap_err().to_string().contains("more room"));
+        let left = pool.images_dir().join(format!("{id}.unpacked"));
+        assert!(fs::metadata(&left).unwrap().len() <= 17 << 20);
+        pool.remove_image(id).await.unwrap();
+        assert!(!left.exists());
+        let twice = dir.path().join("disk.raw.gz");
+        let twice_packed = dir.path().join("twice.bz2");
+        does("gzip", &["-f", &file.display().to_string()]).await;
+        fs::rename(&twice, dir.path().join("twice")).unwrap();
+        does("bzip2", &[&dir.path().join("twice").display().to_string()]).await;
+        let (_, twice) = kept(&pool, &twice_packed, MOST).await;
+        assert!(twice.unwrap_err().to_string().contains("once more"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_that_names_others_is_refused_before_anybody_opens_it() {
+        let (dir, pool) = pool().await;
+        let base = disk(dir.path(), "qcow2", &[]).await;
+        let overlay = dir.path().join("overlay.qcow2").display().to_string();
+        does(
+            "qemu-img",
+            &["create", "-q", "-u", "-f", "qcow2", "-b", "/etc/shadow", "-F", "raw", &overlay, "8M"],
+        )
+        .await;
+        let outside = dir.path().join("outside.qcow2").display().to_string();
+        let data = format!("data_file={}", dir.path().join("outside.data").display());
+        does("qemu-img", &["create", "-q", "-f", "qcow2", "-o", &data, &outside, "8M"]).await;
+        let snapshot = dir.path().join("snapshot.qcow2");
+        fs::copy(&base, &snapshot).unwrap();
+        does("qemu-img", &["snapshot", "-c", "one", &snapshot.display().to_string()]).await;
+        let vmdk = dir.path().join("flat.vmdk").display().to_string();
+        does("qemu-img", &["create", "-q", "-f", "vmdk", "-o", "subformat=monolithicFlat", &vmdk, "8M"])
+            .await;
+        let script = dir.path().join("script");
+        fs::write(&script, "#!/bin/sh\n").unwrap();
+        for (file, why) in [
+            (Path::new(&overlay), "differs from another file"),
+            (Path::new(&outside), "its data"),
+            (&snapshot, "snapshots"),
+            (Path::new(&vmdk), "other files"),
+            (&script, "neither"),
+        ] {
+            let (id, refused) = kept(&pool, file, MOST).await;
+            let said = refused.unwrap_err().to_string();
+            assert!(said.contains(why), "{said}");
+            assert!(!pool.disk_image(id).exists());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whoever_stops_it_leaves_nothing_that_looks_whole() {
+        let (dir, pool) = pool().await;
+        let file = disk(dir.path(), "raw", &[]).await;
+        does("gzip", &["-k", &file.display().to_string()]).await;
+        let id = VolumeId::new();
+        pool.take_piece(id, 0, fs::read(dir.path().join("disk.raw.gz")).unwrap()).await.unwrap();
+        let stopped = pool.keep_image(id, MOST, |_, _| false).await;
+        assert_eq!(stopped.unwrap_err().to_string(), "It was stopped.");
+        assert!(!pool.disk_image(id).exists());
+        assert_eq!(pool.keep_image(id, MOST, |_, _| true).await.unwrap().bytes, 8 << 20);
+        let volume = VolumeId::new();
+        assert!(pool.make_from(volume, id, 8 << 20, |_, _| false).await.is_err());
+        assert_eq!(pool.volumes().await.unwrap(), []);
+        // The sum is that of what came.
+        let id = VolumeId::new();
+        pool.take_piece(id, 0, b"abc".to_vec()).await.unwrap();
+        let sum = pool.sum(id, |_, _| true).await.unwrap();
+        assert_eq!(sum, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}

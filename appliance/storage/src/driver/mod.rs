@@ -1,0 +1,4 @@
+//! The only code here that reaches files and programs.
+
+pub(crate) mod directory;
+pub(crate) mod image;

@@ -1,0 +1,16 @@
+//! Storage.
+//!
+//! `model` says by what things are known, and what a file is; `driver` reaches pools.
+
+mod driver;
+mod model;
+
+pub use driver::{
+    directory::{Directory, Failed, Found, Room},
+    image::{Going, Kept as KeptImage},
+};
+pub use model::{
+    content::{Content, DiskFormat, HEAD, Packing, Unfit, recognise},
+    id::{NoId, VolumeId},
+    os::Os,
+};

@@ -1,0 +1,43 @@
+//! By what a volume is known, here and in its pool.
+
+use std::{fmt, str::FromStr};
+
+use uuid::Uuid;
+
+/// The id of a volume, which is a part of its name in the pool too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VolumeId(Uuid);
+
+impl VolumeId {
+    /// A new one. Ids that were made later sort behind earlier ones.
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl Default for VolumeId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for VolumeId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(formatter)
+    }
+}
+
+impl FromStr for VolumeId {
+    type Err = NoId;
+
+    /// Only as it is written here.
+    fn from_str(text: &str) -> Result<Self, NoId> {
+        let id = Self(Uuid::try_parse(text).map_err(|_| NoId)?);
+        (id.to_string() == text).then_some(id).ok_or(NoId)
+    }
+}
+
+/// It is not the id of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is not the id of a volume")]
+pub struct NoId;

@@ -1,0 +1,41 @@
+//! The disks of virtual machines.
+
+use quantix_api::{Cache, ChangeVm, NewDisk, VmDisk, calls};
+
+use crate::{Failure, Session, images, shown::Output, vms};
+
+pub(crate) fn new(pool: String, bytes: u64) -> NewDisk {
+    NewDisk { pool, bytes, image: None, bus: None, cache: Cache::default() }
+}
+
+/// Makes the first of some disks begin as a copy of an image. Without any, there is one that is as big as the image's.
+pub(crate) async fn begin_as(
+    session: &Session,
+    image: &str,
+    disks: &mut Vec<NewDisk>,
+) -> Result<(), Failure> {
+    let image = images::find(session, image).await?;
+    let bytes = image.bytes.unwrap_or_default().div_ceil(1 << 30) << 30;
+    if disks.is_empty() {
+        let pool = image.pool.clone();
+        disks.push(new(pool, bytes));
+    }
+    disks[0].pool = image.pool;
+    disks[0].image = Some(image.id);
+    Ok(())
+}
+
+/// Changes which disks a machine has.
+pub(crate) async fn change(
+    session: &Session,
+    vm: &str,
+    change: impl FnOnce(&mut Vec<VmDisk>),
+    output: Output,
+) -> Result<(), Failure> {
+    let vm = vms::find(session, vm).await?;
+    let mut spec = vm.spec.clone();
+    change(&mut spec.disks);
+    let body = ChangeVm { spec: Some(spec), ..ChangeVm::default() };
+    let vm = session.call(calls::change_vm(&vm.id, &body).if_version(vm.version)).await?;
+    vms::changed(&vm, output)
+}

@@ -1,0 +1,177 @@
+//! Images.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::Subcommand;
+use quantix_api::{Image, ImageState, MAX_PIECE_BYTES, NewImage, RemoveImage, calls};
+
+use crate::{
+    Failure, Session,
+    cluster::confirmed,
+    shown::{self, Output},
+    storage::{find_pool, in_units},
+    waiting,
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Show the images.
+    List,
+    /// Show one.
+    Show {
+        /// Name or id.
+        image: String,
+    },
+    /// Bring one from a file: qcow2, raw, vmdk, vhdx or vhd, packed or not. Begun again, it goes on where it was.
+    Upload {
+        /// The file.
+        file: PathBuf,
+        /// Its name; that of the file, if none is said.
+        #[arg(long)]
+        name: Option<String>,
+        /// The pool it goes into, on the host that is asked.
+        #[arg(long, default_value = "local")]
+        pool: String,
+        /// The SHA-256 that the file shall have.
+        #[arg(long)]
+        sha256: Option<String>,
+        /// Do not wait until it is ready.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Remove one. Disks that began as copies of it stay.
+    Remove {
+        /// Name or id.
+        image: String,
+        /// Its name, instead of being asked for it.
+        #[arg(long)]
+        confirm: Option<String>,
+        /// Do not wait until it is gone.
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
+
+/// An image by its name or its id.
+pub(crate) async fn find(session: &Session, image: &str) -> Result<Image, Failure> {
+    let all = session.call(calls::images()).await?.items;
+    let found =
+        all.into_iter().find(|one| one.id == image || one.name.to_lowercase() == image.to_lowercase());
+    found.ok_or_else(|| Failure::Said(format!("there is no image {image}; qx image list shows them")))
+}
+
+pub(crate) async fn run(command: ImageCommand, output: Output) -> Result<(), Failure> {
+    let session = Session::open()?;
+    match command {
+        ImageCommand::List => {
+            let images = session.call(calls::images()).await?.items;
+            let head = ["NAME", "STATE", "SYSTEM", "DISK", "POOL", "HOST", "ID"];
+            shown::list(output, &head, &images, |image| {
+                vec![
+                    image.name.clone(),
+                    image.state.name().to_owned(),
+                    system(image),
+                    image.bytes.map(in_units).unwrap_or_default(),
+                    image.pool_name.clone(),
+                    image.host_name.clone(),
+                    image.id.clone(),
+                ]
+            })
+        }
+        ImageCommand::Show { image } => {
+            let id = find(&session, &image).await?.id;
+            show(&session.call(calls::image(&id)).await?, output)
+        }
+        ImageCommand::Upload { file, name, pool, sha256, no_wait } => {
+            let pool = find_pool(&session, &pool).await?.id;
+            let image = begin(&session, &file, name, pool, sha256).await?;
+            bring(&session, &image, &file).await?;
+            let task = session.call(calls::finish_image(&image.id)).await?;
+            waiting::shown_to_its_end(&session, task, no_wait, output).await
+        }
+        ImageCommand::Remove { image, confirm, no_wait } => {
+            let image = find(&session, &image).await?;
+            confirmed(
+                &image.name,
+                confirm,
+                "It cannot be brought back. Disks that began as copies of it stay.",
+            )?;
+            let body = RemoveImage { name: image.name };
+            let task = session.call(calls::remove_image(&image.id, &body)).await?;
+            waiting::shown_to_its_end(&session, task, no_wait, output).await
+        }
+    }
+}
+
+fn system(image: &Image) -> String {
+    format!("{} {}", image.os, image.os_version).trim().to_owned()
+}
+
+fn unread(file: &Path, error: &io::Error) -> Failure {
+    Failure::Said(format!("{} cannot be read: {error}", file.display()))
+}
+
+/// The image that the file becomes: one that was begun before, or a new one.
+async fn begin(
+    session: &Session,
+    file: &Path,
+    name: Option<String>,
+    pool: String,
+    sha256: Option<String>,
+) -> Result<Image, Failure> {
+    let length = std::fs::metadata(file).map_err(|error| unread(file, &error))?.len();
+    let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = name.unwrap_or_else(|| file.clone());
+    let all = session.call(calls::images()).await?.items;
+    let begun = |one: &Image| {
+        one.name == name && one.state == ImageState::Arriving && (&one.file, one.length) == (&file, length)
+    };
+    match all.into_iter().find(begun) {
+        Some(begun) => Ok(begun),
+        None => session.call(calls::make_image(&NewImage { name, file, pool, length, sha256 })).await,
+    }
+}
+
+/// Brings what has not come yet.
+async fn bring(session: &Session, image: &Image, path: &Path) -> Result<(), Failure> {
+    let mut file = File::open(path).map_err(|error| unread(path, &error))?;
+    let mut arrived = session.call(calls::image_arrived(&image.id)).await?;
+    file.seek(SeekFrom::Start(arrived.bytes)).map_err(|error| unread(path, &error))?;
+    while arrived.bytes < arrived.length {
+        let mut piece = Vec::new();
+        let read = (&file).take(MAX_PIECE_BYTES as u64).read_to_end(&mut piece);
+        read.map_err(|error| unread(path, &error))?;
+        if piece.is_empty() {
+            return Err(Failure::Said(format!("{} has become shorter", path.display())));
+        }
+        arrived = session.call(calls::bring_image(&image.id, arrived.bytes, piece)).await?;
+        let percent = arrived.bytes.saturating_mul(100) / arrived.length.max(1);
+        // Whoever does not watch misses nothing.
+        drop(write!(io::stderr(), "\r{percent:3} % of {}", in_units(arrived.length)));
+    }
+    drop(writeln!(io::stderr()));
+    Ok(())
+}
+
+fn show(image: &Image, output: Output) -> Result<(), Failure> {
+    if output == Output::Json {
+        return Ok(shown::json(image)?);
+    }
+    let rows = [
+        ["name".to_owned(), image.name.clone()],
+        ["id".to_owned(), image.id.clone()],
+        ["state".to_owned(), image.state.name().to_owned()],
+        ["system".to_owned(), system(image)],
+        ["disk".to_owned(), image.bytes.map(in_units).unwrap_or_default()],
+        ["file".to_owned(), format!("{} ({})", image.file, in_units(image.length))],
+        ["format".to_owned(), image.format.clone().unwrap_or_default()],
+        ["sha256".to_owned(), image.sha256.clone().unwrap_or_default()],
+        ["pool".to_owned(), format!("{} on {}", image.pool_name, image.host_name)],
+    ];
+    let rows: Vec<_> = rows.into_iter().map(Vec::from).collect();
+    Ok(shown::table(&["WHAT", "IS"], &rows)?)
+}

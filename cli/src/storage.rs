@@ -1,0 +1,345 @@
+//! Pools and volumes.
+
+use clap::Subcommand;
+use quantix_api::{
+    ChangePool, ChangeVolume, GrowVolume, NewVolume, Pool, PoolOnHost, RemoveVolume, Scope, Volume,
+    VolumeQuery, calls,
+};
+
+use crate::{
+    Failure, Session,
+    cluster::{confirmed, done, find as find_host},
+    shown::{self, Output},
+    waiting,
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PoolCommand {
+    /// Show the pools, and how each is on its hosts.
+    List,
+    /// Show one, and how it is on its hosts.
+    Show {
+        /// Name or id.
+        pool: String,
+    },
+    /// Give a pool another name, or another limit.
+    Change {
+        /// Name or id.
+        pool: String,
+        /// Another name.
+        #[arg(long)]
+        name: Option<String>,
+        /// From this share of its room on, in per cent, nothing new is put into it.
+        #[arg(long)]
+        limit: Option<u8>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumeCommand {
+    /// Show the volumes.
+    List {
+        /// Only those in this pool.
+        #[arg(long)]
+        pool: Option<String>,
+        /// Only those on this host.
+        #[arg(long)]
+        host: Option<String>,
+        /// Only those that no virtual machine has.
+        #[arg(long)]
+        unused: bool,
+        /// Only those in which this occurs.
+        #[arg(long)]
+        text: Option<String>,
+    },
+    /// Show one.
+    Show {
+        /// Name or id.
+        volume: String,
+    },
+    /// Make one.
+    Make {
+        /// Its name.
+        name: String,
+        /// How big it is, as in 20G.
+        #[arg(value_parser = size)]
+        size: u64,
+        /// The pool it goes into.
+        #[arg(long, default_value = "local")]
+        pool: String,
+        /// The host it goes to; the one where the pool has most room, if none is named.
+        #[arg(long)]
+        host: Option<String>,
+        /// Do not wait until it is made.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Give one another name.
+    Rename {
+        /// Name or id.
+        volume: String,
+        /// Its new name.
+        name: String,
+    },
+    /// Make one bigger, also while a virtual machine uses it.
+    Grow {
+        /// Name or id.
+        volume: String,
+        /// How big it shall be, as in 40G.
+        #[arg(value_parser = size)]
+        size: u64,
+        /// Do not wait until it is done.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Remove one, with all that is on it.
+    Remove {
+        /// Name or id.
+        volume: String,
+        /// Its name, instead of being asked for it.
+        #[arg(long)]
+        confirm: Option<String>,
+        /// Do not wait until it is gone.
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
+
+/// A size in bytes, or with a unit behind it: K, M, G or T, each 1024 times the one before.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text} is no size; write it as in 20G");
+    let unit = text.trim_end_matches(['i', 'B']).chars().last().ok_or_else(wrong)?;
+    let power = match unit.to_ascii_uppercase() {
+        'K' => 10,
+        'M' => 20,
+        'G' => 30,
+        'T' => 40,
+        _ => 0,
+    };
+    let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    if power == 0 && number != text {
+        return Err(wrong());
+    }
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << power).ok_or_else(wrong)
+}
+
+/// Bytes with the largest unit in which they are whole.
+pub(crate) fn in_units(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let whole = units.into_iter().find(|(power, _)| bytes > 0 && bytes.is_multiple_of(1 << power));
+    whole.map_or_else(|| format!("{bytes} B"), |(power, unit)| format!("{} {unit}", bytes >> power))
+}
+
+/// Bytes in GiB, roughly.
+fn roughly(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) >> 30;
+    format!("{}.{} GiB", tenths / 10, tenths % 10)
+}
+
+/// A pool by its name or its id.
+pub(crate) async fn find_pool(session: &Session, pool: &str) -> Result<Pool, Failure> {
+    let pools = session.call(calls::pools()).await?.items;
+    let found =
+        pools.into_iter().find(|one| one.id == pool || one.name.to_lowercase() == pool.to_lowercase());
+    found.ok_or_else(|| Failure::Said(format!("there is no pool {pool}; qx pool list shows them")))
+}
+
+/// A volume by its name or its id.
+pub(crate) async fn find_volume(session: &Session, volume: &str) -> Result<Volume, Failure> {
+    if format!("volume/{volume}").parse::<Scope>().is_ok() {
+        return session.call(calls::volume(volume)).await;
+    }
+    let query = VolumeQuery { text: Some(volume.to_owned()), limit: Some(1000), ..VolumeQuery::default() };
+    let mut found = session.call(calls::volumes(&query)).await?.items;
+    found.retain(|found| found.name.to_lowercase() == volume.to_lowercase());
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(Failure::Said(format!("there is no volume {volume}"))),
+        _ => {
+            let ids: Vec<_> = found.into_iter().map(|volume| volume.id).collect();
+            Err(Failure::Said(format!(
+                "several are named {volume}; take one of these ids: {}",
+                ids.join(" ")
+            )))
+        }
+    }
+}
+
+/// Pools in a table: a line for each host that has one.
+fn show_pools(pools: &[Pool]) -> Result<(), Failure> {
+    let row = |pool: &Pool, there: &PoolOnHost| {
+        vec![
+            pool.name.clone(),
+            there.host_name.clone(),
+            there.state.name().to_owned(),
+            roughly(there.used),
+            roughly(there.capacity),
+            roughly(there.promised),
+            there.volumes.to_string(),
+            format!("{} %", pool.limit),
+        ]
+    };
+    let rows: Vec<_> =
+        pools.iter().flat_map(|pool| pool.hosts.iter().map(move |there| row(pool, there))).collect();
+    let head = ["POOL", "HOST", "STATE", "USED", "OF", "PROMISED", "VOLUMES", "LIMIT"];
+    Ok(shown::table(&head, &rows)?)
+}
+
+pub(crate) async fn pools(command: PoolCommand, output: Output) -> Result<(), Failure> {
+    let session = Session::open()?;
+    match command {
+        PoolCommand::List => {
+            let pools = session.call(calls::pools()).await?;
+            match output {
+                Output::Json => Ok(shown::json(&pools)?),
+                Output::Table => show_pools(&pools.items),
+            }
+        }
+        PoolCommand::Show { pool } => {
+            let id = find_pool(&session, &pool).await?.id;
+            let pool = session.call(calls::pool(&id)).await?;
+            match output {
+                Output::Json => Ok(shown::json(&pool)?),
+                Output::Table => show_pools(&[pool]),
+            }
+        }
+        PoolCommand::Change { pool, name, limit } => {
+            let pool = find_pool(&session, &pool).await?;
+            let body = ChangePool { name, limit };
+            let pool = session.call(calls::change_pool(&pool.id, &body).if_version(pool.version)).await?;
+            match output {
+                Output::Json => Ok(shown::json(&pool)?),
+                Output::Table => Ok(shown::line("Saved.")?),
+            }
+        }
+    }
+}
+
+pub(crate) async fn volumes(command: VolumeCommand, output: Output) -> Result<(), Failure> {
+    let session = Session::open()?;
+    match command {
+        VolumeCommand::List { pool, host, unused, text } => {
+            let mut query = VolumeQuery {
+                text,
+                used: unused.then_some(false),
+                limit: Some(1000),
+                ..VolumeQuery::default()
+            };
+            if let Some(pool) = pool {
+                query.pool = Some(find_pool(&session, &pool).await?.id);
+            }
+            if let Some(host) = host {
+                query.host = Some(find_host(&session.call(calls::cluster()).await?, &host)?.id.clone());
+            }
+            list(&session, query, output).await
+        }
+        VolumeCommand::Show { volume } => show(&find_volume(&session, &volume).await?, output),
+        VolumeCommand::Make { name, size, pool, host, no_wait } => {
+            let pool = find_pool(&session, &pool).await?.id;
+            let host = match &host {
+                Some(host) => Some(find_host(&session.call(calls::cluster()).await?, host)?.id.clone()),
+                None => None,
+            };
+            let task = session.call(calls::make_volume(&NewVolume { name, pool, host, bytes: size })).await?;
+            waiting::shown_to_its_end(&session, task, no_wait, output).await
+        }
+        VolumeCommand::Rename { volume, name } => {
+            let volume = find_volume(&session, &volume).await?;
+            let call = calls::change_volume(&volume.id, &ChangeVolume { name: Some(name) });
+            let changed = session.call(call.if_version(volume.version)).await?;
+            done(output, &format!("The volume is named {}.", changed.name))
+        }
+        VolumeCommand::Grow { volume, size, no_wait } => {
+            let volume = find_volume(&session, &volume).await?;
+            let task = session.call(calls::grow_volume(&volume.id, &GrowVolume { bytes: size })).await?;
+            waiting::shown_to_its_end(&session, task, no_wait, output).await
+        }
+        VolumeCommand::Remove { volume, confirm, no_wait } => {
+            let volume = find_volume(&session, &volume).await?;
+            confirmed(
+                &volume.name,
+                confirm,
+                "It is removed with all that is on it, and cannot be brought back.",
+            )?;
+            let body = RemoveVolume { name: volume.name };
+            let task = session.call(calls::remove_volume(&volume.id, &body)).await?;
+            waiting::shown_to_its_end(&session, task, no_wait, output).await
+        }
+    }
+}
+
+async fn list(session: &Session, mut query: VolumeQuery, output: Output) -> Result<(), Failure> {
+    let mut volumes = Vec::new();
+    loop {
+        let page = session.call(calls::volumes(&query)).await?;
+        volumes.extend(page.items);
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => break,
+        }
+    }
+    shown::list(
+        output,
+        &["NAME", "SIZE", "TAKES", "STATE", "POOL", "HOST", "MACHINE", "ID"],
+        &volumes,
+        |volume| {
+            vec![
+                volume.name.clone(),
+                in_units(volume.bytes),
+                volume.used.map(roughly).unwrap_or_default(),
+                volume.state.name().to_owned(),
+                volume.pool_name.clone(),
+                volume.host_name.clone(),
+                volume.vm_name.clone().unwrap_or_default(),
+                volume.id.clone(),
+            ]
+        },
+    )
+}
+
+fn show(volume: &Volume, output: Output) -> Result<(), Failure> {
+    if output == Output::Json {
+        return Ok(shown::json(volume)?);
+    }
+    let rows = [
+        ["name".to_owned(), volume.name.clone()],
+        ["id".to_owned(), volume.id.clone()],
+        ["size".to_owned(), in_units(volume.bytes)],
+        ["takes".to_owned(), volume.used.map_or_else(|| "not known yet".to_owned(), roughly)],
+        ["state".to_owned(), volume.state.name().to_owned()],
+        ["pool".to_owned(), format!("{} on {}", volume.pool_name, volume.host_name)],
+        ["machine".to_owned(), volume.vm_name.clone().unwrap_or_else(|| "none has it".to_owned())],
+        [
+            "made".to_owned(),
+            format!("{} by {}", volume.made_at.strftime("%Y-%m-%d %H:%M UTC"), volume.made_by),
+        ],
+    ];
+    let rows: Vec<_> = rows.into_iter().map(Vec::from).collect();
+    Ok(shown::table(&["WHAT", "IS"], &rows)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, bytes) in
+            [("20G", 20 << 30), ("20GiB", 20 << 30), ("512m", 512 << 20), ("4096", 4096), ("1T", 1 << 40)]
+        {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for wrong in ["", "G", "20X", "-1G", "1.5G", "99999999999T"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_shown_whole() {
+        assert_eq!(in_units(20 << 30), "20 GiB");
+        assert_eq!(in_units((20 << 30) + (1 << 20)), "20481 MiB");
+        assert_eq!(in_units(513), "513 B");
+        assert_eq!(in_units(0), "0 B");
+    }
+}

@@ -1,0 +1,587 @@
+//! Virtual machines and their folders.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand, ValueEnum};
+use quantix_api::{
+    Cache, ChangeFolder, ChangeVm, Firmware, Folder, Guest, Keep, NewFolder, NewVm, PowerVm, RemoveVm, Scope,
+    SettleDrift, Vm, VmAction, VmDisk, VmNic, VmPolicy, VmQuery, VmSpec, VolumeQuery, calls,
+};
+
+use crate::{
+    Failure, Session,
+    cluster::{confirmed, done, find as find_host},
+    disks,
+    shown::{self, Output},
+    storage::{find_pool, find_volume, in_units, size},
+    waiting,
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the virtual machines.
+    List {
+        /// Only those in this folder, as in Production/Web; / for those in none.
+        #[arg(long)]
+        folder: Option<String>,
+        /// Only those on this host.
+        #[arg(long)]
+        host: Option<String>,
+        /// Only those that are like this, as in running or crashed.
+        #[arg(long)]
+        state: Option<String>,
+        /// Only those in which this occurs.
+        #[arg(long)]
+        text: Option<String>,
+    },
+    /// Show one.
+    Show {
+        /// Name or id.
+        vm: String,
+    },
+    /// Make one.
+    Make(Box<Make>),
+    /// Change one. What cannot change while it is on counts from its next start.
+    Change(Box<Change>),
+    /// Switch it on, or wake it.
+    Start(Power),
+    /// Ask its guest to end.
+    ShutDown {
+        #[command(flatten)]
+        power: Power,
+        /// How many seconds the guest has.
+        #[arg(long, default_value_t = 120)]
+        within: u32,
+        /// Switch it off if it has not ended by then.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Ask its guest to start anew.
+    Reboot(Power),
+    /// Switch it off, as pulling the plug does.
+    ForceStop(Power),
+    /// Start it anew, as the button does.
+    Reset(Power),
+    /// Let it stand still.
+    Pause(Power),
+    /// Let it go on.
+    Resume(Power),
+    /// Put its memory on disk and switch it off.
+    Suspend(Power),
+    /// Make a disk for one.
+    AddDisk {
+        /// Name or id.
+        vm: String,
+        /// How big it is, as in 20G.
+        #[arg(value_parser = size)]
+        size: u64,
+        /// The pool it goes into.
+        #[arg(long, default_value = "local")]
+        pool: String,
+        /// Do not wait until it is made.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Give one a volume that is there already.
+    TakeVolume {
+        /// Name or id.
+        vm: String,
+        /// Name or id of the volume.
+        volume: String,
+    },
+    /// Take a volume from one that is off. What is on it stays.
+    LetGo {
+        /// Name or id.
+        vm: String,
+        /// Name or id of the volume.
+        volume: String,
+    },
+    /// Say which holds where libvirt's description of it differs.
+    Drift {
+        /// Name or id.
+        vm: String,
+        /// What holds: what libvirt has, or what is kept here.
+        #[arg(value_enum)]
+        keep: WhichHolds,
+    },
+    /// Remove one.
+    Remove {
+        /// Name or id.
+        vm: String,
+        /// Its name, instead of being asked for it.
+        #[arg(long)]
+        confirm: Option<String>,
+        /// Leave its disks, with all that is on them.
+        #[arg(long)]
+        keep_disks: bool,
+        /// Do not wait until it is gone.
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum WhichHolds {
+    /// What libvirt has is adopted.
+    Theirs,
+    /// What is kept here is restored.
+    Ours,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Power {
+    /// Name or id.
+    vm: String,
+    /// Do not wait until it is done.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Make {
+    /// Its name.
+    name: String,
+    #[command(flatten)]
+    hardware: Hardware,
+    /// A disk that is made with it, as in 20G; once for each.
+    #[arg(long, value_parser = size)]
+    disk: Vec<u64>,
+    /// The image that its first disk begins as a copy of. Without a size that is as big as the image's.
+    #[arg(long)]
+    image: Option<String>,
+    /// The pool its disks go into.
+    #[arg(long, default_value = "local")]
+    pool: String,
+    /// The folder it goes into, as in Production/Web.
+    #[arg(long)]
+    folder: Option<String>,
+    /// The host it goes to; the one with the least memory spoken for, if none is named.
+    #[arg(long)]
+    host: Option<String>,
+    /// Start it at once.
+    #[arg(long)]
+    start: bool,
+    /// Do not wait until it is made.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// What can be said of a machine; what is not said is as its guest needs it, or stays.
+#[derive(Debug, Args)]
+pub(crate) struct Hardware {
+    /// What it is for.
+    #[arg(long)]
+    description: Option<String>,
+    /// What runs in it: linux, windows or legacy.
+    #[arg(long, value_parser = guest)]
+    guest: Option<Guest>,
+    /// Cores of its one processor.
+    #[arg(long)]
+    cpus: Option<u16>,
+    /// Memory in MiB.
+    #[arg(long)]
+    memory: Option<u64>,
+    /// What starts it: uefi, secure-boot or bios.
+    #[arg(long, value_parser = firmware)]
+    firmware: Option<Firmware>,
+    /// Whether it has a TPM 2.0.
+    #[arg(long)]
+    tpm: Option<bool>,
+    /// A network card on a bridge, as in br-int; once for each. They take the place of those it has.
+    #[arg(long)]
+    nic: Vec<String>,
+    /// Whether it is started when its host starts.
+    #[arg(long)]
+    start_at_boot: Option<bool>,
+    /// When it is started then: lower numbers first.
+    #[arg(long)]
+    boot_order: Option<u16>,
+    /// How many seconds are waited after it before the next number.
+    #[arg(long)]
+    boot_delay: Option<u16>,
+    /// Whether it is started again when it crashes.
+    #[arg(long)]
+    restart_after_crash: Option<bool>,
+    /// Whether it cannot be removed.
+    #[arg(long)]
+    protected: Option<bool>,
+    /// A label, as in team=web; once for each. They take the place of those it has.
+    #[arg(long, value_parser = label)]
+    label: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    /// Name or id.
+    vm: String,
+    /// Another name.
+    #[arg(long)]
+    name: Option<String>,
+    /// The folder it goes into, as in Production/Web; / for none.
+    #[arg(long)]
+    folder: Option<String>,
+    #[command(flatten)]
+    hardware: Hardware,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FolderCommand {
+    /// Show all folders.
+    List,
+    /// Make a folder.
+    Make {
+        /// Where, as in Production/Web: the folder around it is there already.
+        path: String,
+    },
+    /// Give a folder another name.
+    Rename {
+        /// Which.
+        path: String,
+        /// Its new name.
+        name: String,
+    },
+    /// Put a folder into another, with all that is in it.
+    Move {
+        /// Which.
+        path: String,
+        /// Into which; / for none.
+        to: String,
+    },
+    /// Remove a folder that is empty.
+    Remove {
+        /// Which.
+        path: String,
+    },
+}
+
+fn guest(text: &str) -> Result<Guest, String> {
+    let known = || Guest::ALL.map(Guest::name).join(", ");
+    Guest::ALL.into_iter().find(|guest| guest.name() == text).ok_or_else(|| format!("known are {}", known()))
+}
+
+fn firmware(text: &str) -> Result<Firmware, String> {
+    match text {
+        "uefi" => Ok(Firmware::Uefi),
+        "secure-boot" => Ok(Firmware::SecureBoot),
+        "bios" => Ok(Firmware::Bios),
+        _ => Err("known are uefi, secure-boot, bios".into()),
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("a label is a name and a value, as in team=web")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl Hardware {
+    fn change(&self, spec: &mut VmSpec, policy: &mut VmPolicy) {
+        fn set<T: Clone>(slot: &mut T, said: Option<&T>) {
+            if let Some(said) = said {
+                *slot = said.clone();
+            }
+        }
+        set(&mut spec.description, self.description.as_ref());
+        set(&mut spec.guest, self.guest.as_ref());
+        set(&mut spec.cpu.cores, self.cpus.as_ref());
+        set(&mut spec.memory.mib, self.memory.as_ref());
+        set(&mut spec.firmware, self.firmware.as_ref());
+        set(&mut spec.tpm, self.tpm.as_ref());
+        if !self.nic.is_empty() {
+            let card = |bridge: &String| VmNic { bridge: bridge.clone(), mac: String::new() };
+            spec.nics = self.nic.iter().map(card).collect();
+        }
+        set(&mut policy.start_at_boot, self.start_at_boot.as_ref());
+        set(&mut policy.boot_order, self.boot_order.as_ref());
+        set(&mut policy.boot_delay, self.boot_delay.as_ref());
+        set(&mut policy.restart_after_crash, self.restart_after_crash.as_ref());
+        set(&mut policy.protected, self.protected.as_ref());
+        if !self.label.is_empty() {
+            policy.labels = self.label.iter().cloned().collect::<BTreeMap<_, _>>();
+        }
+    }
+}
+
+/// The folder of a path; nothing for `/`.
+async fn folder(session: &Session, path: &str) -> Result<Option<Folder>, Failure> {
+    let folders = session.call(calls::folders()).await?.items;
+    let mut found: Option<Folder> = None;
+    for name in path.split('/').map(str::trim).filter(|name| !name.is_empty()) {
+        let parent = found.as_ref().map(|folder| folder.id);
+        let inner = folders
+            .iter()
+            .find(|folder| folder.parent == parent && folder.name.to_lowercase() == name.to_lowercase());
+        found = Some(inner.cloned().ok_or_else(|| Failure::Said(format!("there is no folder {path}")))?);
+    }
+    Ok(found)
+}
+
+async fn this_folder(session: &Session, path: &str) -> Result<Folder, Failure> {
+    folder(session, path).await?.ok_or_else(|| Failure::Said("name a folder, as in Production/Web".into()))
+}
+
+/// A machine by its name or its id.
+pub(crate) async fn find(session: &Session, vm: &str) -> Result<Vm, Failure> {
+    if format!("vm/{vm}").parse::<Scope>().is_ok() {
+        return session.call(calls::vm(vm)).await;
+    }
+    let query = VmQuery { text: Some(vm.to_owned()), limit: Some(1000), ..VmQuery::default() };
+    let mut found = session.call(calls::vms(&query)).await?.items;
+    found.retain(|found| found.spec.name.to_lowercase() == vm.to_lowercase());
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(Failure::Said(format!("there is no virtual machine {vm}"))),
+        _ => {
+            let ids: Vec<_> = found.into_iter().map(|vm| vm.id).collect();
+            Err(Failure::Said(format!("several are named {vm}; take one of these ids: {}", ids.join(" "))))
+        }
+    }
+}
+
+pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure> {
+    let session = Session::open()?;
+    match command {
+        Command::List { folder: path, host, state, text } => {
+            list(&session, path, host, state, text, output).await
+        }
+        Command::Show { vm } => show(&session, &find(&session, &vm).await?, output).await,
+        Command::Make(make) => self::make(&session, *make, output).await,
+        Command::Change(change) => self::change(&session, *change, output).await,
+        Command::Start(of) => power(&session, of, PowerVm::usual(VmAction::Start), output).await,
+        Command::ShutDown { power: of, within, force } => {
+            let body = PowerVm { within, force, ..PowerVm::usual(VmAction::ShutDown) };
+            power(&session, of, body, output).await
+        }
+        Command::Reboot(of) => power(&session, of, PowerVm::usual(VmAction::Reboot), output).await,
+        Command::ForceStop(of) => power(&session, of, PowerVm::usual(VmAction::ForceStop), output).await,
+        Command::Reset(of) => power(&session, of, PowerVm::usual(VmAction::Reset), output).await,
+        Command::Pause(of) => power(&session, of, PowerVm::usual(VmAction::Pause), output).await,
+        Command::Resume(of) => power(&session, of, PowerVm::usual(VmAction::Resume), output).await,
+        Command::Suspend(of) => power(&session, of, PowerVm::usual(VmAction::Suspend), output).await,
+        Command::Drift { vm, keep } => {
+            let vm = find(&session, &vm).await?;
+            let keep = match keep {
+                WhichHolds::Theirs => Keep::Theirs,
+                WhichHolds::Ours => Keep::Ours,
+            };
+            let call = calls::settle_drift(&vm.id, &SettleDrift { keep }).if_version(vm.version);
+            let vm = session.call(call).await?;
+            changed(&vm, output)
+        }
+        Command::AddDisk { vm, size, pool, no_wait } => {
+            let vm = find(&session, &vm).await?;
+            let disk = disks::new(find_pool(&session, &pool).await?.id, size);
+            let task = session.call(calls::add_disk(&vm.id, &disk)).await?;
+            waiting::shown_to_its_end(&session, task, no_wait, output).await
+        }
+        Command::TakeVolume { vm, volume } => {
+            let volume = find_volume(&session, &volume).await?.id;
+            let disk = VmDisk { volume, bus: None, cache: Cache::default(), discard: true };
+            disks::change(&session, &vm, |disks| disks.push(disk), output).await
+        }
+        Command::LetGo { vm, volume } => {
+            let volume = find_volume(&session, &volume).await?.id;
+            disks::change(&session, &vm, |disks| disks.retain(|disk| disk.volume != volume), output).await
+        }
+        Command::Remove { vm, confirm, keep_disks, no_wait } => {
+            let vm = find(&session, &vm).await?;
+            let warning = if keep_disks || vm.spec.disks.is_empty() {
+                "It is removed, and cannot be brought back."
+            } else {
+                "It is removed with all that is on its disks, and cannot be brought back."
+            };
+            confirmed(&vm.spec.name, confirm, warning)?;
+            let body = RemoveVm { name: vm.spec.name, keep_disks };
+            let task = session.call(calls::remove_vm(&vm.id, &body)).await?;
+            waiting::shown_to_its_end(&session, task, no_wait, output).await
+        }
+    }
+}
+
+async fn power(session: &Session, of: Power, body: PowerVm, output: Output) -> Result<(), Failure> {
+    let vm = find(session, &of.vm).await?;
+    let task = session.call(calls::power_vm(&vm.id, &body)).await?;
+    waiting::shown_to_its_end(session, task, of.no_wait, output).await
+}
+
+async fn list(
+    session: &Session,
+    path: Option<String>,
+    host: Option<String>,
+    state: Option<String>,
+    text: Option<String>,
+    output: Output,
+) -> Result<(), Failure> {
+    let mut query = VmQuery { state, text, limit: Some(1000), ..VmQuery::default() };
+    if let Some(path) = path {
+        query.folder = Some(folder(session, &path).await?.map_or(0, |folder| folder.id));
+    }
+    if let Some(host) = host {
+        query.host = Some(find_host(&session.call(calls::cluster()).await?, &host)?.id.clone());
+    }
+    let mut vms = Vec::new();
+    loop {
+        let page = session.call(calls::vms(&query)).await?;
+        vms.extend(page.items);
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => break,
+        }
+    }
+    shown::list(output, &["NAME", "STATE", "CPUS", "MEMORY", "HOST", "ID"], &vms, |vm| {
+        vec![
+            vm.spec.name.clone(),
+            vm.state.name().to_owned(),
+            vm.spec.cpu.count().to_string(),
+            format!("{} MiB", vm.spec.memory.mib),
+            vm.host_name.clone(),
+            vm.id.clone(),
+        ]
+    })
+}
+
+async fn show(session: &Session, vm: &Vm, output: Output) -> Result<(), Failure> {
+    if output == Output::Json {
+        return Ok(shown::json(vm)?);
+    }
+    let cpu = &vm.spec.cpu;
+    let mut rows = vec![
+        ["name".to_owned(), vm.spec.name.clone()],
+        ["id".to_owned(), vm.id.clone()],
+        [
+            "state".to_owned(),
+            format!("{} since {}", vm.state.name(), vm.since.strftime("%Y-%m-%d %H:%M UTC")),
+        ],
+        ["host".to_owned(), vm.host_name.clone()],
+        ["guest".to_owned(), vm.spec.guest.name().to_owned()],
+        ["processors".to_owned(), format!("{} × {} × {}", cpu.sockets, cpu.cores, cpu.threads)],
+        ["memory".to_owned(), format!("{} MiB", vm.spec.memory.mib)],
+    ];
+    let query = VolumeQuery { vm: Some(vm.id.clone()), limit: Some(1000), ..VolumeQuery::default() };
+    let volumes = session.call(calls::volumes(&query)).await?.items;
+    for (number, disk) in vm.spec.disks.iter().enumerate() {
+        let volume = volumes.iter().find(|volume| volume.id == disk.volume);
+        let told = volume.map_or_else(
+            || disk.volume.clone(),
+            |volume| format!("{}, {} in {}", volume.name, in_units(volume.bytes), volume.pool_name),
+        );
+        rows.push([format!("disk {}", number + 1), told]);
+    }
+    for nic in &vm.spec.nics {
+        rows.push([format!("network card {}", nic.mac), format!("on {}", nic.bridge)]);
+    }
+    for (key, value) in &vm.policy.labels {
+        rows.push([format!("label {key}"), value.clone()]);
+    }
+    if vm.is_emulated {
+        rows.push(["slow".to_owned(), "its processor is imitated: KVM does not work on its host".to_owned()]);
+    }
+    if vm.waits_for_restart {
+        rows.push(["waits".to_owned(), "what was changed counts from its next start".to_owned()]);
+    }
+    for sentence in &vm.drift {
+        rows.push(["differs".to_owned(), sentence.clone()]);
+    }
+    if !vm.trouble.is_empty() {
+        rows.push(["trouble".to_owned(), vm.trouble.clone()]);
+    }
+    let rows: Vec<_> = rows.into_iter().map(Vec::from).collect();
+    Ok(shown::table(&["WHAT", "IS"], &rows)?)
+}
+
+async fn make(session: &Session, make: Make, output: Output) -> Result<(), Failure> {
+    let mut spec = VmSpec::named(&make.name);
+    let mut policy = VmPolicy::default();
+    make.hardware.change(&mut spec, &mut policy);
+    let folder = match &make.folder {
+        Some(path) => folder(session, path).await?.map(|folder| folder.id),
+        None => None,
+    };
+    let host = match &make.host {
+        Some(host) => Some(find_host(&session.call(calls::cluster()).await?, host)?.id.clone()),
+        None => None,
+    };
+    let mut disks = Vec::new();
+    if !make.disk.is_empty() {
+        let pool = find_pool(session, &make.pool).await?.id;
+        disks.extend(make.disk.iter().map(|bytes| disks::new(pool.clone(), *bytes)));
+    }
+    if let Some(image) = &make.image {
+        disks::begin_as(session, image, &mut disks).await?;
+    }
+    let new = NewVm { spec, disks, policy, folder, host, start: make.start };
+    let task = session.call(calls::make_vm(&new)).await?;
+    waiting::shown_to_its_end(session, task, make.no_wait, output).await
+}
+
+async fn change(session: &Session, change: Change, output: Output) -> Result<(), Failure> {
+    let vm = find(session, &change.vm).await?;
+    let (mut spec, mut policy) = (vm.spec.clone(), vm.policy.clone());
+    if let Some(name) = change.name {
+        spec.name = name;
+    }
+    change.hardware.change(&mut spec, &mut policy);
+    let folder = match &change.folder {
+        Some(path) => Some(folder(session, path).await?.map(|folder| folder.id)),
+        None => None,
+    };
+    let body = ChangeVm {
+        spec: (spec != vm.spec).then_some(spec),
+        policy: (policy != vm.policy).then_some(policy),
+        folder,
+    };
+    let vm = session.call(calls::change_vm(&vm.id, &body).if_version(vm.version)).await?;
+    changed(&vm, output)
+}
+
+pub(crate) fn changed(vm: &Vm, output: Output) -> Result<(), Failure> {
+    match output {
+        Output::Json => Ok(shown::json(vm)?),
+        Output::Table if vm.state.is_on() => {
+            Ok(shown::line("Saved. What cannot change while it is on counts from its next start.")?)
+        }
+        Output::Table => Ok(shown::line("Saved.")?),
+    }
+}
+
+pub(crate) async fn folders(command: FolderCommand, output: Output) -> Result<(), Failure> {
+    let session = Session::open()?;
+    match command {
+        FolderCommand::List => {
+            let folders = session.call(calls::folders()).await?.items;
+            shown::list(output, &["NUMBER", "NAME", "IN", "MACHINES"], &folders, |folder| {
+                vec![
+                    folder.id.to_string(),
+                    folder.name.clone(),
+                    folder.parent.map(|parent| parent.to_string()).unwrap_or_default(),
+                    folder.vms.to_string(),
+                ]
+            })
+        }
+        FolderCommand::Make { path } => {
+            let path = path.trim_matches('/');
+            let (around, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let parent = folder(&session, around).await?.map(|folder| folder.id);
+            let made = session.call(calls::make_folder(&NewFolder { name: name.to_owned(), parent })).await?;
+            done(output, &format!("The folder {} is made.", made.name))
+        }
+        FolderCommand::Rename { path, name } => {
+            let folder = this_folder(&session, &path).await?;
+            let body = ChangeFolder { name: Some(name), parent: None };
+            let changed =
+                session.call(calls::change_folder(folder.id, &body).if_version(folder.version)).await?;
+            done(output, &format!("The folder is named {}.", changed.name))
+        }
+        FolderCommand::Move { path, to } => {
+            let moved = this_folder(&session, &path).await?;
+            let parent = folder(&session, &to).await?.map(|folder| folder.id);
+            let body = ChangeFolder { name: None, parent: Some(parent) };
+            session.call(calls::change_folder(moved.id, &body).if_version(moved.version)).await?;
+            done(output, &format!("{} is somewhere else now, with all that is in it.", moved.name))
+        }
+        FolderCommand::Remove { path } => {
+            let folder = this_folder(&session, &path).await?;
+            session.call(calls::remove_folder(folder.id).if_version(folder.version)).await?;
+            done(output, &format!("The folder {} is removed.", folder.name))
+        }
+    }
+}

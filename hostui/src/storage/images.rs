@@ -1,0 +1,173 @@
+//! Images: the list of them, and how their files come from a browser.
+
+use askama::Template;
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Extension, Path, Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use quantix_api::{
+    Call, CallError, Image, ImageState, NewImage, PieceQuery, Pool, ProblemCode, RemoveImage, Right, calls,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    component::{Badge, Field, Heads, Icon, Standing},
+    confirm::Confirm,
+    frame::Frame,
+    problem::{Filled, Page, draw, is_told},
+    reader::done,
+    session::turned_away,
+    web::{ClientAddress, Web},
+    words,
+};
+
+#[derive(Debug, Template)]
+#[template(path = "storage/images.html", blocks = ["images"])]
+struct ImagesPage {
+    frame: Frame,
+    images: Vec<Image>,
+    pools: Vec<Pool>,
+}
+
+impl ImagesPage {
+    fn standing(&self, image: &Image) -> Standing {
+        match image.state {
+            ImageState::Arriving => Standing::busy("Its file is coming"),
+            ImageState::Making => Standing::busy("Is looked at"),
+            ImageState::Ready => Standing::ok("Ready"),
+            ImageState::Unknown => Standing::bad("Its host is lost"),
+        }
+    }
+
+    fn size(&self, bytes: &Option<u64>) -> String {
+        bytes.map(words::bytes).unwrap_or_default()
+    }
+
+    fn pool_choices(&self) -> Vec<(String, String)> {
+        self.pools.iter().map(|pool| (pool.id.clone(), pool.name.clone())).collect()
+    }
+
+    fn may_change(&self) -> bool {
+        self.frame.may(Right::ManageStorage)
+    }
+}
+
+/// `GET /storage/images`
+pub(crate) async fn list(State(web): State<Web>, frame: Frame) -> Response {
+    let images = calls::images().as_session(frame.token());
+    let pools = calls::pools().as_session(frame.token());
+    match tokio::try_join!(web.agent.call(&images), web.agent.call(&pools)) {
+        Ok((images, pools)) => {
+            let page = ImagesPage { frame, images: images.items, pools: pools.items };
+            if page.frame.block() == Some("images") { draw(&page.as_images()) } else { draw(&page) }
+        }
+        Err(error) => turned_away(&error),
+    }
+}
+
+/// An answer to the script that brings a file: what was asked for, or a sentence.
+async fn told<T: Serialize + serde::de::DeserializeOwned>(web: &Web, call: Call<T>) -> Response {
+    match web.agent.call(&call).await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(CallError::Problem(problem)) => (problem.code.status(), problem.detail).into_response(),
+        Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+    }
+}
+
+/// What is said of a file that is about to come.
+#[derive(Debug, Deserialize)]
+pub(crate) struct NewForm {
+    name: String,
+    file: String,
+    pool: String,
+    length: u64,
+    #[serde(default)]
+    sha256: String,
+}
+
+/// `POST /storage/images`
+pub(crate) async fn begin(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    frame: Frame,
+    Filled(form): Filled<NewForm>,
+) -> Response {
+    let NewForm { name, file, pool, length, sha256 } = form;
+    let sha256 = Some(sha256.trim().to_owned()).filter(|sum| !sum.is_empty());
+    let new = NewImage { name: name.trim().to_owned(), file, pool, length, sha256 };
+    told(&web, calls::make_image(&new).as_session(frame.token()).for_client(client.0)).await
+}
+
+/// `PUT /storage/images/{id}/content?at=…`
+pub(crate) async fn bring(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    frame: Frame,
+    Path(id): Path<String>,
+    Query(piece): Query<PieceQuery>,
+    bytes: Bytes,
+) -> Response {
+    let call = calls::bring_image(&id, piece.at, bytes.into());
+    told(&web, call.as_session(frame.token()).for_client(client.0)).await
+}
+
+/// `POST /storage/images/{id}/finish`
+pub(crate) async fn finish(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    frame: Frame,
+    Path(id): Path<String>,
+) -> Response {
+    told(&web, calls::finish_image(&id).as_session(frame.token()).for_client(client.0)).await
+}
+
+/// `GET /storage/images/{id}/remove`
+pub(crate) async fn remove_page(State(web): State<Web>, frame: Frame, Path(id): Path<String>) -> Response {
+    confirm(&web, frame, &id, None).await
+}
+
+async fn confirm(web: &Web, frame: Frame, id: &str, problem: Option<quantix_api::Problem>) -> Response {
+    let image = match web.agent.call(&calls::image(id).as_session(frame.token())).await {
+        Ok(image) => image,
+        Err(CallError::Problem(problem)) if problem.code == ProblemCode::NotFound => {
+            return Page::not_found().into_response();
+        }
+        Err(error) => return turned_away(&error),
+    };
+    let page = Confirm {
+        choice: None,
+        back: "/storage/images".to_owned(),
+        title: format!("Remove {}", image.name),
+        action: format!("/storage/images/{id}/remove"),
+        sentences: vec![
+            "It cannot be brought back. Disks that began as copies of it stay as they are.".to_owned(),
+        ],
+        name: image.name,
+        button: "Remove",
+        problem,
+        frame,
+    };
+    page.answer()
+}
+
+/// `POST /storage/images/{id}/remove`
+pub(crate) async fn remove(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    frame: Frame,
+    Path(id): Path<String>,
+    Filled(form): Filled<super::volume::DeedForm>,
+) -> Response {
+    let body = RemoveImage { name: form.typed() };
+    let call = calls::remove_image(&id, &body).as_session(frame.token()).for_client(client.0);
+    match web.agent.call(&call).await {
+        Ok(task) => done("/storage/images", &format!("The image {} is being removed.", task.object_name)),
+        Err(CallError::Problem(problem)) if is_told(&problem) => {
+            confirm(&web, frame, &id, Some(problem)).await
+        }
+        Err(error) => turned_away(&error),
+    }
+}

@@ -1,0 +1,418 @@
+//! The form that makes a virtual machine, and the one that changes it: the same fields, in the same order.
+
+use askama::Template;
+use axum::{
+    extract::{Extension, Path, State},
+    response::{IntoResponse, Response},
+};
+use quantix_api::{
+    Cache, CallError, ChangeVm, Firmware, Folder, Guest, Image, ImageState, NewDisk, NewVm, Problem,
+    ProblemCode, Right, Vm, VmNic, VmPolicy, VmSpec, calls,
+};
+use serde::Deserialize;
+
+use super::{beside_its_field, machine};
+use crate::{
+    component::{Fault, Field},
+    folders,
+    frame::Frame,
+    problem::{Filled, Page, draw, is_told},
+    reader::done,
+    session::turned_away,
+    storage,
+    web::{ClientAddress, Web},
+    words,
+};
+
+/// What is filled in. Names are those of the API, so that what it says of a field stands beside it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct VmForm {
+    #[serde(rename = "spec.name")]
+    name: String,
+    #[serde(rename = "spec.description")]
+    description: String,
+    #[serde(rename = "spec.guest")]
+    guest: String,
+    #[serde(rename = "spec.cpu.sockets")]
+    sockets: String,
+    #[serde(rename = "spec.cpu.cores")]
+    cores: String,
+    #[serde(rename = "spec.memory.mib")]
+    memory: String,
+    #[serde(rename = "spec.memory.balloon")]
+    balloon: Option<String>,
+    #[serde(rename = "spec.firmware")]
+    firmware: String,
+    #[serde(rename = "spec.tpm")]
+    tpm: Option<String>,
+    #[serde(rename = "spec.watchdog")]
+    watchdog: Option<String>,
+    #[serde(rename = "spec.nics")]
+    nics: String,
+    #[serde(rename = "disks.0.bytes")]
+    disk: String,
+    #[serde(rename = "disks.0.image")]
+    image: String,
+    #[serde(rename = "disks.0.pool")]
+    pool: String,
+    folder: String,
+    host: String,
+    #[serde(rename = "policy.start_at_boot")]
+    start_at_boot: Option<String>,
+    #[serde(rename = "policy.boot_order")]
+    boot_order: String,
+    #[serde(rename = "policy.boot_delay")]
+    boot_delay: String,
+    #[serde(rename = "policy.restart_after_crash")]
+    restart_after_crash: Option<String>,
+    #[serde(rename = "policy.protected")]
+    protected: Option<String>,
+    #[serde(rename = "policy.labels")]
+    labels: String,
+    start: Option<String>,
+    version: u64,
+}
+
+fn checked(is: bool) -> Option<String> {
+    is.then(|| "true".to_owned())
+}
+
+impl VmForm {
+    /// As a machine is usually made.
+    fn usual(folder: &str) -> Self {
+        let spec = VmSpec::named("");
+        let form = Self::of(&spec, &VmPolicy::default(), None, 0);
+        Self {
+            nics: "br-int".to_owned(),
+            disk: "20".to_owned(),
+            folder: folder.to_owned(),
+            start: checked(true),
+            ..form
+        }
+    }
+
+    fn of(spec: &VmSpec, policy: &VmPolicy, folder: Option<i64>, version: u64) -> Self {
+        let labels: Vec<_> = policy.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let nics: Vec<_> = spec.nics.iter().map(|nic| format!("{} {}", nic.bridge, nic.mac)).collect();
+        Self {
+            name: spec.name.clone(),
+            description: spec.description.clone(),
+            guest: spec.guest.name().to_owned(),
+            sockets: spec.cpu.sockets.to_string(),
+            cores: spec.cpu.cores.to_string(),
+            memory: spec.memory.mib.to_string(),
+            balloon: checked(spec.memory.balloon),
+            firmware: firmware_name(spec.firmware).to_owned(),
+            tpm: checked(spec.tpm),
+            watchdog: checked(spec.watchdog),
+            nics: nics.join("\n"),
+            disk: String::new(),
+            image: String::new(),
+            pool: String::new(),
+            folder: folder.unwrap_or_default().to_string(),
+            host: String::new(),
+            start_at_boot: checked(policy.start_at_boot),
+            boot_order: policy.boot_order.to_string(),
+            boot_delay: policy.boot_delay.to_string(),
+            restart_after_crash: checked(policy.restart_after_crash),
+            protected: checked(policy.protected),
+            labels: labels.join("\n"),
+            start: None,
+            version,
+        }
+    }
+
+    /// What it says, laid over what is not in the form.
+    fn read(&self, before: Option<&Vm>) -> Result<(VmSpec, VmPolicy), Problem> {
+        let mut spec = before.map_or_else(|| VmSpec::named(""), |vm| vm.spec.clone());
+        let mut policy = before.map(|vm| vm.policy.clone()).unwrap_or_default();
+        self.name.trim().clone_into(&mut spec.name);
+        spec.description = self.description.trim().replace("\r\n", "\n");
+        spec.guest = Guest::ALL.into_iter().find(|guest| guest.name() == self.guest).unwrap_or_default();
+        spec.cpu.sockets = number(&self.sockets, "spec.cpu.sockets")?;
+        spec.cpu.cores = number(&self.cores, "spec.cpu.cores")?;
+        spec.memory.mib = number(&self.memory, "spec.memory.mib")?;
+        spec.memory.balloon = self.balloon.is_some();
+        spec.firmware = FIRMWARES
+            .iter()
+            .find(|(one, _)| firmware_name(*one) == self.firmware)
+            .map_or_else(Firmware::default, |(one, _)| *one);
+        spec.tpm = self.tpm.is_some();
+        spec.watchdog = self.watchdog.is_some();
+        spec.nics = lines(&self.nics)
+            .map(|line| {
+                let (bridge, mac) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+                VmNic { bridge: bridge.to_owned(), mac: mac.trim().to_owned() }
+            })
+            .collect();
+        policy.start_at_boot = self.start_at_boot.is_some();
+        policy.boot_order = number(&self.boot_order, "policy.boot_order")?;
+        policy.boot_delay = number(&self.boot_delay, "policy.boot_delay")?;
+        policy.restart_after_crash = self.restart_after_crash.is_some();
+        policy.protected = self.protected.is_some();
+        policy.labels = lines(&self.labels)
+            .map(|line| {
+                let (key, value) = line.split_once('=').unwrap_or((line, ""));
+                (key.trim().to_owned(), value.trim().to_owned())
+            })
+            .collect();
+        Ok((spec, policy))
+    }
+
+    /// The disk that is made with it, if one is.
+    fn disks(&self) -> Result<Vec<NewDisk>, Problem> {
+        if self.disk.trim().is_empty() {
+            if !self.image.is_empty() {
+                let sentence = "Say how big the disk shall be that begins as a copy of this image.";
+                return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("disks.0.bytes"));
+            }
+            return Ok(Vec::new());
+        }
+        let bytes = storage::gib(&self.disk, "disks.0.bytes")?;
+        let image = Some(self.image.clone()).filter(|image| !image.is_empty());
+        Ok(vec![NewDisk { pool: self.pool.clone(), bytes, image, bus: None, cache: Cache::default() }])
+    }
+
+    fn folder(&self) -> Option<i64> {
+        self.folder.parse().ok().filter(|folder| *folder > 0)
+    }
+}
+
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty())
+}
+
+fn number<T: std::str::FromStr>(text: &str, field: &str) -> Result<T, Problem> {
+    let wrong =
+        || Problem::new(ProblemCode::Invalid, "This is not a number that can be used.").in_field(field);
+    text.trim().parse().map_err(|_| wrong())
+}
+
+const FIRMWARES: [(Firmware, &str); 3] = [
+    (Firmware::Uefi, "UEFI"),
+    (Firmware::SecureBoot, "UEFI with Secure Boot"),
+    (Firmware::Bios, "BIOS, for old systems"),
+];
+
+fn firmware_name(firmware: Firmware) -> &'static str {
+    match firmware {
+        Firmware::Uefi => "uefi",
+        Firmware::SecureBoot => "secure-boot",
+        Firmware::Bios => "bios",
+    }
+}
+
+#[derive(Debug, Template)]
+#[template(path = "vms/form.html")]
+struct FormPage {
+    frame: Frame,
+    /// The machine that is changed; nothing for a new one.
+    vm: Option<Vm>,
+    form: VmForm,
+    folders: Vec<Folder>,
+    hosts: Vec<(String, String)>,
+    pools: Vec<(String, String)>,
+    images: Vec<Image>,
+    problem: Option<Problem>,
+}
+
+impl FormPage {
+    const SHOWN: &[&str] = &[
+        "spec.name",
+        "spec.description",
+        "spec.guest",
+        "spec.cpu.sockets",
+        "spec.cpu.cores",
+        "spec.memory.mib",
+        "spec.firmware",
+        "spec.nics",
+        "disks.0.bytes",
+        "disks.0.image",
+        "disks.0.pool",
+        "folder",
+        "host",
+        "policy.boot_order",
+        "policy.boot_delay",
+        "policy.labels",
+        "policy.protected",
+    ];
+
+    fn title(&self) -> String {
+        self.vm.as_ref().map_or("New virtual machine".to_owned(), |vm| format!("Edit {}", vm.spec.name))
+    }
+
+    fn back(&self) -> String {
+        self.vm.as_ref().map_or("/vms".to_owned(), |vm| format!("/vms/{}", vm.id))
+    }
+
+    fn action(&self) -> String {
+        self.vm.as_ref().map_or("/vms/new".to_owned(), |vm| format!("/vms/{}/edit", vm.id))
+    }
+
+    fn guests(&self) -> Vec<(&'static str, &'static str)> {
+        Guest::ALL.into_iter().map(|guest| (guest.name(), machine::guest(guest))).collect()
+    }
+
+    fn firmwares(&self) -> Vec<(&'static str, &'static str)> {
+        FIRMWARES.into_iter().map(|(firmware, title)| (firmware_name(firmware), title)).collect()
+    }
+
+    fn folder_choices(&self) -> Vec<(String, String)> {
+        let may = |id: &i64| {
+            self.folders.iter().any(|folder| folder.id == *id && folder.rights.contains(&Right::ManageVms))
+        };
+        let none = ("0".to_owned(), "In no folder".to_owned());
+        let paths = folders::paths(&self.folders).into_iter().filter(|(id, _)| may(id));
+        std::iter::once(none).chain(paths.map(|(id, path)| (id.to_string(), path))).collect()
+    }
+
+    fn image_choices(&self) -> Vec<(String, String)> {
+        let none = (String::new(), "Nothing: an empty disk".to_owned());
+        let title = |image: &Image| match image.bytes {
+            Some(bytes) => format!("{} ({})", image.name, words::bytes(bytes)),
+            None => image.name.clone(),
+        };
+        let ready = self.images.iter().filter(|image| image.state == ImageState::Ready);
+        std::iter::once(none).chain(ready.map(|image| (image.id.clone(), title(image)))).collect()
+    }
+
+    fn host_choices(&self) -> Vec<(String, String)> {
+        let any = (String::new(), "Chosen for you".to_owned());
+        std::iter::once(any).chain(self.hosts.iter().cloned()).collect()
+    }
+}
+
+async fn draw_form(
+    web: &Web,
+    frame: Frame,
+    vm: Option<Vm>,
+    form: VmForm,
+    problem: Option<Problem>,
+) -> Response {
+    let (folders, pools) =
+        (calls::folders().as_session(frame.token()), calls::pools().as_session(frame.token()));
+    let images = calls::images().as_session(frame.token());
+    let asked = tokio::try_join!(web.agent.call(&folders), web.agent.call(&pools), web.agent.call(&images));
+    let (folders, pools, images) = match asked {
+        Ok((folders, pools, images)) => (folders.items, pools.items, images.items),
+        Err(error) => return turned_away(&error),
+    };
+    let pools = pools.into_iter().map(|pool| (pool.id, pool.name)).collect();
+    let hosts = frame.cluster().map_or(&[][..], |cluster| &cluster.hosts);
+    let hosts = hosts.iter().map(|host| (host.id.clone(), host.name.clone())).collect();
+    let problem = problem.map(beside_its_field);
+    let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
+    (status, draw(&FormPage { frame, vm, form, folders, hosts, pools, images, problem })).into_response()
+}
+
+/// `GET /vms/new?folder=…`
+pub(crate) async fn new_page(State(web): State<Web>, frame: Frame) -> Response {
+    let form = VmForm::usual(frame.address.get("folder"));
+    draw_form(&web, frame, None, form, None).await
+}
+
+/// `POST /vms/new`
+pub(crate) async fn make(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    frame: Frame,
+    Filled(form): Filled<VmForm>,
+) -> Response {
+    let (spec, policy, disks) =
+        match form.read(None).and_then(|(spec, policy)| Ok((spec, policy, form.disks()?))) {
+            Ok(read) => read,
+            Err(problem) => return draw_form(&web, frame, None, form, Some(problem)).await,
+        };
+    let new = NewVm {
+        spec,
+        disks,
+        policy,
+        folder: form.folder(),
+        host: Some(form.host.clone()).filter(|host| !host.is_empty()),
+        start: form.start.is_some(),
+    };
+    match web.agent.call(&calls::make_vm(&new).as_session(frame.token()).for_client(client.0)).await {
+        Ok(task) => {
+            let id = task.object.strip_prefix("vm/").unwrap_or_default();
+            done(&format!("/vms/{id}"), &format!("{} is being made.", task.object_name))
+        }
+        Err(CallError::Problem(problem)) if is_told(&problem) => {
+            draw_form(&web, frame, None, form, Some(problem)).await
+        }
+        Err(error) => turned_away(&error),
+    }
+}
+
+/// `GET /vms/{id}/edit`
+pub(crate) async fn edit_page(State(web): State<Web>, frame: Frame, Path(id): Path<String>) -> Response {
+    match web.agent.call(&calls::vm(&id).as_session(frame.token())).await {
+        Ok(vm) => {
+            let form = VmForm::of(&vm.spec, &vm.policy, vm.folder, vm.version);
+            draw_form(&web, frame, Some(vm), form, None).await
+        }
+        Err(CallError::Problem(problem)) if problem.code == ProblemCode::NotFound => {
+            Page::not_found().into_response()
+        }
+        Err(error) => turned_away(&error),
+    }
+}
+
+/// `POST /vms/{id}/edit`
+pub(crate) async fn edit(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    frame: Frame,
+    Path(id): Path<String>,
+    Filled(form): Filled<VmForm>,
+) -> Response {
+    let vm = match web.agent.call(&calls::vm(&id).as_session(frame.token())).await {
+        Ok(vm) => vm,
+        Err(error) => return turned_away(&error),
+    };
+    let (spec, policy) = match form.read(Some(&vm)) {
+        Ok(read) => read,
+        Err(problem) => return draw_form(&web, frame, Some(vm), form, Some(problem)).await,
+    };
+    let change = ChangeVm {
+        spec: (spec != vm.spec).then_some(spec),
+        policy: (policy != vm.policy).then_some(policy),
+        folder: (form.folder() != vm.folder).then_some(form.folder()),
+    };
+    let call = calls::change_vm(&id, &change).if_version(form.version);
+    match web.agent.call(&call.as_session(frame.token()).for_client(client.0)).await {
+        Ok(changed) if changed.state.is_on() && change.spec.is_some() => done(
+            &format!("/vms/{id}"),
+            "Saved. What cannot change while it is on counts from its next start.",
+        ),
+        Ok(_) => done(&format!("/vms/{id}"), "Saved."),
+        Err(CallError::Problem(problem)) if is_told(&problem) => {
+            draw_form(&web, frame, Some(vm), form, Some(problem)).await
+        }
+        Err(error) => turned_away(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_drawn_into_a_form_is_read_from_it_again() {
+        let mut spec = VmSpec::named("web-01");
+        spec.description = "one\ntwo".into();
+        spec.firmware = Firmware::SecureBoot;
+        spec.nics = vec![VmNic { bridge: "br-int".into(), mac: "52:54:00:00:00:01".into() }];
+        let policy = VmPolicy {
+            start_at_boot: true,
+            boot_order: 7,
+            labels: [("team".to_owned(), "a=b".to_owned())].into(),
+            ..VmPolicy::default()
+        };
+        let form = VmForm::of(&spec, &policy, Some(3), 9);
+        assert_eq!(form.read(None).unwrap(), (spec, policy));
+        assert_eq!(form.folder(), Some(3));
+        let wrong = VmForm { memory: "much".into(), ..form };
+        assert_eq!(wrong.read(None).unwrap_err().field.as_deref(), Some("spec.memory.mib"));
+    }
+}

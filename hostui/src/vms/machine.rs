@@ -1,0 +1,365 @@
+//! The page of a virtual machine.
+
+use askama::Template;
+use axum::{
+    extract::{Extension, Path, State},
+    response::{IntoResponse, Response},
+};
+use quantix_api::{
+    Bus, Cache, CallError, ChangeVm, CpuModel, Firmware, Folder, Guest, Keep, NewDisk, Pool, PowerVm,
+    Problem, ProblemCode, RemoveVm, Right, SettleDrift, Task, TaskQuery, Vm, VmAction, VmDisk, VmState,
+    Volume, VolumeQuery, VolumeState, calls,
+};
+use serde::Deserialize;
+
+use super::{ACTIONS, begun, makes_sense, standing};
+use crate::{
+    component::{Badge, Fault, Field, Icon, Level, Post, Standing},
+    confirm::Confirm,
+    folders,
+    frame::Frame,
+    problem::{Filled, Page, draw},
+    reader::done,
+    session::turned_away,
+    storage,
+    web::{ClientAddress, Web},
+    words,
+};
+
+#[derive(Debug, Template)]
+#[template(path = "vms/vm.html", blocks = ["vm"])]
+struct VmPage {
+    frame: Frame,
+    vm: Vm,
+    folders: Vec<Folder>,
+    /// The last things that were done with it.
+    tasks: Vec<Task>,
+    volumes: Vec<Volume>,
+    pools: Vec<Pool>,
+    problem: Option<Problem>,
+}
+
+impl VmPage {
+    fn standing(&self) -> Standing {
+        standing(&self.vm)
+    }
+
+    fn deed(&self, deed: &str) -> String {
+        format!("/vms/{}/{deed}", self.vm.id)
+    }
+
+    fn may_manage(&self) -> bool {
+        self.vm.rights.contains(&Right::ManageVms)
+    }
+
+    /// The buttons that make sense now.
+    fn buttons(&self) -> Vec<Post> {
+        if !self.vm.rights.contains(&Right::OperateVms) {
+            return Vec::new();
+        }
+        let sensible = ACTIONS.iter().filter(|(action, ..)| makes_sense(*action, self.vm.state));
+        sensible
+            .map(|(action, words, icon, class)| {
+                Post::to(self.deed(&format!("power/{}", action.name())), *words).class(class).icon(icon)
+            })
+            .collect()
+    }
+
+    /// The folders around it, the outermost first.
+    fn crumbs(&self) -> Vec<&Folder> {
+        let mut around = Vec::new();
+        let mut next = self.vm.folder;
+        while let Some(id) = next
+            && around.len() < 16
+            && let Some(folder) = self.folders.iter().find(|folder| folder.id == id)
+        {
+            around.push(folder);
+            next = folder.parent;
+        }
+        around.reverse();
+        around
+    }
+
+    fn folder(&self) -> Option<String> {
+        let paths = folders::paths(&self.folders);
+        paths.into_iter().find(|(id, _)| Some(*id) == self.vm.folder).map(|(_, path)| path)
+    }
+
+    /// Its disks, in order, each with its volume.
+    fn disks(&self) -> Vec<(&VmDisk, Option<&Volume>)> {
+        let volume = |disk: &VmDisk| self.volumes.iter().find(|volume| volume.id == disk.volume);
+        self.vm.spec.disks.iter().map(|disk| (disk, volume(disk))).collect()
+    }
+
+    fn bus(&self, disk: &VmDisk) -> &'static str {
+        match disk.bus {
+            None => "as the guest needs it",
+            Some(Bus::Virtio) => "virtio",
+            Some(Bus::Scsi) => "SCSI",
+            Some(Bus::Sata) => "SATA",
+        }
+    }
+
+    fn size(&self, volume: &Volume) -> String {
+        words::bytes(volume.bytes)
+    }
+
+    fn pool_choices(&self) -> Vec<(String, String)> {
+        self.pools.iter().map(|pool| (pool.id.clone(), pool.name.clone())).collect()
+    }
+
+    /// Whether disks can be taken away now.
+    fn is_off(&self) -> bool {
+        matches!(self.vm.state, VmState::Stopped | VmState::Crashed)
+    }
+
+    fn memory(&self) -> String {
+        words::bytes(self.vm.spec.memory.mib << 20)
+    }
+
+    fn processors(&self) -> String {
+        let cpu = &self.vm.spec.cpu;
+        let model = match cpu.model {
+            CpuModel::HostModel => "the host's model",
+            CpuModel::HostPassthrough => "the host's own",
+        };
+        let sockets =
+            if cpu.sockets == 1 { "1 socket".to_owned() } else { format!("{} sockets", cpu.sockets) };
+        format!("{} vCPU, {sockets}, {model}", cpu.count())
+    }
+
+    fn firmware(&self) -> &'static str {
+        match self.vm.spec.firmware {
+            Firmware::Uefi => "UEFI",
+            Firmware::SecureBoot => "UEFI with Secure Boot",
+            Firmware::Bios => "BIOS",
+        }
+    }
+
+    fn guest(&self) -> &'static str {
+        guest(self.vm.spec.guest)
+    }
+}
+
+pub(super) fn guest(guest: Guest) -> &'static str {
+    match guest {
+        Guest::Linux => "Linux or BSD",
+        Guest::Windows => "Windows",
+        Guest::Legacy => "A legacy system",
+    }
+}
+
+/// `GET /vms/{id}`
+pub(crate) async fn vm_page(State(web): State<Web>, frame: Frame, Path(id): Path<String>) -> Response {
+    show(&web, frame, &id, None).await
+}
+
+async fn show(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Response {
+    let of_it = TaskQuery { object: Some(format!("vm/{id}")), limit: Some(5), ..TaskQuery::default() };
+    let vm = calls::vm(id).as_session(frame.token());
+    let folders = calls::folders().as_session(frame.token());
+    let tasks = calls::tasks(&of_it).as_session(frame.token());
+    let its = VolumeQuery { vm: Some(id.to_owned()), limit: Some(1000), ..VolumeQuery::default() };
+    let volumes = calls::volumes(&its).as_session(frame.token());
+    let pools = calls::pools().as_session(frame.token());
+    let asked = tokio::try_join!(
+        web.agent.call(&vm),
+        web.agent.call(&folders),
+        web.agent.call(&tasks),
+        web.agent.call(&volumes),
+        web.agent.call(&pools)
+    );
+    match asked {
+        Ok((vm, folders, tasks, volumes, pools)) => {
+            let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
+            let page = VmPage {
+                frame,
+                vm,
+                folders: folders.items,
+                tasks: tasks.items,
+                volumes: volumes.items,
+                pools: pools.items,
+                problem,
+            };
+            let drawn = if page.frame.block() == Some("vm") { draw(&page.as_vm()) } else { draw(&page) };
+            (status, drawn).into_response()
+        }
+        Err(CallError::Problem(problem)) if problem.code == ProblemCode::NotFound => {
+            Page::not_found().into_response()
+        }
+        Err(error) => turned_away(&error),
+    }
+}
+
+/// `POST /vms/{id}/power/{action}`
+pub(crate) async fn power(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    frame: Frame,
+    Path((id, action)): Path<(String, String)>,
+) -> Response {
+    let Some(action) = VmAction::of(&action) else { return Page::not_found().into_response() };
+    let call = calls::power_vm(&id, &PowerVm::usual(action)).as_session(frame.token()).for_client(client.0);
+    match web.agent.call(&call).await {
+        Ok(task) => done(&format!("/vms/{id}"), &begun(action, &task.object_name)),
+        Err(CallError::Problem(problem)) if problem.code == ProblemCode::Conflict => {
+            show(&web, frame, &id, Some(problem)).await
+        }
+        Err(error) => turned_away(&error),
+    }
+}
+
+/// What is said of a machine, besides what it is.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct DeedForm {
+    #[serde(default)]
+    version: u64,
+    #[serde(default)]
+    name: String,
+    keep_disks: Option<String>,
+    #[serde(default)]
+    pool: String,
+    #[serde(default)]
+    gib: String,
+    #[serde(default)]
+    volume: String,
+}
+
+/// Makes a disk for a machine, or takes one from it.
+async fn change_disks(
+    web: &Web,
+    client: ClientAddress,
+    frame: Frame,
+    id: &str,
+    deed: &str,
+    form: &DeedForm,
+) -> Response {
+    let token = frame.token().clone();
+    let done_so = async {
+        if deed == "disks" {
+            let bytes = storage::gib(&form.gib, "gib").map_err(CallError::Problem)?;
+            let disk =
+                NewDisk { pool: form.pool.clone(), bytes, image: None, bus: None, cache: Cache::default() };
+            web.agent.call(&calls::add_disk(id, &disk).as_session(&token).for_client(client.0)).await?;
+            return Ok("A disk is being made for it.");
+        }
+        let mut spec = web.agent.call(&calls::vm(id).as_session(&token)).await?.spec;
+        spec.disks.retain(|disk| disk.volume != form.volume);
+        let change = ChangeVm { spec: Some(spec), ..ChangeVm::default() };
+        let call = calls::change_vm(id, &change).if_version(form.version);
+        web.agent.call(&call.as_session(&token).for_client(client.0)).await?;
+        Ok("The volume is taken from it. What is on it stays.")
+    };
+    match done_so.await {
+        Ok(sentence) => done(&format!("/vms/{id}"), sentence),
+        Err(CallError::Problem(problem))
+            if matches!(
+                problem.code,
+                ProblemCode::Invalid | ProblemCode::Conflict | ProblemCode::ChangedMeanwhile
+            ) =>
+        {
+            show(web, frame, id, Some(storage::beside_its_field(problem))).await
+        }
+        Err(error) => turned_away(&error),
+    }
+}
+
+/// `POST /vms/{id}/{deed}`
+pub(crate) async fn deed(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    frame: Frame,
+    Path((id, deed)): Path<(String, String)>,
+    Filled(form): Filled<DeedForm>,
+) -> Response {
+    if matches!(deed.as_str(), "disks" | "let-go") {
+        return change_disks(&web, client, frame, &id, &deed, &form).await;
+    }
+    let keep = match deed.as_str() {
+        "adopt" => Keep::Theirs,
+        "restore" => Keep::Ours,
+        _ => return Page::not_found().into_response(),
+    };
+    let call = calls::settle_drift(&id, &SettleDrift { keep }).if_version(form.version);
+    match web.agent.call(&call.as_session(frame.token()).for_client(client.0)).await {
+        Ok(_) => {
+            let sentence = match keep {
+                Keep::Theirs => "What libvirt has is adopted.",
+                Keep::Ours => "What is kept here is restored.",
+            };
+            done(&format!("/vms/{id}"), sentence)
+        }
+        Err(CallError::Problem(problem))
+            if matches!(problem.code, ProblemCode::Conflict | ProblemCode::ChangedMeanwhile) =>
+        {
+            show(&web, frame, &id, Some(problem)).await
+        }
+        Err(error) => turned_away(&error),
+    }
+}
+
+/// `GET /vms/{id}/remove`
+pub(crate) async fn remove_page(State(web): State<Web>, frame: Frame, Path(id): Path<String>) -> Response {
+    confirm(&web, frame, &id, None).await
+}
+
+async fn confirm(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Response {
+    let vm = match web.agent.call(&calls::vm(id).as_session(frame.token())).await {
+        Ok(vm) => vm,
+        Err(CallError::Problem(problem)) if problem.code == ProblemCode::NotFound => {
+            return Page::not_found().into_response();
+        }
+        Err(error) => return turned_away(&error),
+    };
+    let mut sentences =
+        vec!["It is taken from its host, and its place here is given up. This cannot be undone.".to_owned()];
+    if vm.policy.protected {
+        sentences.push("It is protected: take the protection away first, where it is edited.".to_owned());
+    }
+    if vm.state.is_on() {
+        sentences.push("It is on: shut it down first.".to_owned());
+    }
+    if vm.state == VmState::Suspended {
+        sentences.push("Its memory, which is on disk, is given up as well.".to_owned());
+    }
+    let choice = if vm.spec.disks.is_empty() {
+        None
+    } else {
+        sentences.push(
+            "Its disks are removed with all that is on them, unless you say that they stay.".to_owned(),
+        );
+        Some(("keep_disks", "Its disks stay, as volumes that no machine has"))
+    };
+    let page = Confirm {
+        choice,
+        back: format!("/vms/{id}"),
+        title: format!("Remove {}", vm.spec.name),
+        action: format!("/vms/{id}/remove"),
+        sentences,
+        name: vm.spec.name,
+        button: "Remove",
+        problem,
+        frame,
+    };
+    page.answer()
+}
+
+/// `POST /vms/{id}/remove`
+pub(crate) async fn remove(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    frame: Frame,
+    Path(id): Path<String>,
+    Filled(form): Filled<DeedForm>,
+) -> Response {
+    let body = RemoveVm { name: form.name.trim().to_owned(), keep_disks: form.keep_disks.is_some() };
+    match web.agent.call(&calls::remove_vm(&id, &body).as_session(frame.token()).for_client(client.0)).await {
+        Ok(task) => done("/vms", &begun(VmAction::Delete, &task.object_name)),
+        Err(CallError::Problem(problem))
+            if matches!(problem.code, ProblemCode::Invalid | ProblemCode::Conflict) =>
+        {
+            confirm(&web, frame, &id, Some(problem)).await
+        }
+        Err(error) => turned_away(&error),
+    }
+}

@@ -1,0 +1,92 @@
+//! Virtual machines: the list with its folders, a machine, and the form that makes or changes one.
+
+mod form;
+mod list;
+mod machine;
+
+pub(crate) use form::{edit, edit_page, make, new_page};
+pub(crate) use list::{folder, make_folder, many, page};
+pub(crate) use machine::{deed, power, remove, remove_page, vm_page};
+
+use quantix_api::{Problem, Vm, VmAction, VmState};
+
+use crate::component::Standing;
+
+/// A machine's state as a dot with words.
+fn standing(vm: &Vm) -> Standing {
+    match vm.state {
+        VmState::Stopped if vm.is_wanted_on && vm.task.is_none() => Standing::warn("Off, and should be on"),
+        VmState::Stopped => Standing::idle("Off"),
+        VmState::Starting => Standing::busy("Is being started"),
+        VmState::Running => Standing::ok("Running"),
+        VmState::Paused => Standing::warn("Stands still"),
+        VmState::Suspended => Standing::idle("Suspended"),
+        VmState::Stopping => Standing::busy("Is ending"),
+        VmState::Crashed => Standing::bad("Crashed"),
+        VmState::Unknown => Standing::bad("Its host is lost"),
+    }
+}
+
+/// What can be done with a machine, in the order of its buttons: the action, its words, its icon, and its look.
+const ACTIONS: [(VmAction, &str, &str, &str); 8] = [
+    (VmAction::Start, "Start", "play", "primary"),
+    (VmAction::Resume, "Resume", "play", "primary"),
+    (VmAction::ShutDown, "Shut down", "power", ""),
+    (VmAction::Reboot, "Reboot", "rotate-cw", ""),
+    (VmAction::Pause, "Pause", "pause", ""),
+    (VmAction::Suspend, "Suspend", "moon", ""),
+    (VmAction::Reset, "Reset", "zap", "danger"),
+    (VmAction::ForceStop, "Force off", "square", "danger"),
+];
+
+/// Whether a button for something makes sense in a state. The agent decides again, and says why not.
+fn makes_sense(action: VmAction, state: VmState) -> bool {
+    use VmAction::{ForceStop, Pause, Reboot, Reset, Resume, ShutDown, Start, Suspend};
+    match state {
+        VmState::Stopped | VmState::Crashed => action == Start,
+        VmState::Suspended => matches!(action, Start | ForceStop),
+        VmState::Running => matches!(action, ShutDown | Reboot | Pause | Suspend | Reset | ForceStop),
+        VmState::Paused => matches!(action, Resume | Suspend | Reset | ForceStop),
+        VmState::Stopping => matches!(action, Reset | ForceStop),
+        VmState::Starting => action == ForceStop,
+        VmState::Unknown => false,
+    }
+}
+
+/// What was begun, for people.
+fn begun(action: VmAction, name: &str) -> String {
+    match action {
+        VmAction::Start => format!("{name} is being started."),
+        VmAction::ShutDown => format!("The guest of {name} was asked to end."),
+        VmAction::Reboot => format!("The guest of {name} is asked to start anew."),
+        VmAction::ForceStop => format!("{name} is being switched off."),
+        VmAction::Reset => format!("{name} starts anew."),
+        VmAction::Pause => format!("{name} is made to stand still."),
+        VmAction::Resume => format!("{name} goes on."),
+        VmAction::Suspend => format!("The memory of {name} is being put on disk."),
+        VmAction::Delete => format!("{name} is being removed."),
+    }
+}
+
+/// A problem with one card or one label is shown beside the field in which all of them are.
+fn beside_its_field(mut problem: Problem) -> Problem {
+    for field in ["spec.nics", "spec.cpu", "policy.labels"] {
+        if problem.field.as_deref().is_some_and(|of| of.starts_with(field)) {
+            problem.field = Some(if field == "spec.cpu" { "spec.cpu.cores" } else { field }.to_owned());
+        }
+    }
+    problem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_button_in_every_state_but_of_a_lost_host() {
+        for state in VmState::ALL {
+            let any = ACTIONS.iter().any(|(action, ..)| makes_sense(*action, state));
+            assert_eq!(any, state != VmState::Unknown, "{state:?}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Virtual machines, as people make them and look after them.
+
+use quantix_api::{
+    ImageState, NewFolder, NewImage, NewVm, PoolState, Secret, TaskQuery, TaskState, VmQuery, VmSpec,
+    VmState, calls,
+};
+use quantix_browser::{Desk, Host, Key, until};
+
+#[tokio::test]
+async fn a_machine_is_made_and_switched_and_removed() {
+    let host = Host::with_machines("qx-01").await;
+    has_pool(&host).await;
+    let desk = Desk::at(&host).await;
+    desk.sign_in().await;
+    desk.follow("VMs").await;
+    desk.sees("No virtual machines yet").await;
+    desk.follow("Make the first").await;
+    desk.heading("New virtual machine").await;
+    // What is wrong is said beside the field, and what was filled in stays.
+    desk.fill("Name", "a/b").await;
+    desk.fill("Memory in MiB", "64").await;
+    desk.fill("Network cards optional", "").await;
+    desk.fill("Disk in GiB optional", "2").await;
+    desk.press("Make it").await;
+    desk.sees("A name is one line").await;
+    desk.fill("Name", "web-01").await;
+    desk.press("Make it").await;
+    desk.heading("web-01").await;
+    desk.sees("web-01 is being made.").await;
+    // The page changes by itself.
+    desk.shows("button", "Pause").await;
+    desk.sees("Running").await;
+    desk.press("Pause").await;
+    desk.sees("Stands still").await;
+    desk.press("Resume").await;
+    desk.sees("Running").await;
+    desk.press("Force off").await;
+    desk.shows("button", "Start").await;
+    desk.follow("Edit").await;
+    desk.heading("Edit web-01").await;
+    desk.fill("What it is for optional", "Answers for the shop").await;
+    desk.press("Save").await;
+    desk.sees("Answers for the shop").await;
+    // Its disk, and another.
+    desk.sees("web-01-disk-1").await;
+    desk.press("Add a disk").await;
+    desk.fill("Size in GiB", "3").await;
+    desk.press("Make the disk").await;
+    desk.sees("web-01-disk-2").await;
+    desk.follow("Storage").await;
+    desk.heading("Storage").await;
+    desk.follow("web-01-disk-2").await;
+    desk.heading("web-01-disk-2").await;
+    desk.fill("New size in GiB", "5").await;
+    desk.press("Grow").await;
+    desk.sees("5 GiB").await;
+    desk.fill("Its name", "web-01-data").await;
+    desk.press("Rename").await;
+    desk.heading("web-01-data").await;
+    desk.open("/vms").await;
+    desk.sees("web-01").await;
+    desk.follow("web-01").await;
+    desk.follow("Remove…").await;
+    desk.fill("To go on, type web-01", "web-01").await;
+    desk.press("Remove").await;
+    desk.sees("No virtual machines yet").await;
+    desk.follow("Storage").await;
+    desk.sees("No volumes yet").await;
+    // A volume by itself.
+    desk.follow("New volume").await;
+    desk.heading("New volume").await;
+    desk.fill("Name", "spare").await;
+    desk.fill("Size in GiB", "1").await;
+    desk.press("Make it").await;
+    desk.heading("spare").await;
+    desk.sees("Not used").await;
+    desk.follow("Remove…").await;
+    desk.fill("To go on, type spare", "spare").await;
+    desk.press("Remove").await;
+    desk.sees("No volumes yet").await;
+    // What holds for the pool.
+    desk.follow("local").await;
+    desk.heading("The pool local").await;
+    desk.fill("Takes nothing new from this share on, in per cent", "85").await;
+    desk.press("Save").await;
+    desk.heading("Storage").await;
+}
+
+/// Waits until a host has told of its pool.
+pub(crate) async fn has_pool(host: &Host) {
+    let session = host.session().await;
+    until("the pool is there", async || {
+        let pools = host.agent().call(&calls::pools().as_session(&session)).await;
+        pools.is_ok_and(|pools| {
+            pools.items.iter().any(|pool| pool.hosts.iter().any(|there| there.state == PoolState::Ready))
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn machines_are_put_into_folders_with_the_keyboard_and_with_the_mouse() {
+    let host = Host::with_machines("qx-01").await;
+    let session = host.session().await;
+    for name in ["web-01", "web-02"] {
+        let mut spec = VmSpec::named(name);
+        spec.memory.mib = 64;
+        let new = NewVm::usual(spec);
+        host.agent().call(&calls::make_vm(&new).as_session(&session)).await.unwrap();
+    }
+    let new = NewFolder { name: "Production".into(), parent: None };
+    let folder = host.agent().call(&calls::make_folder(&new).as_session(&session)).await.unwrap().id;
+    let are_in = async |count: usize| {
+        until(&format!("{count} are in the folder"), async || {
+            let query = VmQuery { folder: Some(folder), ..VmQuery::default() };
+            let found = host.agent().call(&calls::vms(&query).as_session(&session)).await;
+            found.is_ok_and(|page| {
+                page.items.len() == count && page.items.iter().all(|vm| vm.state == VmState::Stopped)
+            })
+        })
+        .await;
+    };
+    // While a machine is being made it is put nowhere.
+    until("both are made", async || {
+        let tasks =
+            host.agent().call(&calls::tasks(&TaskQuery::default()).as_session(&session)).await.unwrap();
+        assert!(tasks.items.iter().all(|task| task.state != TaskState::Failed), "{:?}", tasks.items);
+        let found = host.agent().call(&calls::vms(&VmQuery::default()).as_session(&session)).await;
+        found.is_ok_and(|page| page.items.len() == 2 && page.items.iter().all(|vm| vm.task.is_none()))
+    })
+    .await;
+    let desk = Desk::at(&host).await;
+    desk.sign_in().await;
+    desk.open("/vms").await;
+    desk.sees("web-02").await;
+    desk.tab_to("field", "Tick web-01").await;
+    desk.key(Key::Space).await;
+    desk.choose("Folder", "Production").await;
+    desk.press("Move there").await;
+    desk.sees("web-01 is somewhere else now.").await;
+    are_in(1).await;
+    // What a mouse does, as the browser tells it to the page.
+    let drag = "
+        const data = new DataTransfer();
+        const row = [...document.querySelectorAll('tr[data-drag]')].find((row) => row.textContent.includes(arguments[0]));
+        const place = [...document.querySelectorAll('li[data-drop]')].find((place) => place.textContent.includes('Production'));
+        const tell = (on, kind) => on.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: data }));
+        if (!row.draggable) throw new Error('it cannot be dragged');
+        tell(row, 'dragstart'); tell(place, 'dragover'); tell(place, 'drop');";
+    desk.ask(drag, &["web-02"]).await.unwrap();
+    are_in(2).await;
+    desk.sees("web-02 is somewhere else now.").await;
+    // What is ticked stays ticked when the list is drawn anew.
+    desk.open("/vms").await;
+    desk.tab_to("field", "Tick web-02").await;
+    desk.key(Key::Space).await;
+    let mut spec = VmSpec::named("web-03");
+    spec.memory.mib = 64;
+    let new = NewVm::usual(spec);
+    host.agent().call(&calls::make_vm(&new).as_session(&session)).await.unwrap();
+    desk.sees("web-03").await;
+    let is_ticked = "return [...document.querySelectorAll('input[name=vm]:checked')].length === 1";
+    desk.until_true("it is still ticked", is_ticked, "").await;
+}
+
+#[tokio::test]
+async fn an_image_is_brought_and_a_disk_begins_as_a_copy_of_it() {
+    let host = Host::with_machines("qx-01").await;
+    has_pool(&host).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("debian-13-genericcloud-amd64.raw");
+    let mut disk = vec![0; 9 << 20];
+    disk[510..512].copy_from_slice(b"\x55\xaa");
+    std::fs::write(&file, disk).unwrap();
+    let desk = Desk::at(&host).await;
+    desk.sign_in().await;
+    desk.follow("Storage").await;
+    desk.follow("Images").await;
+    desk.sees("No images yet").await;
+    desk.fill("File", &file.display().to_string()).await;
+    desk.fill("Name optional", "Debian 13").await;
+    desk.fill("SHA-256 optional", &"0".repeat(63)).await;
+    desk.press("Upload").await;
+    desk.sees("64 hexadecimal digits").await;
+    desk.fill("SHA-256 optional", "").await;
+    desk.press("Upload").await;
+    desk.sees("It has come").await;
+    desk.sees("Ready").await;
+    desk.sees("debian 13").await;
+    desk.open("/vms/new").await;
+    desk.fill("Name", "web-01").await;
+    desk.fill("Network cards optional", "").await;
+    desk.fill("Disk in GiB optional", "3").await;
+    desk.choose("Its disk begins as a copy of optional", "Debian 13 (9 MiB)").await;
+    desk.press("Make it").await;
+    desk.heading("web-01").await;
+    desk.sees("web-01-disk-1").await;
+    desk.sees("3 GiB").await;
+    desk.open("/storage/images").await;
+    desk.follow("Remove… Debian 13").await;
+    desk.fill("To go on, type Debian 13", "Debian 13").await;
+    desk.press("Remove").await;
+    desk.sees("No images yet").await;
+}
+
+/// An image that is ready; gives its id.
+pub(crate) async fn has_image(host: &Host, session: &Secret) -> String {
+    let mut disk = vec![0; 1 << 20];
+    disk[510..512].copy_from_slice(b"\x55\xaa");
+    let new = NewImage {
+        name: "Debian 13".into(),
+        file: "debian-13-genericcloud-amd64.raw".into(),
+        pool: "local".into(),
+        length: disk.len() as u64,
+        sha256: None,
+    };
+    let id = host.agent().call(&calls::make_image(&new).as_session(session)).await.unwrap().id;
+    host.agent().call(&calls::bring_image(&id, 0, disk).as_session(session)).await.unwrap();
+    host.agent().call(&calls::finish_image(&id).as_session(session)).await.unwrap();
+    until("the image is ready", async || {
+        let image = host.agent().call(&calls::image(&id).as_session(session)).await.unwrap();
+        image.state == ImageState::Ready
+    })
+    .await;
+    id
+}

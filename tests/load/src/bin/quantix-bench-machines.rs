@@ -1,0 +1,172 @@
+//! `quantix-bench-machines FOLDER`: how fast machines are started and listed, beside virsh with the same libvirt.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench prints, and ends at what it did not expect"
+)]
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use quantix_api::{
+    AgentClient, NewVm, PowerVm, Secret, TaskState, VmAction, VmQuery, VmSpec, VmState, calls,
+};
+use quantix_libvirt::Daemon;
+use quantix_load::{figures::Figures, programs::Programs};
+
+/// Machines that are there when they are listed.
+const MACHINES: usize = 1000;
+/// So many are made at once.
+const AT_ONCE: usize = 16;
+/// Starts of each kind, one after the other in turn.
+const STARTS: usize = 15;
+const LISTS: usize = 100;
+
+/// The agent, and who asks it.
+#[derive(Clone)]
+struct Asker {
+    client: AgentClient,
+    session: Secret,
+}
+
+impl Asker {
+    async fn make(&self, name: String) -> String {
+        let mut spec = VmSpec::named(&name);
+        (spec.cpu.cores, spec.memory.mib) = (1, 64);
+        let new = NewVm::usual(spec);
+        let task = self.client.call(&calls::make_vm(&new).as_session(&self.session)).await.unwrap();
+        self.ends(task.id).await;
+        task.object.strip_prefix("vm/").unwrap().to_owned()
+    }
+
+    async fn ends(&self, task: i64) {
+        loop {
+            let task = self.client.call(&calls::task(task).as_session(&self.session)).await.unwrap();
+            if task.state.is_end() {
+                assert_eq!(task.state, TaskState::Done, "{task:?}");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn does(&self, id: &str, action: VmAction) {
+        let call = calls::power_vm(id, &PowerVm::usual(action)).as_session(&self.session);
+        self.ends(self.client.call(&call).await.unwrap().id).await;
+    }
+
+    async fn list(&self, limit: u32) -> usize {
+        let query = VmQuery { limit: Some(limit), ..VmQuery::default() };
+        self.client.call(&calls::vms(&query).as_session(&self.session)).await.unwrap().items.len()
+    }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let built = PathBuf::from(std::env::args().nth(1).unwrap());
+    let folder = tempfile::tempdir_in(".").unwrap();
+    let daemon = Daemon::start();
+    let programs = Programs::start(&built, folder.path(), 1, 1000, Some(&daemon)).await;
+    let asker = Asker { client: programs.agent(), session: programs.sessions[0].clone() };
+
+    let first = asker.make("first".into()).await;
+    let (ours, theirs) = starts(&asker, &daemon, &first).await;
+    println!("| what | median ms | longest ms |");
+    println!("| --- | --- | --- |");
+    row("a call to the API until QEMU runs", &ours);
+    row("`virsh create` of the same description", &theirs);
+    println!("\nOf the medians: {:.2} times.\n", ours.p50.as_secs_f64() / theirs.p50.as_secs_f64());
+
+    let begin = Instant::now();
+    let mut made = tokio::task::JoinSet::new();
+    for number in 1..MACHINES {
+        if made.len() >= AT_ONCE {
+            made.join_next().await.unwrap().unwrap();
+        }
+        let asker = asker.clone();
+        made.spawn(async move { asker.make(format!("web-{number:04}")).await });
+    }
+    made.join_all().await;
+    println!(
+        "{} machines were made in {:.0} s, {AT_ONCE} at once.\n",
+        MACHINES - 1,
+        begin.elapsed().as_secs_f64()
+    );
+
+    println!("| list of {MACHINES} machines | median ms | 99th percentile ms |");
+    println!("| --- | --- | --- |");
+    for (what, limit) in [("API, the first 50", 50), ("API, all", 1000)] {
+        let mut took = Vec::new();
+        for _ in 0..LISTS {
+            let begin = Instant::now();
+            assert_eq!(asker.list(limit).await, limit as usize);
+            took.push(begin.elapsed());
+        }
+        list_row(what, took);
+    }
+    let mut took = Vec::new();
+    for _ in 0..LISTS / 10 {
+        let begin = Instant::now();
+        assert!(daemon.virsh(&["list", "--all"]).lines().count() >= MACHINES);
+        took.push(begin.elapsed());
+    }
+    list_row("`virsh list --all`", took);
+
+    let (_, before) = programs.worked();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let (_, after) = programs.worked();
+    let share = (after - before).as_secs_f64() / 60.0 * 100.0;
+    let (_, kib) = programs.memory();
+    println!(
+        "\nThe agent with {MACHINES} machines, none of them asked for: {share:.1} % of a core, {} MiB.",
+        kib / 1024
+    );
+}
+
+/// Starts a machine through the API, and the same description as another machine with virsh, in turn.
+async fn starts(asker: &Asker, daemon: &Daemon, id: &str) -> (Figures, Figures) {
+    let description = daemon.virsh(&["dumpxml", id, "--inactive"]);
+    let domain = daemon.virsh(&["domname", id]).trim().to_owned();
+    let other = description
+        .replace(id, "6ba7b810-9dad-11d1-80b4-00c04fd430c8")
+        .replace(&format!("<name>{domain}</name>"), "<name>peer</name>");
+    let file = daemon.dir.path().join("run/peer.xml");
+    std::fs::write(&file, other.replace(&format!("{domain}_VARS"), "peer_VARS")).unwrap();
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..STARTS {
+        let begin = Instant::now();
+        asker.does(id, VmAction::Start).await;
+        ours.push(begin.elapsed());
+        let vm = asker.client.call(&calls::vm(id).as_session(&asker.session)).await.unwrap();
+        assert_eq!(vm.state, VmState::Running);
+        asker.does(id, VmAction::ForceStop).await;
+        let begin = Instant::now();
+        daemon.virsh(&["create", &inside(&file)]);
+        theirs.push(begin.elapsed());
+        daemon.virsh(&["destroy", "peer"]);
+    }
+    let second = Duration::from_secs(1);
+    (Figures::of(ours, second), Figures::of(theirs, second))
+}
+
+/// A file of the daemon's as it sees it.
+fn inside(file: &Path) -> String {
+    format!("/run/{}", file.file_name().unwrap().to_string_lossy())
+}
+
+fn row(what: &str, figures: &Figures) {
+    println!("| {what} | {:.0} | {:.0} |", ms(figures.p50), ms(figures.max));
+}
+
+fn list_row(what: &str, took: Vec<Duration>) {
+    let figures = Figures::of(took, Duration::from_secs(1));
+    println!("| {what} | {:.1} | {:.1} |", ms(figures.p50), ms(figures.p99));
+}
+
+fn ms(took: Duration) -> f64 {
+    took.as_secs_f64() * 1000.0
+}

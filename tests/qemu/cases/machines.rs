@@ -1,0 +1,76 @@
+//! Virtual machines on the host as it really is: made in the browser, run by KVM, and there again after a power cut.
+
+use std::time::{Duration, Instant};
+
+use quantix_qemu::{BOOT_BOUND, SavedMachine, note, pages, wait_until};
+
+/// An emulated processor is in no hurry: after a start libvirt finds out what QEMU can do by running it several times.
+const SOON: Duration = Duration::from_secs(300);
+
+#[test]
+fn a_machine_that_was_made_runs_under_kvm_and_starts_with_its_host() {
+    let mut machine = SavedMachine::fresh().restore();
+    let mut browser = pages::sign_in_first_time(&mut machine, "a password of my own");
+    let form = [
+        ("spec.name", "web-01"),
+        ("spec.guest", "linux"),
+        ("spec.cpu.sockets", "1"),
+        ("spec.cpu.cores", "1"),
+        ("spec.memory.mib", "128"),
+        ("spec.firmware", "uefi"),
+        ("policy.boot_order", "0"),
+        ("policy.boot_delay", "0"),
+        ("policy.start_at_boot", "true"),
+        ("folder", "0"),
+        ("start", "true"),
+        ("disks.0.bytes", "1"),
+        ("disks.0.pool", "local"),
+    ];
+    let made = browser.post("/vms/new", &form);
+    // The disk is where guests find it, and the user who runs them gets there.
+    let page = made.location().to_owned();
+    let id = page.trim_start_matches("/vms/").to_owned();
+    wait_until("the machine to run", SOON, || browser.get(&page).text().contains("Running").then_some(()));
+    // An emulated processor runs guests slowly and not for ever: it stands still while anything else is asked.
+    browser.post(&format!("{page}/power/pause"), &[]);
+    wait_until("the machine to stand still", SOON, || {
+        browser.get(&page).text().contains("Stands still").then_some(())
+    });
+    assert_eq!(machine.run(&format!("virsh domstate {id}")).ok().trim(), "paused");
+    let file = machine.run(&format!("virsh domblklist {id} --details | awk '/vda/ {{ print $4 }}'")).ok();
+    assert!(file.starts_with("/var/lib/quantix-pools/local/volumes/"), "{file}");
+    assert_eq!(machine.run(&format!("stat -c %U {file}")).ok().trim(), "libvirt-qemu");
+    let kind = machine.run(&format!("virsh dumpxml {id} | head -n 1")).ok();
+    note(&kind);
+    assert!(kind.contains("type='kvm'"), "{kind}");
+    assert!(!browser.get(&page).text().contains("is imitated"));
+
+    // Somebody changes it on the host.
+    machine.run(&format!("virsh setmaxmem {id} 256M --config && virsh setmem {id} 256M --config")).ok();
+    wait_until("the difference to be shown", SOON, || {
+        browser.get(&page).text().contains("Memory is 256 MiB there, and 128 MiB here.").then_some(())
+    });
+
+    // As when the power fails. What libvirt knows of QEMU is kept, as it would be after a minute or two: to find it out again
+    // takes longer here than all the rest.
+    machine.run("sync /var/cache/libvirt/qemu/capabilities/*").ok();
+    machine.power_cut();
+    machine.power_on();
+    pages::wait_first_page(&mut machine, BOOT_BOUND);
+    machine.wait_ready(BOOT_BOUND);
+    let mut browser = machine.https();
+    pages::expect_redirect(&pages::sign_in(&mut browser, "a password of my own"), "/overview");
+    let begin = Instant::now();
+    wait_until("the machine to run again", SOON, || {
+        let text = browser.get(&page).text();
+        (text.contains("Running") && !text.contains("a task is under way")).then_some(())
+    });
+    note(format!("The machine runs again {} s after the pages are there.", begin.elapsed().as_secs()));
+    browser.post(&format!("{page}/power/pause"), &[]);
+    wait_until("the machine to stand still again", SOON, || {
+        browser.get(&page).text().contains("Stands still").then_some(())
+    });
+    assert_eq!(machine.run(&format!("virsh domstate {id}")).ok().trim(), "paused");
+    // What libvirt was told by somebody else went with the host's start; what it shall be did not.
+    assert!(machine.run(&format!("virsh dominfo {id}")).ok().contains("131072 KiB"));
+}
