@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod backup;
 mod certificate;
+mod cloud_init;
 mod cluster;
 mod connection;
 mod disks;

@@ -9,7 +9,7 @@ use quantix_api::{
 };
 
 use crate::{
-    Failure, Session,
+    Failure, Session, cloud_init,
     cluster::{confirmed, done, find as find_host},
     disks,
     shown::{self, Output},
@@ -96,6 +96,9 @@ pub(crate) enum Command {
         /// Name or id of the volume.
         volume: String,
     },
+    /// What the guest of one is told when it starts for the first time.
+    #[command(subcommand)]
+    CloudInit(cloud_init::Command),
     /// Say which holds where libvirt's description of it differs.
     Drift {
         /// Name or id.
@@ -143,6 +146,8 @@ pub(crate) struct Make {
     name: String,
     #[command(flatten)]
     hardware: Hardware,
+    #[command(flatten)]
+    told: cloud_init::Told,
     /// A disk that is made with it, as in 20G; once for each.
     #[arg(long, value_parser = size)]
     disk: Vec<u64>,
@@ -340,6 +345,7 @@ pub(crate) async fn find(session: &Session, vm: &str) -> Result<Vm, Failure> {
 pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure> {
     let session = Session::open()?;
     match command {
+        Command::CloudInit(command) => cloud_init::run(&session, command, output).await,
         Command::List { folder: path, host, state, text } => {
             list(&session, path, host, state, text, output).await
         }
@@ -508,7 +514,8 @@ async fn make(session: &Session, make: Make, output: Output) -> Result<(), Failu
     if let Some(image) = &make.image {
         disks::begin_as(session, image, &mut disks).await?;
     }
-    let new = NewVm { spec, disks, policy, folder, host, start: make.start };
+    let cloud_init = make.told.over(None)?;
+    let new = NewVm { spec, disks, cloud_init, policy, folder, host, start: make.start };
     let task = session.call(calls::make_vm(&new)).await?;
     waiting::shown_to_its_end(session, task, make.no_wait, output).await
 }

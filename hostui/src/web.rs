@@ -103,6 +103,8 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/vms/many", post(vms::many))
         .route("/vms/{id}", get(vms::vm_page))
         .route("/vms/{id}/edit", get(vms::edit_page).post(vms::edit))
+        .route("/vms/{id}/cloud-init", get(vms::cloud_init_page).post(vms::set_cloud_init))
+        .route("/vms/{id}/cloud-init/remove", post(vms::remove_cloud_init))
         .route("/vms/{id}/remove", get(vms::remove_page).post(vms::remove))
         .route("/vms/{id}/power/{action}", post(vms::power))
         .route("/vms/{id}/{deed}", post(vms::deed))

@@ -7,6 +7,7 @@ mod call;
 pub mod calls;
 mod certificate;
 mod client;
+mod cloud_init;
 mod cluster;
 pub mod connection;
 mod events;
@@ -35,6 +36,7 @@ pub use certificate::{
     ToShow, UploadCertificate, is_certificate_name,
 };
 pub use client::{AgentClient, CallError};
+pub use cloud_init::{CardAddresses, CloudInit};
 pub use cluster::{
     Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, MadeJoinToken, MakeBackup, MoveLead,
     NewJoinToken, RemoveHost, SetVoters,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::{NewDisk, Right, VmSpec};
+use crate::{CloudInit, NewDisk, Right, VmSpec};
 
 /// How a virtual machine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -185,6 +185,9 @@ pub struct Vm {
     pub can_adopt: bool,
     /// What is wrong with it; empty if nothing is.
     pub trouble: String,
+    /// Whether its guest is told something when it starts for the first time.
+    #[serde(default)]
+    pub has_cloud_init: bool,
     /// The task that does something with it now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<i64>,
@@ -208,6 +211,9 @@ pub struct NewVm {
     #[serde(default)]
     #[schema(max_items = 16)]
     pub disks: Vec<NewDisk>,
+    /// What its guest is told when it starts for the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_init: Option<CloudInit>,
     /// What is done with it without being asked.
     #[serde(default)]
     pub policy: VmPolicy,
@@ -225,7 +231,15 @@ pub struct NewVm {
 impl NewVm {
     /// As usual: with no disks of its own, nothing done by itself, in no folder, on any host, and off.
     pub fn usual(spec: VmSpec) -> Self {
-        Self { spec, disks: Vec::new(), policy: VmPolicy::default(), folder: None, host: None, start: false }
+        Self {
+            spec,
+            disks: Vec::new(),
+            cloud_init: None,
+            policy: VmPolicy::default(),
+            folder: None,
+            host: None,
+            start: false,
+        }
     }
 }
 

@@ -6,12 +6,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use quantix_api::{
-    Cache, CallError, ChangeVm, Firmware, Folder, Guest, Image, ImageState, NewDisk, NewVm, Problem,
-    ProblemCode, Right, Vm, VmNic, VmPolicy, VmSpec, calls,
+    Cache, CallError, ChangeVm, CloudInit, Firmware, Folder, Guest, Image, ImageState, NewDisk, NewVm,
+    Problem, ProblemCode, Right, Vm, VmNic, VmPolicy, VmSpec, calls,
 };
 use serde::Deserialize;
 
-use super::{beside_its_field, machine};
+use super::{
+    beside_its_field,
+    cloud_init::{self, Told},
+    machine,
+};
 use crate::{
     component::{Fault, Field},
     folders,
@@ -71,10 +75,12 @@ pub(crate) struct VmForm {
     #[serde(rename = "policy.labels")]
     labels: String,
     start: Option<String>,
-    version: u64,
+    version: String,
+    #[serde(flatten)]
+    told: Told,
 }
 
-fn checked(is: bool) -> Option<String> {
+pub(super) fn checked(is: bool) -> Option<String> {
     is.then(|| "true".to_owned())
 }
 
@@ -119,7 +125,8 @@ impl VmForm {
             protected: checked(policy.protected),
             labels: labels.join("\n"),
             start: None,
-            version,
+            version: version.to_string(),
+            told: Told::of(&CloudInit::default()),
         }
     }
 
@@ -179,7 +186,7 @@ impl VmForm {
     }
 }
 
-fn lines(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty())
 }
 
@@ -237,6 +244,17 @@ impl FormPage {
         "policy.labels",
         "policy.protected",
     ];
+
+    fn faults(&self) -> Fault {
+        let shown: Vec<_> = Self::SHOWN.iter().copied().chain(cloud_init::FIELDS).collect();
+        Fault::of(&self.problem, &shown)
+    }
+
+    /// Whether what is wrong stands among what is folded away.
+    fn opens_more(&self) -> bool {
+        let about = self.problem.as_ref().and_then(|problem| problem.field.as_deref()).unwrap_or_default();
+        cloud_init::FIELDS[3..].contains(&about)
+    }
 
     fn title(&self) -> String {
         self.vm.as_ref().map_or("New virtual machine".to_owned(), |vm| format!("Edit {}", vm.spec.name))
@@ -301,7 +319,7 @@ async fn draw_form(
     let pools = pools.into_iter().map(|pool| (pool.id, pool.name)).collect();
     let hosts = frame.cluster().map_or(&[][..], |cluster| &cluster.hosts);
     let hosts = hosts.iter().map(|host| (host.id.clone(), host.name.clone())).collect();
-    let problem = problem.map(beside_its_field);
+    let problem = problem.map(beside_its_field).map(cloud_init::beside_its_field);
     let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
     (status, draw(&FormPage { frame, vm, form, folders, hosts, pools, images, problem })).into_response()
 }
@@ -319,14 +337,15 @@ pub(crate) async fn make(
     frame: Frame,
     Filled(form): Filled<VmForm>,
 ) -> Response {
-    let (spec, policy, disks) =
-        match form.read(None).and_then(|(spec, policy)| Ok((spec, policy, form.disks()?))) {
-            Ok(read) => read,
-            Err(problem) => return draw_form(&web, frame, None, form, Some(problem)).await,
-        };
+    let read = |(spec, policy)| Ok((spec, policy, form.disks()?, form.told.read()?));
+    let (spec, policy, disks, cloud_init) = match form.read(None).and_then(read) {
+        Ok(read) => read,
+        Err(problem) => return draw_form(&web, frame, None, form, Some(problem)).await,
+    };
     let new = NewVm {
         spec,
         disks,
+        cloud_init,
         policy,
         folder: form.folder(),
         host: Some(form.host.clone()).filter(|host| !host.is_empty()),
@@ -379,7 +398,7 @@ pub(crate) async fn edit(
         policy: (policy != vm.policy).then_some(policy),
         folder: (form.folder() != vm.folder).then_some(form.folder()),
     };
-    let call = calls::change_vm(&id, &change).if_version(form.version);
+    let call = calls::change_vm(&id, &change).if_version(form.version.parse().unwrap_or_default());
     match web.agent.call(&call.as_session(frame.token()).for_client(client.0)).await {
         Ok(changed) if changed.state.is_on() && change.spec.is_some() => done(
             &format!("/vms/{id}"),

@@ -1,9 +1,11 @@
 //! Virtual machines: the list with its folders, a machine, and the form that makes or changes one.
 
+mod cloud_init;
 mod form;
 mod list;
 mod machine;
 
+pub(crate) use cloud_init::{cloud_init_page, remove_cloud_init, set_cloud_init};
 pub(crate) use form::{edit, edit_page, make, new_page};
 pub(crate) use list::{folder, make_folder, many, page};
 pub(crate) use machine::{deed, power, remove, remove_page, vm_page};

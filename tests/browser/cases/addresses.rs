@@ -54,6 +54,7 @@ pub(crate) const PAGES: &[Page] = &[
     page("/vms/new", "/vms/new?folder=1"),
     page("/vms/{id}", "/vms/{vm}"),
     page("/vms/{id}/edit", "/vms/{vm}/edit"),
+    page("/vms/{id}/cloud-init", "/vms/{vm}/cloud-init"),
     page("/vms/{id}/remove", "/vms/{vm}/remove"),
     page("/storage", "/storage"),
     page("/storage", "/storage?text=nothing+has+this+in+it"),

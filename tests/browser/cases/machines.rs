@@ -86,6 +86,42 @@ async fn a_machine_is_made_and_switched_and_removed() {
     desk.heading("Storage").await;
 }
 
+#[tokio::test]
+async fn a_machine_is_told_who_gets_in_and_that_can_be_changed() {
+    let host = Host::with_machines("qx-01").await;
+    has_pool(&host).await;
+    let desk = Desk::at(&host).await;
+    desk.sign_in().await;
+    desk.open("/vms/new").await;
+    desk.fill("Name", "web-01").await;
+    desk.fill("Memory in MiB", "64").await;
+    desk.fill("Network cards optional", "").await;
+    desk.fill("Disk in GiB optional", "").await;
+    desk.fill("User optional", "root; reboot").await;
+    desk.fill("Password optional", "a password of the guest").await;
+    desk.press("Make it").await;
+    desk.sees("A user name is at most 32").await;
+    // A password is not sent back by the page.
+    desk.fill("User optional", "ops").await;
+    desk.fill("Password optional", "a password of the guest").await;
+    desk.press("Make it").await;
+    desk.heading("web-01").await;
+    desk.follow("who gets in, and more").await;
+    desk.heading("Who gets in").await;
+    desk.sees("Keep the password there is").await;
+    desk.fill("Addresses optional", "192.0.2.10").await;
+    desk.press("Save").await;
+    desk.sees("There are addresses for more network cards than the machine has.").await;
+    desk.fill("Addresses optional", "").await;
+    desk.fill("Host name optional", "shop").await;
+    desk.press("Save").await;
+    desk.sees("The guest does what it is told").await;
+    desk.follow("who gets in, and more").await;
+    desk.press("Tell it nothing").await;
+    desk.follow("say who gets in").await;
+    desk.heading("Who gets in").await;
+}
+
 /// Waits until a host has told of its pool.
 pub(crate) async fn has_pool(host: &Host) {
     let session = host.session().await;

@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod certificate;
 mod changes;
+mod cloud_init;
 mod document;
 mod events;
 mod folders;
@@ -310,6 +311,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
             OpenApiRouter::new()
                 .routes(routes!(vms::change, vms::remove))
                 .routes(routes!(vms::settle_drift))
+                .routes(routes!(cloud_init::show, cloud_init::set, cloud_init::remove))
                 .routes(routes!(storage::make))
                 .routes(routes!(storage::change, storage::remove))
                 .routes(routes!(storage::grow))

@@ -414,4 +414,7 @@ pub(super) const SCHEMA: &[Migration] = &[Migration {
             version INTEGER NOT NULL DEFAULT 1
         ) STRICT, WITHOUT ROWID;
         ",
+}, Migration {
+    name: "what guests are told",
+    sql: "ALTER TABLE vm ADD COLUMN cloud_init TEXT;",
 }];

@@ -10,10 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use quantix_api::Problem;
 use quantix_compute::VmId;
 use quantix_host::blocking;
 
-use super::kept::Kept;
+use super::kept::{self, Kept};
 use crate::{api::Agent, durable, lock, tasks::boot};
 
 /// What was not taken is asked for again after so long.
@@ -73,11 +74,11 @@ fn in_order(vms: &[Kept]) -> Vec<(Vec<VmId>, Duration)> {
 
 impl Agent {
     /// Once in each start of the host: starts the machines that are to be on then.
-    pub(super) fn start_what_is_to_be_on(self: &Arc<Self>, vms: &[Kept]) {
+    pub(super) fn start_what_is_to_be_on(self: &Arc<Self>) {
         if self.starting.has_begun.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (agent, order) = (Arc::clone(self), in_order(vms));
+        let agent = Arc::clone(self);
         tokio::spawn(async move {
             let boot = boot().await;
             let noted = agent.state_dir.join("started-vms-in");
@@ -86,7 +87,16 @@ impl Agent {
             if last.as_deref() == Some(&*boot) {
                 return;
             }
-            for (ids, pause) in order {
+            // What this host has on its disk may be of before the last changes: a machine that was made just before the power
+            // failed is not in it yet.
+            let vms = loop {
+                match agent.vms_by_now().await {
+                    Ok(vms) => break vms,
+                    Err(why) => log::debug!("Machines wait to be started: {why}"),
+                }
+                tokio::time::sleep(AGAIN).await;
+            };
+            for (ids, pause) in in_order(&vms) {
                 for id in ids {
                     // What is kept of it is of before the host's start.
                     while let Err(why) = agent.keep_vm(id).await {
@@ -102,6 +112,13 @@ impl Agent {
                 log::warn!("That machines were started is not noted: {error}");
             }
         });
+    }
+
+    /// The machines of this host, after all that was changed by now.
+    async fn vms_by_now(&self) -> Result<Vec<Kept>, Problem> {
+        let me = self.cluster.store()?.id();
+        self.cluster.catch_up().await?;
+        self.cluster.read(move |connection| kept::on_host(connection, me)).await
     }
 
     /// Starts a machine again that ended in a way it should not, after a while.

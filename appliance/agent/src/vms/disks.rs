@@ -7,7 +7,7 @@ use quantix_store::HostId;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
-use super::kept::Kept;
+use super::{cloud_init, kept::Kept};
 use crate::{
     api::Agent,
     cluster::Refused,
@@ -26,6 +26,9 @@ pub(crate) struct Making {
     /// Its disks are among those it shall have.
     pub(crate) vm: NewVm,
     pub(crate) volumes: Vec<ToMake>,
+    /// What its guest is told, with no password in it.
+    #[serde(default)]
+    pub(crate) cloud_init: Option<cloud_init::Kept>,
 }
 
 /// What is removed with a machine.
@@ -38,7 +41,7 @@ pub(crate) struct Removing {
 impl Making {
     /// Gives names and ids to the disks that are made with a machine.
     pub(crate) fn plan(connection: &Connection, new: &NewVm, host: HostId) -> Result<Self, Refused> {
-        let NewVm { mut spec, disks, .. } = new.clone();
+        let NewVm { mut spec, disks, cloud_init, .. } = new.clone();
         if disks.len() > MOST_AT_ONCE {
             let sentence = format!("At most {MOST_AT_ONCE} disks are made with a machine.");
             return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("disks").into());
@@ -48,7 +51,19 @@ impl Making {
             let new = plan(connection, disk, &mut spec, host, &volumes, &format!("disks.{at}.bytes"))?;
             volumes.push(new);
         }
-        Ok(Self { vm: NewVm { spec, disks: Vec::new(), ..new.clone() }, volumes })
+        let told = cloud_init.map(|asked| cloud_init::Kept::of(asked, None)).transpose();
+        let mut told = told.map_err(|problem| {
+            let field = format!("cloud_init.{}", problem.field.as_deref().unwrap_or_default());
+            problem.in_field(&field)
+        })?;
+        let image = disks.iter().find_map(|disk| disk.image.as_deref());
+        if let (Some(told), Some(image)) = (&mut told, image)
+            && let Some(image) = images::find(connection, image)?
+        {
+            told.usual_user(&image.shown.user);
+        }
+        let vm = NewVm { spec, disks: Vec::new(), cloud_init: None, ..new.clone() };
+        Ok(Self { vm, volumes, cloud_init: told })
     }
 }
 
@@ -132,7 +147,7 @@ impl Agent {
         };
         let description = self.libvirt.running(id).await.map_err(|failed| format!("{failed}."))?;
         let there = Element::from_xml(&description).map(|domain| plugged(&domain)).unwrap_or_default();
-        let drawn = Drawn { id, spec: &vm.spec, drives: &drives, accelerator: Accelerator::Tcg };
+        let drawn = Drawn { id, spec: &vm.spec, drives: &drives, seed: None, accelerator: Accelerator::Tcg };
         let mut running = running.clone();
         for (at, disk) in vm.spec.disks.iter().enumerate().skip(count) {
             if !there.contains(&drives[at].path) {

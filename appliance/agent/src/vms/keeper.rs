@@ -124,7 +124,7 @@ impl Agent {
             Look::Everything => {
                 match self.cluster.read(move |connection| kept::on_host(connection, me)).await {
                     Ok(vms) => {
-                        self.start_what_is_to_be_on(&vms);
+                        self.start_what_is_to_be_on();
                         vms.into_iter().map(|vm| vm.id).collect()
                     }
                     Err(_) => return Look::Everything,
@@ -190,7 +190,9 @@ impl Agent {
             return Err(NotDescribed::Refused("It is not among the machines.".to_owned()));
         };
         let drives = self.drives(&vm).await?;
-        let description = draw(&Drawn { id, spec: &vm.spec, drives: &drives, accelerator }).to_xml();
+        let seed = self.keep_seed(&vm).await?;
+        let drawn = Drawn { id, spec: &vm.spec, drives: &drives, seed: seed.as_deref(), accelerator };
+        let description = draw(&drawn).to_xml();
         match self.libvirt.define(description).await {
             Ok(()) => {
                 lock(&self.accelerators).insert(id, accelerator);
@@ -266,16 +268,26 @@ impl Agent {
             Err(failed) => return Err(format!("{failed}.")),
         };
         let drives = self.drives(vm).await?;
-        let ours = draw(&Drawn { id: vm.id, spec: &vm.spec, drives: &drives, accelerator: Accelerator::Tcg });
+        let (id, accelerator, seed) = (vm.id, Accelerator::Tcg, self.seed_of(vm));
+        let drawn = Drawn { id, spec: &vm.spec, drives: &drives, seed: seed.as_deref(), accelerator };
+        let ours = draw(&drawn);
         let read = |element: &Element| recognise(element).map_err(|missing| missing.to_string());
         let (Ok(ours), theirs) = (read(&ours), Element::from_xml(&description)) else { return Ok(()) };
         match theirs.map_err(|error| error.to_string()).and_then(|element| read(&element)) {
             Ok(theirs) => {
                 more.drift = differences(&ours.spec, &theirs.spec);
                 let is_ours = theirs.others == ours.others;
-                if !is_ours {
-                    more.drift
-                        .push(format!("It has this there, and not here: {}.", theirs.others.join(", ")));
+                let only = |these: &[String], those: &[String]| {
+                    let only: Vec<_> = these.iter().filter(|one| !those.contains(one)).cloned().collect();
+                    only.join(", ")
+                };
+                for (what, only) in [
+                    ("there, and not here", only(&theirs.others, &ours.others)),
+                    ("here, and not there", only(&ours.others, &theirs.others)),
+                ] {
+                    if !only.is_empty() {
+                        more.drift.push(format!("It has this {what}: {only}."));
+                    }
                 }
                 more.drift.truncate(MOST_DIFFERENCES);
                 // Where a volume is there is a path, which says nothing here.

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     checks::{check_policy, checked, invalid, name_must_be_free},
+    cloud_init,
     disks::{self, Making},
     folders,
     sighting::{self, More},
@@ -40,7 +41,7 @@ macro_rules! state {
 
 const COLUMNS: &str = concat!(
     "vm.id, vm.spec, vm.policy, vm.folder, vm.host, coalesce(host.name, '') AS host_name, vm.is_wanted_on,
-     vm.described, vm.made_at, vm.made_by, vm.version, coalesce(seen.state, 'stopped') AS seen_state,
+     vm.described, vm.cloud_init IS NOT NULL AS has_cloud_init, vm.made_at, vm.made_by, vm.version, coalesce(seen.state, 'stopped') AS seen_state,
      coalesce(seen.since, vm.made_at) AS since, seen.more, task.id AS task, task.kind AS task_kind, ",
     state!(),
     " AS state"
@@ -83,6 +84,8 @@ pub(crate) struct Kept {
     pub(crate) is_wanted_on: bool,
     /// Counts the changes of what libvirt is told.
     pub(crate) described: u64,
+    /// Whether its guest is told something when it starts for the first time.
+    pub(crate) has_cloud_init: bool,
     /// As its host saw it last.
     pub(crate) seen: VmState,
     pub(crate) since_ms: i64,
@@ -136,6 +139,7 @@ impl Kept {
             can_adopt: self.more.theirs.is_some(),
             drift: self.more.drift,
             trouble: self.more.trouble,
+            has_cloud_init: self.has_cloud_init,
             task: self.task.map(|(id, _)| id),
             made_at: at(self.made_at),
             made_by: self.made_by,
@@ -145,7 +149,7 @@ impl Kept {
     }
 }
 
-fn unreadable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
+pub(super) fn unreadable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
 }
 
@@ -173,6 +177,7 @@ fn of_row(row: &Row<'_>) -> rusqlite::Result<Kept> {
         host_name: row.get("host_name")?,
         is_wanted_on: row.get("is_wanted_on")?,
         described: row.get("described")?,
+        has_cloud_init: row.get("has_cloud_init")?,
         seen: state(row, "seen_state")?,
         since_ms: row.get("since")?,
         more: more.map(|more| serde_json::from_str(&more).unwrap_or_default()).unwrap_or_default(),
@@ -239,7 +244,7 @@ pub(crate) fn list(
     Ok(Page { items, next: page.next })
 }
 
-fn text(value: &impl serde::Serialize) -> String {
+pub(super) fn text(value: &impl serde::Serialize) -> String {
     // What is kept of a machine always has a form in JSON.
     serde_json::to_string(value).unwrap_or_default()
 }
@@ -269,10 +274,11 @@ pub(crate) fn add(
     if count >= MOST {
         return Err(Problem::new(ProblemCode::Invalid, format!("There are {MOST} machines already.")).into());
     }
+    let told = cloud_init::checked(making.cloud_init.as_ref(), id, &spec)?;
     connection.execute(
-        "INSERT INTO vm (id, name, folder, host, spec, policy, is_wanted_on, made_at, made_by)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8)",
-        params![text_id, spec.name, new.folder, host.0, text(&spec), text(&new.policy), now_ms, by],
+        "INSERT INTO vm (id, name, folder, host, spec, policy, cloud_init, is_wanted_on, made_at, made_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9)",
+        params![text_id, spec.name, new.folder, host.0, text(&spec), text(&new.policy), told, now_ms, by],
     )?;
     volumes::give_to(connection, &text_id, &spec.disks)?;
     one(connection, &text_id)
@@ -296,6 +302,9 @@ pub(crate) fn change(
         Some(spec) => checked(connection, spec, id, before.host)?,
         None => before.spec.clone(),
     };
+    if before.has_cloud_init {
+        cloud_init::checked(cloud_init::find(connection, id)?.as_ref(), before.id, &spec)?;
+    }
     // A guest that runs goes on writing to what it has.
     let is_gone = |volume: &str| !spec.disks.iter().any(|disk| disk.volume == volume);
     let is_idle = matches!(before.seen, VmState::Stopped | VmState::Crashed) && before.task.is_none();

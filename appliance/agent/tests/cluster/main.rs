@@ -4,6 +4,7 @@
 
 mod backup;
 mod certificate;
+mod cloud_init;
 mod hostile;
 mod hosts;
 mod membership;

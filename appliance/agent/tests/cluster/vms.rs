@@ -1,6 +1,9 @@
 //! Virtual machines, with the libvirt and the QEMU of the image.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use quantix_api::{
     ChangeVm, EventQuery, Folder, Keep, NewAccess, NewFolder, NewUser, NewVm, PowerVm, ProblemCode,
@@ -169,6 +172,30 @@ async fn machines_are_there_after_libvirt_was_killed_and_after_the_host_has_star
     place.host.ready().await;
     place.does(&other, VmAction::Start).await;
     assert_eq!(place.vm(&id).await.state, VmState::Stopped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_just_before_the_power_failed_is_started_with_its_host() {
+    let mut place = Place::start().await;
+    place.host.kill();
+    let before = place.host.database();
+    place.host.start_again();
+    place.host.ready().await;
+    let policy = VmPolicy { start_at_boot: true, ..VmPolicy::default() };
+    let id = place.make(&NewVm { policy, ..new("web-01") }).await;
+    place.host.kill();
+    place.daemon.lose_everything();
+    // Of the database the disk has what was there a while ago; the log is whole.
+    for (path, _) in place.host.database() {
+        fs::remove_file(path).unwrap();
+    }
+    for (path, bytes) in &before {
+        fs::write(path, bytes).unwrap();
+    }
+    place.host.forget_start();
+    place.host.start_again();
+    place.host.ready().await;
+    place.becomes(&id, VmState::Running).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

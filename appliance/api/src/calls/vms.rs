@@ -4,8 +4,8 @@ use http::Method;
 
 use super::{asking, part};
 use crate::{
-    Call, ChangeFolder, ChangeVm, Folder, Folders, NewDisk, NewFolder, NewVm, Page, PowerVm, RemoveVm,
-    SettleDrift, Task, Vm, VmQuery,
+    Call, ChangeFolder, ChangeVm, CloudInit, Folder, Folders, NewDisk, NewFolder, NewVm, Page, PowerVm,
+    RemoveVm, SettleDrift, Task, Vm, VmQuery,
 };
 
 /// Virtual machines.
@@ -46,6 +46,21 @@ pub fn power_vm(id: &str, body: &PowerVm) -> Call<Task> {
 /// Makes a disk for a virtual machine.
 pub fn add_disk(id: &str, body: &NewDisk) -> Call<Task> {
     Call::new(Method::POST, format!("{VMS_PATH}/{}/disks", part(id))).json(body)
+}
+
+/// What the guest of a virtual machine is told when it starts for the first time.
+pub fn cloud_init(id: &str) -> Call<CloudInit> {
+    Call::new(Method::GET, format!("{VMS_PATH}/{}/cloud-init", part(id)))
+}
+
+/// Has the guest of a virtual machine told something else.
+pub fn set_cloud_init(id: &str, body: &CloudInit) -> Call<CloudInit> {
+    Call::new(Method::PUT, format!("{VMS_PATH}/{}/cloud-init", part(id))).json(body)
+}
+
+/// Has the guest of a virtual machine told nothing.
+pub fn remove_cloud_init(id: &str) -> Call<()> {
+    Call::new(Method::DELETE, format!("{VMS_PATH}/{}/cloud-init", part(id)))
 }
 
 /// Says which holds where libvirt's description differs from what is kept.

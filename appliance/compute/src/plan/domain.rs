@@ -1,7 +1,7 @@
 //! A machine as libvirt describes it. Everything that somebody wrote becomes an attribute or a text of an element, and
 //! nothing is put together from strings.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use quantix_api::{Bus, Cache, CpuModel, Firmware, Guest, VmDisk, VmNic, VmSpec};
 
@@ -50,6 +50,8 @@ pub struct Drawn<'a> {
     pub spec: &'a VmSpec,
     /// Where its volumes are, in the order of its disks.
     pub drives: &'a [Drive],
+    /// The volume on which its guest finds what it is told, if it is told something.
+    pub seed: Option<&'a Path>,
     /// What runs it.
     pub accelerator: Accelerator,
 }
@@ -163,14 +165,15 @@ fn clock(guest: Guest) -> Element {
 fn devices(drawn: &Drawn<'_>) -> Element {
     let spec = drawn.spec;
     let root = Element::new("controller").with("type", "pci").with("index", 0).with("model", "pcie-root");
-    let ports = (0..OWN_PORTS + SPARE_PORTS + spec.disks.len() + spec.nics.len())
-        .map(|_| Element::new("controller").with("type", "pci").with("model", "pcie-root-port"));
+    let ports =
+        (0..OWN_PORTS + SPARE_PORTS + spec.disks.len() + spec.nics.len() + usize::from(drawn.seed.is_some()))
+            .map(|_| Element::new("controller").with("type", "pci").with("model", "pcie-root-port"));
     let mut devices = Element::new("devices").holding(root).holding_all(ports);
     if spec.disks.iter().any(|disk| bus(disk, spec.guest) == Bus::Scsi) {
         devices =
             devices.holding(Element::new("controller").with("type", "scsi").with("model", "virtio-scsi"));
     }
-    devices = devices.holding_all(disks(drawn));
+    devices = devices.holding_all(disks(drawn)).holding_all(drawn.seed.map(|path| seed(path, spec.guest)));
     devices = devices.holding_all(spec.nics.iter().map(|wanted| nic(wanted, spec.guest)));
     let channel = Element::new("channel")
         .with("type", "unix")
@@ -298,6 +301,22 @@ fn disk(wanted: &VmDisk, drive: &Drive, guest: Guest, at: usize, letters: &mut L
         .holding(Element::new("boot").with("order", at + 1))
 }
 
+/// The volume on which a guest finds what it is told, behind all names that disks can have. It has sectors of 512 bytes, and
+/// is a disk since CDs have others.
+fn seed(path: &Path, guest: Guest) -> Element {
+    let (name, bus) = match guest {
+        Guest::Linux => ("vdz", "virtio"),
+        Guest::Windows | Guest::Legacy => ("sdz", "usb"),
+    };
+    Element::new("disk")
+        .with("type", "file")
+        .with("device", "disk")
+        .holding(Element::new("driver").with("name", "qemu").with("type", "raw"))
+        .holding(Element::new("source").with("file", path.to_string_lossy()))
+        .holding(Element::new("target").with("dev", name).with("bus", bus))
+        .holding(Element::new("readonly"))
+}
+
 fn nic(wanted: &VmNic, guest: Guest) -> Element {
     let model = if guest == Guest::Legacy { "e1000e" } else { "virtio" };
     Element::new("interface")
@@ -337,7 +356,8 @@ pub(crate) mod tests {
             format: Format::Qcow2,
         };
         let drives: Vec<_> = (0..spec.disks.len()).map(drive).collect();
-        draw(&Drawn { id: id(), spec, drives: &drives, accelerator }).to_xml()
+        let seed = (!spec.nics.is_empty()).then(|| Path::new("/var/lib/quantix/pools/local/seeds/1.img"));
+        draw(&Drawn { id: id(), spec, drives: &drives, seed, accelerator }).to_xml()
     }
 
     fn volume(name: &str) -> VmDisk {

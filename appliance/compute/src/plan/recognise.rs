@@ -71,6 +71,10 @@ pub fn recognise(domain: &Element) -> Result<Recognised, Missing> {
     }
     let (mut disks, mut drives) = (Vec::new(), Vec::new());
     for device in devices.all("disk").filter(|device| is_known(device)) {
+        if device.child("readonly").is_some() {
+            others.push(format!("a disk that is only read, {}", source(device).unwrap_or_default()));
+            continue;
+        }
         let (disk, drive) = disk(device, guest).ok_or(Missing("disk"))?;
         disks.push(disk);
         drives.push(drive);
@@ -212,6 +216,8 @@ fn nic(interface: &Element) -> Option<VmNic> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -278,7 +284,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_drawn_is_recognised(mut spec in spec(), is_kvm: bool) {
+        fn what_is_drawn_is_recognised(mut spec in spec(), is_kvm: bool, has_seed: bool) {
             prop_assume!(check(&spec).is_ok());
             // Whoever asks for what is usual anyway has asked for nothing.
             for disk in &mut spec.disks {
@@ -292,9 +298,11 @@ mod tests {
             let drives: Vec<_> =
                 spec.disks.iter().map(|disk| Drive { path: PathBuf::from(&disk.volume), format: Format::Qcow2 }).collect();
             let id = VmId::new();
-            let drawn = draw(&Drawn { id, spec: &spec, drives: &drives, accelerator }).to_xml();
+            let seed = has_seed.then(|| Path::new("/pool/seeds/a.img"));
+            let drawn = draw(&Drawn { id, spec: &spec, drives: &drives, seed, accelerator }).to_xml();
             let seen = recognise(&Element::from_xml(&drawn).unwrap());
-            prop_assert_eq!(seen, Ok(Recognised { id, spec, drives, accelerator, others: Vec::new() }));
+            let others = seed.map(|_| "a disk that is only read, /pool/seeds/a.img".to_owned()).into_iter().collect();
+            prop_assert_eq!(seen, Ok(Recognised { id, spec, drives, accelerator, others }));
         }
     }
 

@@ -2,3 +2,4 @@
 
 pub(crate) mod directory;
 pub(crate) mod image;
+pub(crate) mod seed;

@@ -115,6 +115,9 @@ pub(super) async fn undo(work: &Work) {
     if let Err(failed) = work.agent.libvirt.forget(id).await {
         log::warn!("libvirt did not forget {}: {failed}", work.task.object_name);
     }
+    if let Err(why) = work.agent.forget_seed(id).await {
+        log::warn!("What {} would be told could not be removed: {why}", work.task.object_name);
+    }
     if let Err(problem) = work.agent.cluster.forget_vm(id).await {
         log::warn!("{} could not be taken back: {problem}", work.task.object_name);
     }
@@ -217,7 +220,8 @@ pub(super) async fn take_from_libvirt(work: &Work) -> Result<Did, String> {
         Err(why) if why == GONE => {}
         Err(why) => return Err(why),
     }
-    agent.libvirt.forget(id).await.map(|()| Did::Done).map_err(|failed| sentence(&failed))
+    agent.libvirt.forget(id).await.map_err(|failed| sentence(&failed))?;
+    agent.forget_seed(id).await.map(|()| Did::Done)
 }
 
 /// Forgets it.

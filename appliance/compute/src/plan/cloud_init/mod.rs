@@ -6,6 +6,7 @@
 //! that user-data that replaces ours stays theirs to the letter. A list of ours that theirs would hide, packages for
 //! instance, moves to user-data and is merged there.
 
+mod asked;
 mod draw;
 mod emit;
 mod merge;
