@@ -97,6 +97,11 @@ impl Host {
         connection::send(stream, request).await.map_err(|error| self.broken(&error))
     }
 
+    /// A connection to it.
+    pub(crate) async fn open(&self) -> Result<tokio_rustls::client::TlsStream<TcpStream>, CallError> {
+        self.connect().await.map(|(stream, _)| stream)
+    }
+
     fn broken(&self, error: &dyn std::fmt::Display) -> CallError {
         self.unreachable(io::Error::other(error.to_string()))
     }

@@ -7,8 +7,10 @@ mod certificate;
 mod cloud_init;
 mod cluster;
 mod connection;
+mod console;
 mod disks;
 mod events;
+mod folders;
 mod hosts;
 mod images;
 mod kept;
@@ -109,7 +111,7 @@ enum Command {
     Vm(vms::Command),
     /// Folders of virtual machines.
     #[command(subcommand)]
-    Folder(vms::FolderCommand),
+    Folder(folders::Command),
     /// Pools: places for volumes.
     #[command(subcommand)]
     Pool(storage::PoolCommand),
@@ -171,7 +173,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Event(command) => events::run(command, arguments.output).await,
         Command::Host(command) => hosts::run(command, arguments.output).await,
         Command::Vm(command) => vms::run(command, arguments.output).await,
-        Command::Folder(command) => vms::folders(command, arguments.output).await,
+        Command::Folder(command) => folders::run(command, arguments.output).await,
         Command::Image(command) => images::run(command, arguments.output).await,
         Command::Pool(command) => storage::pools(command, arguments.output).await,
         Command::Volume(command) => storage::volumes(command, arguments.output).await,

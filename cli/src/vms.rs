@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand, ValueEnum};
 use quantix_api::{
-    Cache, ChangeFolder, ChangeVm, Firmware, Folder, Guest, Keep, NewFolder, NewVm, PowerVm, RemoveVm, Scope,
-    SettleDrift, Vm, VmAction, VmDisk, VmNic, VmPolicy, VmQuery, VmSpec, VolumeQuery, calls,
+    Cache, ChangeVm, Firmware, Guest, Keep, NewVm, PowerVm, RemoveVm, Scope, SettleDrift, Vm, VmAction,
+    VmDisk, VmNic, VmPolicy, VmQuery, VmSpec, VolumeQuery, calls,
 };
 
 use crate::{
     Failure, Session, cloud_init,
-    cluster::{confirmed, done, find as find_host},
-    disks,
+    cluster::{confirmed, find as find_host},
+    console, disks, folders,
     shown::{self, Output},
     storage::{find_pool, find_volume, in_units, size},
     waiting,
@@ -95,6 +95,22 @@ pub(crate) enum Command {
         vm: String,
         /// Name or id of the volume.
         volume: String,
+    },
+    /// Work on the serial line of one. Ctrl-] leaves it.
+    Console {
+        /// Name or id.
+        vm: String,
+        /// Take it from whoever has it.
+        #[arg(long)]
+        take_over: bool,
+    },
+    /// Have the screen of one served on this machine, for VNC clients.
+    Screen {
+        /// Name or id.
+        vm: String,
+        /// The port; any that is free, if none is named.
+        #[arg(long, default_value_t = 0)]
+        port: u16,
     },
     /// What the guest of one is told when it starts for the first time.
     #[command(subcommand)]
@@ -229,36 +245,6 @@ pub(crate) struct Change {
     hardware: Hardware,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum FolderCommand {
-    /// Show all folders.
-    List,
-    /// Make a folder.
-    Make {
-        /// Where, as in Production/Web: the folder around it is there already.
-        path: String,
-    },
-    /// Give a folder another name.
-    Rename {
-        /// Which.
-        path: String,
-        /// Its new name.
-        name: String,
-    },
-    /// Put a folder into another, with all that is in it.
-    Move {
-        /// Which.
-        path: String,
-        /// Into which; / for none.
-        to: String,
-    },
-    /// Remove a folder that is empty.
-    Remove {
-        /// Which.
-        path: String,
-    },
-}
-
 fn guest(text: &str) -> Result<Guest, String> {
     let known = || Guest::ALL.map(Guest::name).join(", ");
     Guest::ALL.into_iter().find(|guest| guest.name() == text).ok_or_else(|| format!("known are {}", known()))
@@ -306,24 +292,6 @@ impl Hardware {
     }
 }
 
-/// The folder of a path; nothing for `/`.
-async fn folder(session: &Session, path: &str) -> Result<Option<Folder>, Failure> {
-    let folders = session.call(calls::folders()).await?.items;
-    let mut found: Option<Folder> = None;
-    for name in path.split('/').map(str::trim).filter(|name| !name.is_empty()) {
-        let parent = found.as_ref().map(|folder| folder.id);
-        let inner = folders
-            .iter()
-            .find(|folder| folder.parent == parent && folder.name.to_lowercase() == name.to_lowercase());
-        found = Some(inner.cloned().ok_or_else(|| Failure::Said(format!("there is no folder {path}")))?);
-    }
-    Ok(found)
-}
-
-async fn this_folder(session: &Session, path: &str) -> Result<Folder, Failure> {
-    folder(session, path).await?.ok_or_else(|| Failure::Said("name a folder, as in Production/Web".into()))
-}
-
 /// A machine by its name or its id.
 pub(crate) async fn find(session: &Session, vm: &str) -> Result<Vm, Failure> {
     if format!("vm/{vm}").parse::<Scope>().is_ok() {
@@ -345,6 +313,8 @@ pub(crate) async fn find(session: &Session, vm: &str) -> Result<Vm, Failure> {
 pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure> {
     let session = Session::open()?;
     match command {
+        Command::Console { vm, take_over } => console::serial(&session, &vm, take_over).await,
+        Command::Screen { vm, port } => console::screen(&session, &vm, port).await,
         Command::CloudInit(command) => cloud_init::run(&session, command, output).await,
         Command::List { folder: path, host, state, text } => {
             list(&session, path, host, state, text, output).await
@@ -419,7 +389,7 @@ async fn list(
 ) -> Result<(), Failure> {
     let mut query = VmQuery { state, text, limit: Some(1000), ..VmQuery::default() };
     if let Some(path) = path {
-        query.folder = Some(folder(session, &path).await?.map_or(0, |folder| folder.id));
+        query.folder = Some(folders::find(session, &path).await?.map_or(0, |folder| folder.id));
     }
     if let Some(host) = host {
         query.host = Some(find_host(&session.call(calls::cluster()).await?, &host)?.id.clone());
@@ -499,7 +469,7 @@ async fn make(session: &Session, make: Make, output: Output) -> Result<(), Failu
     let mut policy = VmPolicy::default();
     make.hardware.change(&mut spec, &mut policy);
     let folder = match &make.folder {
-        Some(path) => folder(session, path).await?.map(|folder| folder.id),
+        Some(path) => folders::find(session, path).await?.map(|folder| folder.id),
         None => None,
     };
     let host = match &make.host {
@@ -528,7 +498,7 @@ async fn change(session: &Session, change: Change, output: Output) -> Result<(),
     }
     change.hardware.change(&mut spec, &mut policy);
     let folder = match &change.folder {
-        Some(path) => Some(folder(session, path).await?.map(|folder| folder.id)),
+        Some(path) => Some(folders::find(session, path).await?.map(|folder| folder.id)),
         None => None,
     };
     let body = ChangeVm {
@@ -547,48 +517,5 @@ pub(crate) fn changed(vm: &Vm, output: Output) -> Result<(), Failure> {
             Ok(shown::line("Saved. What cannot change while it is on counts from its next start.")?)
         }
         Output::Table => Ok(shown::line("Saved.")?),
-    }
-}
-
-pub(crate) async fn folders(command: FolderCommand, output: Output) -> Result<(), Failure> {
-    let session = Session::open()?;
-    match command {
-        FolderCommand::List => {
-            let folders = session.call(calls::folders()).await?.items;
-            shown::list(output, &["NUMBER", "NAME", "IN", "MACHINES"], &folders, |folder| {
-                vec![
-                    folder.id.to_string(),
-                    folder.name.clone(),
-                    folder.parent.map(|parent| parent.to_string()).unwrap_or_default(),
-                    folder.vms.to_string(),
-                ]
-            })
-        }
-        FolderCommand::Make { path } => {
-            let path = path.trim_matches('/');
-            let (around, name) = path.rsplit_once('/').unwrap_or(("", path));
-            let parent = folder(&session, around).await?.map(|folder| folder.id);
-            let made = session.call(calls::make_folder(&NewFolder { name: name.to_owned(), parent })).await?;
-            done(output, &format!("The folder {} is made.", made.name))
-        }
-        FolderCommand::Rename { path, name } => {
-            let folder = this_folder(&session, &path).await?;
-            let body = ChangeFolder { name: Some(name), parent: None };
-            let changed =
-                session.call(calls::change_folder(folder.id, &body).if_version(folder.version)).await?;
-            done(output, &format!("The folder is named {}.", changed.name))
-        }
-        FolderCommand::Move { path, to } => {
-            let moved = this_folder(&session, &path).await?;
-            let parent = folder(&session, &to).await?.map(|folder| folder.id);
-            let body = ChangeFolder { name: None, parent: Some(parent) };
-            session.call(calls::change_folder(moved.id, &body).if_version(moved.version)).await?;
-            done(output, &format!("{} is somewhere else now, with all that is in it.", moved.name))
-        }
-        FolderCommand::Remove { path } => {
-            let folder = this_folder(&session, &path).await?;
-            session.call(calls::remove_folder(folder.id).if_version(folder.version)).await?;
-            done(output, &format!("The folder {} is removed.", folder.name))
-        }
     }
 }

@@ -7,7 +7,7 @@
 )]
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -68,6 +68,18 @@ impl Host {
             .unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         child.wait_with_output().unwrap()
+    }
+
+    /// One that goes on by itself.
+    fn begun(&self, arguments: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_qx"))
+            .args(arguments)
+            .env("XDG_STATE_HOME", self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     #[track_caller]
@@ -414,6 +426,64 @@ fn machines_are_made_switched_put_into_folders_and_removed() {
     assert_eq!(host.done(&["volume", "list", "--unused", "--pool", "disks"], "").lines().count(), 3);
     assert!(!host.done(&["vm", "list"], "").contains("web-01"));
     assert_eq!(daemon.virsh(&["list", "--all", "--name"]).trim(), "");
+}
+
+#[test]
+fn who_gets_into_a_machine_is_said_and_its_consoles_are_used() {
+    let host = Host::settled("qx-1");
+    let daemon = quantix_libvirt::Daemon::start();
+    std::os::unix::fs::symlink(daemon.dir.path().join("run/libvirt"), host.dir.path().join("libvirt"))
+        .unwrap();
+    until(|| host.done(&["pool", "list"], "").contains("ready"));
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB ada@desk\n";
+    let key = host.file("id.pub", key.as_bytes());
+    let make = ["vm", "make", "web-01", "--cpus", "1", "--memory", "64"];
+    let refusal = host.refused(&[&make[..], &["--ssh-key", &key]].concat(), "");
+    assert!(refusal.contains("Say as whom"), "{refusal}");
+    host.done(&[&make[..], &["--ssh-key", &key, "--user", "ops"]].concat(), "");
+    let told = host.done(&["vm", "cloud-init", "show", "web-01"], "");
+    assert!(told.contains("ops") && told.contains("ada@desk") && told.contains("none"), "{told}");
+    host.done(&["vm", "cloud-init", "set", "web-01", "--hostname", "shop", "--password"], "open sesame\n");
+    let told = host.done(&["--output", "json", "vm", "cloud-init", "show", "web-01"], "");
+    assert!(told.contains("\"keep_password\": true") && !told.contains("sesame"), "{told}");
+    host.done(&["vm", "cloud-init", "remove", "web-01"], "");
+    let refusal = host.refused(&["vm", "cloud-init", "show", "web-01"], "");
+    assert!(refusal.contains("is told nothing"), "{refusal}");
+
+    let refusal = host.refused(&["vm", "console", "web-01"], "");
+    assert!(refusal.contains("web-01 is off."), "{refusal}");
+    host.done(&["vm", "start", "web-01"], "");
+    let mut screen = host.begun(&["vm", "screen", "web-01"]);
+    let mut said = String::new();
+    BufReader::new(screen.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    let place = said.split_whitespace().find(|word| word.starts_with("127.0.0.1:")).unwrap();
+    let mut clients =
+        [std::net::TcpStream::connect(place).unwrap(), std::net::TcpStream::connect(place).unwrap()];
+    for client in &mut clients {
+        let mut version = [0; 12];
+        client.read_exact(&mut version).unwrap();
+        assert_eq!(&version, b"RFB 003.008\n");
+    }
+    let mut serial = host.begun(&["vm", "console", "web-01"]);
+    let mut out = serial.stdout.take().unwrap();
+    host.done(&["vm", "reset", "web-01"], "");
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains("BdsDxe") {
+        let mut piece = [0; 4096];
+        let count = out.read(&mut piece).unwrap();
+        assert_ne!(count, 0, "{}", String::from_utf8_lossy(&heard));
+        heard.extend(&piece[..count]);
+    }
+    let refusal = host.refused(&["vm", "console", "web-01"], "");
+    assert!(refusal.contains("Somebody else has the serial line"), "{refusal}");
+    host.done(&["vm", "force-stop", "web-01"], "");
+    assert!(!serial.wait().unwrap().success());
+    let mut why = String::new();
+    serial.stderr.take().unwrap().read_to_string(&mut why).unwrap();
+    assert!(why.contains("web-01 is off."), "{why}");
+    screen.kill().unwrap();
+    screen.wait().unwrap();
+    host.done(&["vm", "remove", "web-01", "--confirm", "web-01"], "");
 }
 
 /// A disk of so many bytes, with nothing but a boot sector.

@@ -14,6 +14,7 @@ mod certificate;
 mod cluster;
 mod component;
 mod confirm;
+mod consoles;
 mod dev;
 mod events;
 mod find;

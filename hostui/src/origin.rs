@@ -8,11 +8,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use quantix_api::connection::asks_for_change;
+
 use crate::problem::Page;
 
 /// Lets through what only reads, and what was sent from our own page.
 pub(crate) async fn own_pages_only(request: Request, next: Next) -> Response {
-    let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
+    // Of a WebSocket a browser only says where the page was that opened it.
+    let reads =
+        [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method()) && !asks_for_change(&request);
     let host = request.uri().authority().map(|authority| authority.as_str().to_owned());
     if reads || is_own(request.headers(), host.as_deref()) {
         next.run(request).await

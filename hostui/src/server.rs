@@ -192,6 +192,7 @@ async fn secure_connection(
         move |mut request: hyper::Request<hyper::body::Incoming>| {
             let under_way = place.begin();
             request.extensions_mut().insert(client);
+            request.extensions_mut().insert(Arc::clone(&place));
             let app = app.clone();
             async move {
                 let Some(under_way) = under_way else { return Ok(Page::too_many().into_response()) };
@@ -217,7 +218,7 @@ async fn secure_connection(
         .max_header_list_size(16 * 1024)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
         // A client that breaks off is the client's business.

@@ -20,8 +20,8 @@ use tower_http::{
 };
 
 use crate::{
-    account, activity, api, assets, backup, certificate, cluster, dev, events, find, groups, health, hosts,
-    live, next,
+    account, activity, api, assets, backup, certificate, cluster, consoles, dev, events, find, groups,
+    health, hosts, live, next,
     options::Options,
     origin, overview, power,
     problem::{self, Page},
@@ -41,12 +41,13 @@ pub(crate) struct Web {
 pub(crate) struct ClientAddress(pub(crate) IpAddr);
 
 /// The referrer policy is not `no-referrer`: with that, browsers send `Origin: null` with our own forms.
-/// Script comes from our own files only: none in a page, none made of text; no frame, nothing from elsewhere. HSTS is left out on purpose: with the certificate a host makes for
+/// Script comes from our own files only: none in a page, none made of text; no frame, nothing from elsewhere. Pictures may be
+/// in a page's own words, as the pointers are that a guest draws. HSTS is left out on purpose: with the certificate a host makes for
 /// itself it would lock out everybody who has to accept that certificate by hand.
 const HEADERS: [(HeaderName, &str); 7] = [
     (
         header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; \
+        "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data:; \
          form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -105,6 +106,9 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/vms/{id}/edit", get(vms::edit_page).post(vms::edit))
         .route("/vms/{id}/cloud-init", get(vms::cloud_init_page).post(vms::set_cloud_init))
         .route("/vms/{id}/cloud-init/remove", post(vms::remove_cloud_init))
+        .route("/console", get(consoles::page))
+        .route("/vms/{id}/console", post(consoles::open))
+        .route("/vms/{id}/console/start", post(consoles::start))
         .route("/vms/{id}/remove", get(vms::remove_page).post(vms::remove))
         .route("/vms/{id}/power/{action}", post(vms::power))
         .route("/vms/{id}/{deed}", post(vms::deed))
@@ -151,6 +155,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/cluster/backup", get(backup::make_page).post(backup::make))
         .route("/cluster/restore", get(backup::restore_page).post(backup::restore))
         .route("/live", get(live::stream))
+        .route("/api/v1/cluster/hosts/{host}/consoles/{ticket}", get(consoles::pass_through))
         .route(calls::BACKUP_PATH, post(api::pass_on))
         .route(calls::RESTORE_PATH, post(api::stream))
         .route("/api/v1/images/{image}/content", any(api::stream))

@@ -66,6 +66,16 @@ impl AgentClient {
         let stream = UnixStream::connect(&self.socket).await?;
         Ok(connection::send(stream, request).await?)
     }
+
+    /// Passes on a request for another protocol, and all that follows.
+    pub async fn tunnel<B>(
+        &self,
+        request: Request<B>,
+        held: impl Send + 'static,
+    ) -> Result<Response<Option<Arriving>>, CallError> {
+        let stream = UnixStream::connect(&self.socket).await?;
+        Ok(connection::tunnel(request, stream, held).await?)
+    }
 }
 
 impl From<Broken> for CallError {

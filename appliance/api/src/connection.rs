@@ -5,8 +5,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
-use http_body_util::{BodyExt, Limited};
+use http::{HeaderName, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -68,6 +68,64 @@ where
     }));
     let response = sender.send_request(request).await?;
     Ok(response.map(|body| Arriving { body, _connection: driven }))
+}
+
+/// What speaks of another protocol on the connection, and goes along with it.
+const CHANGING: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::UPGRADE,
+    header::SEC_WEBSOCKET_KEY,
+    header::SEC_WEBSOCKET_VERSION,
+    header::SEC_WEBSOCKET_PROTOCOL,
+    header::SEC_WEBSOCKET_EXTENSIONS,
+    header::SEC_WEBSOCKET_ACCEPT,
+];
+
+/// Passes on a request for another protocol over a connection, and then all that follows, both ways, for as long as both ends
+/// go on. If the other end does not change the protocol, that is its answer. `held` is let go at the end.
+pub async fn tunnel<B>(
+    mut request: Request<B>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    held: impl Send + 'static,
+) -> Result<Response<Option<Arriving>>, Broken> {
+    let asked = hyper::upgrade::on(&mut request);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driven = Driven(tokio::spawn(async move {
+        // How it ended is seen in the answer.
+        let _ = connection.with_upgrades().await;
+    }));
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let mut passed =
+        Request::builder().method(request.method().clone()).uri(path).header(header::HOST, "host");
+    for name in CHANGING {
+        if let Some(value) = request.headers().get(&name) {
+            passed = passed.header(name, value);
+        }
+    }
+    let mut response = sender.send_request(passed.body(Empty::<Bytes>::new())?).await?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(response.map(|body| Some(Arriving { body, _connection: driven })));
+    }
+    let there = hyper::upgrade::on(&mut response).await?;
+    let mut answer = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+    for name in CHANGING {
+        if let Some(value) = response.headers().get(&name) {
+            answer = answer.header(name, value);
+        }
+    }
+    tokio::spawn(async move {
+        let _held = (held, driven);
+        // Whoever asked has changed once they have the answer.
+        let Ok(here) = asked.await else { return };
+        let (mut here, mut there) = (TokioIo::new(here), TokioIo::new(there));
+        let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
+    });
+    Ok(answer.body(None)?)
+}
+
+/// Whether a request is for another protocol.
+pub fn asks_for_change<B>(request: &Request<B>) -> bool {
+    request.headers().contains_key(header::UPGRADE)
 }
 
 /// All of an answer, if it is no longer than `limit` bytes.

@@ -10,6 +10,7 @@ mod client;
 mod cloud_init;
 mod cluster;
 pub mod connection;
+mod consoles;
 mod events;
 mod folders;
 mod host;
@@ -41,6 +42,7 @@ pub use cluster::{
     Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, MadeJoinToken, MakeBackup, MoveLead,
     NewJoinToken, RemoveHost, SetVoters,
 };
+pub use consoles::{CONSOLE_CLOSED, ConsoleKind, ConsoleTicket, OpenConsole};
 pub use events::{Change, ChangeOperation, Event, EventQuery, Severity};
 pub use folders::{ChangeFolder, Folder, Folders, NewFolder};
 pub use host::{

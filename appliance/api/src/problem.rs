@@ -35,6 +35,14 @@ pub enum ProblemCode {
     KeyUsed,
     /// Something that is being done, or was done already, is in the way.
     Conflict,
+    /// The virtual machine is off: there is nothing to see of it.
+    VmNotRunning,
+    /// Somebody else has the console.
+    ConsoleBusy,
+    /// The host that is needed does not answer.
+    HostUnreachable,
+    /// The ticket was used, or has run out.
+    TicketExpired,
     /// The change could not be written to disk.
     StorageUnavailable,
     /// The agent is busy or a part of it does not answer.
@@ -56,9 +64,10 @@ impl ProblemCode {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ChangedMeanwhile => StatusCode::PRECONDITION_FAILED,
-            Self::KeyUsed | Self::Conflict => StatusCode::CONFLICT,
+            Self::KeyUsed | Self::Conflict | Self::VmNotRunning | Self::ConsoleBusy => StatusCode::CONFLICT,
+            Self::TicketExpired => StatusCode::GONE,
             Self::StorageUnavailable => StatusCode::INSUFFICIENT_STORAGE,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::HostUnreachable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -290,6 +290,10 @@ pub struct PowerVm {
     /// Whether it is switched off when its guest has not ended by then.
     #[serde(default)]
     pub force: bool,
+    /// Whether a machine that is started stands still until somebody looks at its screen or its serial line, or a minute has
+    /// passed: so that no key is missed that its firmware waits for.
+    #[serde(default)]
+    pub with_console: bool,
 }
 
 fn two_minutes() -> u32 {
@@ -299,7 +303,7 @@ fn two_minutes() -> u32 {
 impl PowerVm {
     /// As it is usually done.
     pub fn usual(action: VmAction) -> Self {
-        Self { action, within: two_minutes(), force: false }
+        Self { action, within: two_minutes(), force: false, with_console: false }
     }
 }
 

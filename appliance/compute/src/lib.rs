@@ -7,6 +7,7 @@ mod model;
 mod plan;
 
 pub use driver::{
+    console::Console,
     events::{Event, Happened},
     libvirt::{Failed, Libvirt, Seen},
 };

@@ -17,7 +17,7 @@ use super::{
     machine,
 };
 use crate::{
-    component::{Fault, Field},
+    component::{Fault, Field, Icon},
     folders,
     frame::Frame,
     problem::{Filled, Page, draw, is_told},

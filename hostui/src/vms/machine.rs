@@ -52,9 +52,13 @@ impl VmPage {
         self.vm.rights.contains(&Right::ManageVms)
     }
 
+    fn may_operate(&self) -> bool {
+        self.vm.rights.contains(&Right::OperateVms)
+    }
+
     /// The buttons that make sense now.
     fn buttons(&self) -> Vec<Post> {
-        if !self.vm.rights.contains(&Right::OperateVms) {
+        if !self.may_operate() {
             return Vec::new();
         }
         let sensible = ACTIONS.iter().filter(|(action, ..)| makes_sense(*action, self.vm.state));

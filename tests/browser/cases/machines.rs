@@ -1,10 +1,10 @@
 //! Virtual machines, as people make them and look after them.
 
 use quantix_api::{
-    ImageState, NewFolder, NewImage, NewVm, PoolState, Secret, TaskQuery, TaskState, VmQuery, VmSpec,
-    VmState, calls,
+    ImageState, NewFolder, NewImage, NewVm, PoolState, PowerVm, Secret, TaskQuery, TaskState, VmAction,
+    VmQuery, VmSpec, VmState, calls,
 };
-use quantix_browser::{Desk, Host, Key, until};
+use quantix_browser::{Desk, Host, Key, LOOKS, until};
 
 #[tokio::test]
 async fn a_machine_is_made_and_switched_and_removed() {
@@ -121,6 +121,84 @@ async fn a_machine_is_told_who_gets_in_and_that_can_be_changed() {
     desk.follow("say who gets in").await;
     desk.heading("Who gets in").await;
 }
+
+#[tokio::test]
+async fn a_machine_is_started_in_its_console_and_used_there() {
+    let host = Host::with_machines("qx-01").await;
+    let (client, session) = (host.agent(), host.session().await);
+    let mut spec = VmSpec::named("web-01");
+    spec.memory.mib = 128;
+    let task = client.call(&calls::make_vm(&NewVm::usual(spec)).as_session(&session)).await.unwrap();
+    let id = task.object.strip_prefix("vm/").unwrap().to_owned();
+    let desk = Desk::at(&host).await;
+    desk.sign_in().await;
+    desk.open(&format!("/console?vm={id}")).await;
+    desk.sees("web-01 is off.").await;
+    desk.picture("console.off").await;
+    desk.press("Start it").await;
+    // The firmware draws on the screen, and the picture of it is not of one colour.
+    desk.until_true("the screen is drawn", SCREEN_IS_DRAWN, "").await;
+    desk.picture("console.screen").await;
+    desk.press("Keys").await;
+    desk.press("Ctrl Alt Del").await;
+    desk.press("web-01, serial").await;
+    desk.until_true("the firmware speaks", SERIAL_SAYS, "Shell>").await;
+    desk.picture("console.serial").await;
+    assert_eq!(but_for_drawing(desk.oddities().await), Vec::<String>::new());
+
+    // Somebody else has the serial line, and it can be taken.
+    let other = Desk::at(&host).await;
+    other.sign_in().await;
+    other.open(&format!("/console?vm={id}")).await;
+    other.press("web-01, serial").await;
+    other.sees("Somebody else has the serial line of web-01.").await;
+    other.press("Take it over").await;
+    desk.sees("Somebody else has taken the serial line.").await;
+    other.press("web-01").await;
+    other.until_true("the screen is drawn for both", SCREEN_IS_DRAWN, "").await;
+
+    // It is switched off, and back on by somebody.
+    let call = calls::power_vm(&id, &PowerVm::usual(VmAction::ForceStop)).as_session(&session);
+    client.call(&call).await.unwrap();
+    other.sees("web-01 is off.").await;
+    until("it is off", async || {
+        let vm = client.call(&calls::vm(&id).as_session(&session)).await.unwrap();
+        vm.state == VmState::Stopped && vm.task.is_none()
+    })
+    .await;
+    let call = calls::power_vm(&id, &PowerVm::usual(VmAction::Start)).as_session(&session);
+    client.call(&call).await.unwrap();
+    other.until_true("the screen comes back by itself", SCREEN_IS_DRAWN, "").await;
+    desk.press("web-01").await;
+    desk.look_as(LOOKS[2]).await;
+    desk.until_true("the screen fits", SCREEN_FITS, "").await;
+    desk.picture("console.phone").await;
+    assert_eq!(but_for_drawing(desk.findings().await), Vec::<String>::new());
+}
+
+/// What is said of a page, but for what noVNC and xterm.js draw with, and that this test looks at the picture.
+fn but_for_drawing(mut findings: Vec<String>) -> Vec<String> {
+    findings.retain(|finding| !finding.starts_with("inline: <") && !finding.contains("willReadFrequently"));
+    findings
+}
+
+const SCREEN_IS_DRAWN: &str = r#"
+    const panel = document.querySelector("[data-console]:not([hidden])");
+    const canvas = panel.querySelector("canvas");
+    if (panel.dataset.state !== "open" || !canvas) return false;
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return data.some((value, at) => value !== data[at % 4]);
+"#;
+
+const SCREEN_FITS: &str = r#"
+    const { width } = document.querySelector("[data-console]:not([hidden]) canvas").getBoundingClientRect();
+    return width > 200 && width <= innerWidth;
+"#;
+
+const SERIAL_SAYS: &str = r#"
+    const rows = document.querySelector("[data-console]:not([hidden]) .xterm-rows");
+    return rows?.textContent.includes(arguments[0]) ?? false;
+"#;
 
 /// Waits until a host has told of its pool.
 pub(crate) async fn has_pool(host: &Host) {

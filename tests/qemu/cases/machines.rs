@@ -2,10 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-use quantix_qemu::{BOOT_BOUND, SavedMachine, note, pages, wait_until};
+use quantix_qemu::{BOOT_BOUND, Browser, SavedMachine, note, pages, wait_until};
 
 /// An emulated processor is in no hurry: after a start libvirt finds out what QEMU can do by running it several times.
 const SOON: Duration = Duration::from_secs(300);
+
+/// What comes first of a console.
+fn console(browser: &mut Browser, page: &str, kind: &str) -> String {
+    let ticket = browser.post(&format!("{page}/console"), &[("kind", kind)]).text();
+    let address = ticket.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    let Some(address) = address else { panic!("there is no way to the {kind}: {ticket}") };
+    let asked = format!(
+        "GET {address} HTTP/1.1\r\nHost: quantix\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    // It ends when nothing has come for a while.
+    let answer = browser.send_raw(asked.as_bytes()).unwrap();
+    assert_eq!(answer.status, 101, "{}", answer.text());
+    answer.text()
+}
 
 #[test]
 fn a_machine_that_was_made_runs_under_kvm_and_starts_with_its_host() {
@@ -44,6 +59,13 @@ fn a_machine_that_was_made_runs_under_kvm_and_starts_with_its_host() {
     note(&kind);
     assert!(kind.contains("type='kvm'"), "{kind}");
     assert!(!browser.get(&page).text().contains("is imitated"));
+
+    // Its screen and its serial line, over the same port as the pages.
+    let screen = console(&mut browser, &page, "screen");
+    assert!(screen.contains("RFB 003.008"), "{screen}");
+    // That stands still, too, and nothing comes; but no reason why nothing would.
+    let serial = console(&mut browser, &page, "serial");
+    assert!(!serial.contains("libvirt"), "{serial}");
 
     // Somebody changes it on the host.
     machine.run(&format!("virsh setmaxmem {id} 256M --config && virsh setmem {id} 256M --config")).ok();

@@ -10,7 +10,7 @@ use axum::{
     middleware::Next,
     response::IntoResponse,
 };
-use quantix_api::{INDEX_HEADER, MAX_BODY_BYTES, calls};
+use quantix_api::{INDEX_HEADER, MAX_BODY_BYTES, calls, connection::asks_for_change};
 use quantix_store::HostId;
 
 use super::{
@@ -40,9 +40,16 @@ pub(crate) async fn to_leader(
         return with_index(&agent, next.run(request).await);
     }
     if let Some(host) = agent.host_in_charge(request.uri().path()) {
+        if asks_for_change(&request) {
+            return match agent.cluster.tunnel(&host, request).await {
+                Ok(response) => response,
+                Err(problem) => Failure(problem).into_response(),
+            };
+        }
         return to_host(&agent, &host, request).await;
     }
     let is_for_here = is_about_host(request.uri().path())
+        || is_about_console(request.uri().path())
         || request.method().is_safe()
         || HERE.contains(&request.uri().path());
     if is_for_here {
@@ -79,7 +86,12 @@ pub(crate) async fn to_leader(
 }
 
 /// What a host answers for alone, whoever leads: the path goes on behind the host's name with one of these.
-const OF_HOST: &[&str] = &["certificate"];
+const OF_HOST: &[&str] = &["certificate", "consoles"];
+
+/// The host that has a machine gives out the ways to its console, whoever leads.
+fn is_about_console(path: &str) -> bool {
+    path.strip_prefix(calls::VMS_PATH).is_some_and(|rest| rest.ends_with("/console"))
+}
 
 fn about_host(path: &str) -> Option<&str> {
     let (host, rest) = path.strip_prefix(calls::HOSTS_PATH)?.strip_prefix('/')?.split_once('/')?;

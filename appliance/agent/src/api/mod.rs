@@ -7,6 +7,7 @@ mod backup;
 mod certificate;
 mod changes;
 mod cloud_init;
+mod consoles;
 mod document;
 mod events;
 mod folders;
@@ -64,7 +65,7 @@ use crate::{
     sessions::{self, TokenHash},
     syslog,
     throttle::{Source, Throttle},
-    vms::{Accelerators, Starting},
+    vms::{Accelerators, Starting, console::Consoles},
 };
 
 /// The account the page server runs as; its group may open the socket.
@@ -80,6 +81,7 @@ pub(crate) struct Agent {
     /// Held while it is told how a machine is.
     pub(crate) seeing: tokio::sync::Mutex<()>,
     pub(crate) starting: Starting,
+    pub(crate) consoles: Consoles,
     pub(crate) state_dir: PathBuf,
     pub(crate) pools_dir: PathBuf,
     /// Told when it is worth looking at the pools at once.
@@ -123,6 +125,7 @@ impl Agent {
             accelerators: Accelerators::default(),
             seeing: tokio::sync::Mutex::default(),
             starting: Starting::default(),
+            consoles: Consoles::default(),
             state_dir: state_dir.clone(),
             pools_dir: pools_dir.clone(),
             pools_changed: tokio::sync::Notify::new(),
@@ -237,6 +240,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(provider::ways_in))
                 .routes(routes!(provider::begin))
                 .routes(routes!(provider::back))
+                .routes(routes!(consoles::attend))
                 .routes(routes!(document::show)),
         ),
         (
@@ -305,7 +309,10 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                         .layer(DefaultBodyLimit::max(MAX_PIECE_BYTES)),
                 ),
         ),
-        (Needs::Right(Right::OperateVms), OpenApiRouter::new().routes(routes!(vms::power))),
+        (
+            Needs::Right(Right::OperateVms),
+            OpenApiRouter::new().routes(routes!(vms::power)).routes(routes!(consoles::open)),
+        ),
         (
             Needs::Right(Right::ManageVms),
             OpenApiRouter::new()

@@ -238,6 +238,7 @@ pub(crate) async fn power(
     }
     let params = match body.action {
         VmAction::ShutDown => json!({ "within": body.within, "force": body.force }),
+        VmAction::Start if body.with_console => json!({ "with_console": true }),
         _ => Value::Null,
     };
     agent.begin_vm_task(client, &person, id, body.action, wanted, |_, _| Ok(params)).await

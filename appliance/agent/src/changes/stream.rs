@@ -28,6 +28,7 @@ const LOOK: Duration = Duration::from_secs(30);
 const ON_THE_WAY: usize = 8;
 
 /// Who listens.
+#[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) session: TokenHash,
     pub(crate) username: String,

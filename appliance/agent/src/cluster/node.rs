@@ -225,8 +225,8 @@ async fn connection(
             let service = TowerToHyperService::new(router);
             let mut server = hyper::server::conn::http1::Builder::new();
             server.timer(TokioTimer::new()).header_read_timeout(HEADERS).keep_alive(false);
-            let served =
-                timeout(ANSWER + HEADERS, server.serve_connection(TokioIo::new(stream), service)).await;
+            let served = server.serve_connection(TokioIo::new(stream), service).with_upgrades();
+            let served = timeout(ANSWER + HEADERS, served).await;
             drop(place);
             served.map_err(io::Error::other)?.map_err(io::Error::other)
         }
@@ -436,6 +436,18 @@ impl Cluster {
         );
         let response = self.pass_on(host, Method::GET, path, &headers, Bytes::new()).await?;
         serde_json::from_slice(response.body()).map_err(|error| unreadable(&error))
+    }
+
+    /// Passes a request for another protocol on to another host, and all that follows.
+    pub(crate) async fn tunnel(
+        &self,
+        host: &Contact,
+        request: axum::extract::Request,
+    ) -> Result<axum::response::Response, Problem> {
+        let stream = self.reach(host).await?;
+        let answer = connection::tunnel(request, stream, ()).await;
+        let answer = answer.map_err(|error| unreadable(&error))?;
+        Ok(answer.map(|body| body.map_or_else(axum::body::Body::empty, axum::body::Body::new)))
     }
 
     /// Passes a request on to another host, and its answer back.

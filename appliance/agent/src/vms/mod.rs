@@ -5,6 +5,7 @@ pub(crate) mod asked;
 mod boot;
 mod checks;
 pub(crate) mod cloud_init;
+pub(crate) mod console;
 pub(crate) mod disks;
 pub(crate) mod folders;
 mod keeper;

@@ -5,6 +5,7 @@
 mod backup;
 mod certificate;
 mod cloud_init;
+mod consoles;
 mod hostile;
 mod hosts;
 mod membership;

@@ -4,8 +4,8 @@ use http::Method;
 
 use super::{asking, part};
 use crate::{
-    Call, ChangeFolder, ChangeVm, CloudInit, Folder, Folders, NewDisk, NewFolder, NewVm, Page, PowerVm,
-    RemoveVm, SettleDrift, Task, Vm, VmQuery,
+    Call, ChangeFolder, ChangeVm, CloudInit, ConsoleTicket, Folder, Folders, NewDisk, NewFolder, NewVm,
+    OpenConsole, Page, PowerVm, RemoveVm, SettleDrift, Task, Vm, VmQuery,
 };
 
 /// Virtual machines.
@@ -61,6 +61,11 @@ pub fn set_cloud_init(id: &str, body: &CloudInit) -> Call<CloudInit> {
 /// Has the guest of a virtual machine told nothing.
 pub fn remove_cloud_init(id: &str) -> Call<()> {
     Call::new(Method::DELETE, format!("{VMS_PATH}/{}/cloud-init", part(id)))
+}
+
+/// Asks for the way to a console of a virtual machine.
+pub fn open_console(id: &str, body: &OpenConsole) -> Call<ConsoleTicket> {
+    Call::new(Method::POST, format!("{VMS_PATH}/{}/console", part(id))).json(body)
 }
 
 /// Says which holds where libvirt's description differs from what is kept.

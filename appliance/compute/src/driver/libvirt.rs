@@ -22,6 +22,7 @@ use virt::{
 };
 
 use super::{
+    console::{self, Console, Line},
     events::{self, Event, Hearing},
     kept::{self, Watched},
 };
@@ -51,6 +52,9 @@ pub enum Failed {
     /// It is not known whether it was done.
     #[error("libvirt did not answer within {} seconds", .0.as_secs())]
     Hangs(Duration),
+    /// Somebody else has it.
+    #[error("somebody else has it")]
+    Busy,
     /// It was refused.
     #[error("libvirt: {0}")]
     Refused(String),
@@ -263,6 +267,27 @@ impl Libvirt {
         let file = file.display().to_string();
         self.act(id, move |domain| domain.block_resize(&file, bytes, virt_sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES))
             .await
+    }
+
+    /// The screen of a machine that is on, for a VNC client.
+    pub async fn screen(&self, id: VmId) -> Result<Box<dyn Console>, Failed> {
+        let open = move |connection: &Connect| console::screen(&connection.lookup_domain_by_uuid(id.0)?);
+        let file = self.ask(ACTS_WITHIN, open).await?;
+        let stream = console::screen_of(file).map_err(|error| Failed::Refused(error.to_string()))?;
+        Ok(Box::new(stream))
+    }
+
+    /// The serial line of a machine that is on. There is one at a time; `take_over` ends the one there is.
+    pub async fn serial_line(&self, id: VmId, take_over: bool) -> Result<Box<dyn Console>, Failed> {
+        let open = move |connection: &Connect| {
+            Line::open(connection, &connection.lookup_domain_by_uuid(id.0)?, take_over)
+        };
+        match self.ask(ACTS_WITHIN, open).await {
+            Ok(line) => Ok(Box::new(line.into_console())),
+            // There is no code for it.
+            Err(Failed::Refused(why)) if why.contains("Active console session") => Err(Failed::Busy),
+            Err(failed) => Err(failed),
+        }
     }
 
     /// Puts a machine's memory on disk and switches it off.

@@ -1,5 +1,6 @@
 //! The only code that speaks to libvirt.
 
+pub(crate) mod console;
 pub(crate) mod events;
 mod kept;
 pub(crate) mod libvirt;

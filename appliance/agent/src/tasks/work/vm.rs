@@ -130,9 +130,13 @@ pub(super) async fn start(work: &Work) -> Result<Did, String> {
     let now = state(agent, id).await?;
     if now != VmState::Running {
         allowed(VmAction::Start, now).map_err(|refused| refused.to_string())?;
-        if let Err(failed) = agent.libvirt.start(id, false).await {
+        let with_console = work.task.params.get("with_console").and_then(Value::as_bool).unwrap_or(false);
+        if let Err(failed) = agent.libvirt.start(id, with_console).await {
             agent.see_vm(id, false).await?;
             return Err(sentence(&failed));
+        }
+        if with_console {
+            agent.await_console(id);
         }
     }
     agent.see_vm(id, true).await?;
