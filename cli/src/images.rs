@@ -7,11 +7,11 @@ use std::{
 };
 
 use clap::Subcommand;
-use quantix_api::{Image, ImageState, MAX_PIECE_BYTES, NewImage, RemoveImage, calls};
+use quantix_api::{FetchImage, Image, ImageState, MAX_PIECE_BYTES, NewImage, RemoveImage, calls};
 
 use crate::{
     Failure, Session,
-    cluster::confirmed,
+    cluster::{confirmed, find as find_host},
     shown::{self, Output},
     storage::{find_pool, in_units},
     waiting,
@@ -39,6 +39,37 @@ pub(crate) enum ImageCommand {
         /// The SHA-256 that the file shall have.
         #[arg(long)]
         sha256: Option<String>,
+        /// Do not wait until it is ready.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Show what distributions offer.
+    Catalogue,
+    /// Fetch one from an address, or one that a distribution offers.
+    Fetch {
+        /// An https address, or a name from the catalogue, as in debian-13.
+        from: String,
+        /// Its name; that of the file, if none is said.
+        #[arg(long)]
+        name: Option<String>,
+        /// The pool it goes into.
+        #[arg(long, default_value = "local")]
+        pool: String,
+        /// The host that fetches it.
+        #[arg(long)]
+        host: Option<String>,
+        /// The SHA-256 or SHA-512 that the file shall have.
+        #[arg(long)]
+        checksum: Option<String>,
+        /// The address of a list of checksums in which that of the file is.
+        #[arg(long, conflicts_with = "checksum")]
+        checksums: Option<String>,
+        /// Also from a private network.
+        #[arg(long)]
+        allow_private: bool,
+        /// A file with the certificate of an authority that vouches for whoever has it.
+        #[arg(long, value_name = "FILE")]
+        authority: Option<PathBuf>,
         /// Do not wait until it is ready.
         #[arg(long)]
         no_wait: bool,
@@ -91,6 +122,53 @@ pub(crate) async fn run(command: ImageCommand, output: Output) -> Result<(), Fai
             let image = begin(&session, &file, name, pool, sha256).await?;
             bring(&session, &image, &file).await?;
             let task = session.call(calls::finish_image(&image.id)).await?;
+            waiting::shown_to_its_end(&session, task, no_wait, output).await
+        }
+        ImageCommand::Catalogue => {
+            let offers = session.call(calls::catalogue()).await?.items;
+            shown::list(output, &["ID", "NAME", "USER", "FILE"], &offers, |offer| {
+                vec![offer.id.clone(), offer.name.clone(), offer.user.clone(), offer.url.clone()]
+            })
+        }
+        ImageCommand::Fetch {
+            from,
+            name,
+            pool,
+            host,
+            checksum,
+            checksums,
+            allow_private,
+            authority,
+            no_wait,
+        } => {
+            let mut wanted = FetchImage {
+                name: name.unwrap_or_default(),
+                pool: find_pool(&session, &pool).await?.id,
+                checksum: checksum.unwrap_or_default(),
+                checksums: checksums.unwrap_or_default(),
+                allow_private,
+                ..FetchImage::default()
+            };
+            if let Some(file) = authority {
+                wanted.authority = std::fs::read_to_string(&file).map_err(|error| unread(&file, &error))?;
+            }
+            if let Some(host) = host {
+                wanted.host = Some(find_host(&session.call(calls::cluster()).await?, &host)?.id.clone());
+            }
+            let offers = session.call(calls::catalogue()).await?.items;
+            match offers.into_iter().find(|offer| offer.id == from) {
+                Some(offer) => {
+                    wanted.url = offer.url;
+                    if wanted.checksum.is_empty() && wanted.checksums.is_empty() {
+                        wanted.checksums = offer.checksums;
+                    }
+                    if wanted.name.is_empty() {
+                        wanted.name = offer.name;
+                    }
+                }
+                None => wanted.url = from,
+            }
+            let task = session.call(calls::fetch_image(&wanted)).await?;
             waiting::shown_to_its_end(&session, task, no_wait, output).await
         }
         ImageCommand::Remove { image, confirm, no_wait } => {

@@ -115,6 +115,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/storage", get(storage::page))
         .route("/storage/pools/{id}", get(storage::pool_page).post(storage::change_pool))
         .route("/storage/images", get(storage::images::list).post(storage::images::begin))
+        .route("/storage/images/fetch", post(storage::images::fetch))
         .route("/storage/images/{id}/finish", post(storage::images::finish))
         .route("/storage/images/{id}/remove", get(storage::images::remove_page).post(storage::images::remove))
         .route("/storage/volumes/new", get(storage::new_page).post(storage::make))

@@ -1,6 +1,8 @@
 //! What is reached outside of the cluster because somebody has set it: over TLS, where an authority that was given
 //! vouches for whoever answers, and within bounds.
 
+pub(crate) mod fetch;
+
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use axum::{

@@ -71,8 +71,7 @@ where
 }
 
 /// What speaks of another protocol on the connection, and goes along with it.
-const CHANGING: [HeaderName; 7] = [
-    header::CONNECTION,
+const CHANGING: [HeaderName; 6] = [
     header::UPGRADE,
     header::SEC_WEBSOCKET_KEY,
     header::SEC_WEBSOCKET_VERSION,
@@ -97,6 +96,8 @@ pub async fn tunnel<B>(
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let mut passed =
         Request::builder().method(request.method().clone()).uri(path).header(header::HOST, "host");
+    // Whoever keeps no connection open says so here, also of one that goes on as something else.
+    passed = passed.header(header::CONNECTION, "upgrade");
     for name in CHANGING {
         if let Some(value) = request.headers().get(&name) {
             passed = passed.header(name, value);
@@ -108,6 +109,7 @@ pub async fn tunnel<B>(
     }
     let there = hyper::upgrade::on(&mut response).await?;
     let mut answer = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+    answer = answer.header(header::CONNECTION, "upgrade");
     for name in CHANGING {
         if let Some(value) = response.headers().get(&name) {
             answer = answer.header(name, value);

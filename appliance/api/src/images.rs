@@ -121,6 +121,61 @@ pub struct NewImage {
     pub sha256: Option<String>,
 }
 
+/// `POST /api/v1/images/fetch`
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FetchImage {
+    /// The address of its file: https, or http if its checksum is given.
+    #[schema(max_length = 2000)]
+    pub url: String,
+    /// Its name; nothing for that of the file.
+    #[serde(default)]
+    #[schema(max_length = 63)]
+    pub name: String,
+    /// The pool it goes into.
+    pub pool: String,
+    /// The host that fetches it; nothing for the one that is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The SHA-256 or SHA-512 that its file shall have, in hexadecimal digits.
+    #[serde(default)]
+    #[schema(max_length = 128)]
+    pub checksum: String,
+    /// The address of a list of checksums in which that of the file is, as distributions have it.
+    #[serde(default)]
+    #[schema(max_length = 2000)]
+    pub checksums: String,
+    /// Whether it may be fetched from a private network.
+    #[serde(default)]
+    pub allow_private: bool,
+    /// The certificate, as PEM, of an authority that vouches for whoever has it; nothing for those that everybody trusts.
+    #[serde(default)]
+    #[schema(max_length = 32768)]
+    pub authority: String,
+}
+
+/// An image that distributions offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Offer {
+    /// For programs, as in `debian-13`.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The address of its file.
+    pub url: String,
+    /// The address of the list of checksums in which its file is.
+    pub checksums: String,
+    /// Who signs in to it.
+    pub user: String,
+}
+
+/// What distributions offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Catalogue {
+    /// In the order of their names.
+    pub items: Vec<Offer>,
+}
+
 /// Where a piece of an image belongs.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -49,7 +49,10 @@ pub use host::{
     Address, Clock, ConsoleCluster, ConsoleView, Cpu, Disk, Filesystem, HostFacts, Memory, Nic, Service,
     Slot, SlotName,
 };
-pub use images::{Arrived, Image, ImageState, Images, MAX_PIECE_BYTES, NewImage, PieceQuery, RemoveImage};
+pub use images::{
+    Arrived, Catalogue, FetchImage, Image, ImageState, Images, MAX_PIECE_BYTES, NewImage, Offer, PieceQuery,
+    RemoveImage,
+};
 pub use list::{ListQuery, Page, to_query};
 pub use problem::{Problem, ProblemCode};
 pub use readiness::{Check, CheckState, Readiness};

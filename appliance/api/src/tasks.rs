@@ -127,13 +127,15 @@ pub enum TaskKind {
     DeleteVolume,
     /// An image is made of a file that has come.
     CreateImage,
+    /// An image is fetched from an address.
+    FetchImage,
     /// An image is removed.
     DeleteImage,
 }
 
 impl TaskKind {
     /// All kinds.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::MoveVdcRole,
         Self::RemoveHost,
         Self::RestartHost,
@@ -154,6 +156,7 @@ impl TaskKind {
         Self::GrowVolume,
         Self::DeleteVolume,
         Self::CreateImage,
+        Self::FetchImage,
         Self::DeleteImage,
     ];
 
@@ -180,6 +183,7 @@ impl TaskKind {
             Self::GrowVolume => "grow-volume",
             Self::DeleteVolume => "delete-volume",
             Self::CreateImage => "create-image",
+            Self::FetchImage => "fetch-image",
             Self::DeleteImage => "delete-image",
         }
     }

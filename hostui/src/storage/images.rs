@@ -9,12 +9,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use quantix_api::{
-    Call, CallError, Image, ImageState, NewImage, PieceQuery, Pool, ProblemCode, RemoveImage, Right, calls,
+    Call, CallError, FetchImage, Image, ImageState, NewImage, Offer, PieceQuery, Pool, Problem, ProblemCode,
+    RemoveImage, Right, calls,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    component::{Badge, Field, Heads, Icon, Standing},
+    component::{Badge, Fault, Field, Heads, Icon, Standing},
     confirm::Confirm,
     frame::Frame,
     problem::{Filled, Page, draw, is_told},
@@ -30,13 +31,16 @@ struct ImagesPage {
     frame: Frame,
     images: Vec<Image>,
     pools: Vec<Pool>,
+    offers: Vec<Offer>,
+    form: FetchForm,
+    problem: Option<Problem>,
 }
 
 impl ImagesPage {
     fn standing(&self, image: &Image) -> Standing {
         match image.state {
             ImageState::Arriving => Standing::busy("Its file is coming"),
-            ImageState::Making => Standing::busy("Is looked at"),
+            ImageState::Making => Standing::busy("Is being made"),
             ImageState::Ready => Standing::ok("Ready"),
             ImageState::Unknown => Standing::bad("Its host is lost"),
         }
@@ -50,19 +54,85 @@ impl ImagesPage {
         self.pools.iter().map(|pool| (pool.id.clone(), pool.name.clone())).collect()
     }
 
+    fn offer_choices(&self) -> Vec<(String, String)> {
+        let other = (String::new(), "The address below".to_owned());
+        std::iter::once(other)
+            .chain(self.offers.iter().map(|offer| (offer.id.clone(), offer.name.clone())))
+            .collect()
+    }
+
     fn may_change(&self) -> bool {
         self.frame.may(Right::ManageStorage)
     }
 }
 
+/// What is filled in of an image that is fetched.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct FetchForm {
+    offer: String,
+    url: String,
+    fetched_name: String,
+    fetched_pool: String,
+    checksum: String,
+    allow_private: Option<String>,
+}
+
 /// `GET /storage/images`
 pub(crate) async fn list(State(web): State<Web>, frame: Frame) -> Response {
+    show(&web, frame, FetchForm::default(), None).await
+}
+
+async fn show(web: &Web, frame: Frame, form: FetchForm, problem: Option<Problem>) -> Response {
     let images = calls::images().as_session(frame.token());
     let pools = calls::pools().as_session(frame.token());
-    match tokio::try_join!(web.agent.call(&images), web.agent.call(&pools)) {
-        Ok((images, pools)) => {
-            let page = ImagesPage { frame, images: images.items, pools: pools.items };
-            if page.frame.block() == Some("images") { draw(&page.as_images()) } else { draw(&page) }
+    let offers = calls::catalogue().as_session(frame.token());
+    let asked = tokio::try_join!(web.agent.call(&images), web.agent.call(&pools), web.agent.call(&offers));
+    let (images, pools, offers) = match asked {
+        Ok((images, pools, offers)) => (images.items, pools.items, offers.items),
+        Err(error) => return turned_away(&error),
+    };
+    let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
+    let page = ImagesPage { frame, images, pools, offers, form, problem };
+    let drawn = if page.frame.block() == Some("images") { draw(&page.as_images()) } else { draw(&page) };
+    (status, drawn).into_response()
+}
+
+/// `POST /storage/images/fetch`
+pub(crate) async fn fetch(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    frame: Frame,
+    Filled(form): Filled<FetchForm>,
+) -> Response {
+    let mut wanted = FetchImage {
+        url: form.url.trim().to_owned(),
+        name: form.fetched_name.trim().to_owned(),
+        pool: form.fetched_pool.clone(),
+        checksum: form.checksum.trim().to_owned(),
+        allow_private: form.allow_private.is_some(),
+        ..FetchImage::default()
+    };
+    let offers = match web.agent.call(&calls::catalogue().as_session(frame.token())).await {
+        Ok(offers) => offers.items,
+        Err(error) => return turned_away(&error),
+    };
+    if let Some(offer) = offers.into_iter().find(|offer| offer.id == form.offer) {
+        (wanted.url, wanted.checksums, wanted.checksum) = (offer.url, offer.checksums, String::new());
+        if wanted.name.is_empty() {
+            wanted.name = offer.name;
+        }
+    }
+    match web.agent.call(&calls::fetch_image(&wanted).as_session(frame.token()).for_client(client.0)).await {
+        Ok(task) => done("/storage/images", &format!("{} is being fetched.", task.object_name)),
+        Err(CallError::Problem(mut problem)) if is_told(&problem) => {
+            let field = match problem.field.as_deref() {
+                Some("name") => "fetched_name",
+                Some("pool") => "fetched_pool",
+                other => other.unwrap_or_default(),
+            };
+            problem.field = Some(field.to_owned()).filter(|field| !field.is_empty());
+            show(&web, frame, form, Some(problem)).await
         }
         Err(error) => turned_away(&error),
     }
@@ -129,7 +199,7 @@ pub(crate) async fn remove_page(State(web): State<Web>, frame: Frame, Path(id): 
     confirm(&web, frame, &id, None).await
 }
 
-async fn confirm(web: &Web, frame: Frame, id: &str, problem: Option<quantix_api::Problem>) -> Response {
+async fn confirm(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Response {
     let image = match web.agent.call(&calls::image(id).as_session(frame.token())).await {
         Ok(image) => image,
         Err(CallError::Problem(problem)) if problem.code == ProblemCode::NotFound => {

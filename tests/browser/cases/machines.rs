@@ -317,6 +317,27 @@ async fn an_image_is_brought_and_a_disk_begins_as_a_copy_of_it() {
     desk.sees("No images yet").await;
 }
 
+#[tokio::test]
+async fn what_cannot_be_fetched_is_said_beside_its_field_or_by_its_task() {
+    let host = Host::with_machines("qx-01").await;
+    has_pool(&host).await;
+    let desk = Desk::at(&host).await;
+    desk.sign_in().await;
+    desk.open("/storage/images").await;
+    desk.fill("Address optional", "http://192.0.2.1/debian-13.qcow2").await;
+    desk.press("Fetch").await;
+    desk.sees("Over http anybody on the way can change a file.").await;
+    desk.fill("Address optional", "https://127.0.0.1:1/debian-13.qcow2").await;
+    desk.fill("Called optional", "Debian 13").await;
+    desk.press("Fetch").await;
+    desk.sees("Debian 13 is being fetched.").await;
+    // This machine is in a private network of its own.
+    desk.sees("No images yet").await;
+    desk.open("/activity/tasks").await;
+    desk.follow("Fetch the image Debian 13").await;
+    desk.sees("is in a private network").await;
+}
+
 /// An image that is ready; gives its id.
 pub(crate) async fn has_image(host: &Host, session: &Secret) -> String {
     let mut disk = vec![0; 1 << 20];

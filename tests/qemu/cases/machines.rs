@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use quantix_qemu::{BOOT_BOUND, Browser, SavedMachine, note, pages, wait_until};
+use quantix_qemu::{BOOT_BOUND, Browser, SavedMachine, fail, note, pages, wait_until};
 
 /// An emulated processor is in no hurry: after a start libvirt finds out what QEMU can do by running it several times.
 const SOON: Duration = Duration::from_secs(300);
@@ -11,7 +11,7 @@ const SOON: Duration = Duration::from_secs(300);
 fn console(browser: &mut Browser, page: &str, kind: &str) -> String {
     let ticket = browser.post(&format!("{page}/console"), &[("kind", kind)]).text();
     let address = ticket.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next());
-    let Some(address) = address else { panic!("there is no way to the {kind}: {ticket}") };
+    let address = address.unwrap_or_else(|| fail(format!("There is no way to the {kind}: {ticket}")));
     let asked = format!(
         "GET {address} HTTP/1.1\r\nHost: quantix\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

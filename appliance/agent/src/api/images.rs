@@ -9,8 +9,8 @@ use axum::{
     http::StatusCode,
 };
 use quantix_api::{
-    Arrived, Image, ImageState, Images, NewImage, PieceQuery, Problem, ProblemCode, RemoveImage, Task,
-    TaskKind,
+    Arrived, Catalogue, FetchImage, Image, ImageState, Images, NewImage, PieceQuery, Problem, ProblemCode,
+    RemoveImage, Task, TaskKind,
 };
 use quantix_storage::VolumeId;
 use quantix_store::HostId;
@@ -27,7 +27,10 @@ use crate::{
     audit::Line,
     cluster::{self, Refused},
     sessions::now_ms,
-    storage::images::{self, Kept},
+    storage::{
+        catalogue,
+        images::{self, Kept},
+    },
     tasks::{self, NewTask},
 };
 
@@ -79,6 +82,45 @@ pub(crate) async fn make(
     // The first piece comes at once, and is taken here.
     agent.cluster.catch_up().await?;
     Ok((StatusCode::CREATED, Json(image)))
+}
+
+/// Fetches an image from an address. It is a task, which goes on after a line that broke and after a restart.
+#[utoipa::path(post, path = "/api/v1/images/fetch", tag = "storage", request_body = FetchImage, responses((status = 202, body = Task), (status = 409, description = "The pool takes nothing new.")))]
+pub(crate) async fn fetch(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    person: Person,
+    Body(body): Body<FetchImage>,
+) -> Result<(StatusCode, Json<Task>), Failure> {
+    let me = agent.cluster.store()?.id();
+    let hosts = agent.hosts_for(body.host.as_deref()).await?;
+    let host = hosts.iter().find(|host| **host == me).or(hosts.first()).copied().unwrap_or(me);
+    let line = person.line(client, TaskKind::FetchImage.name(), &body.url);
+    let (actor, address) = (person.name().to_owned(), client.to_string());
+    let fetch = move |connection: &Connection, line: &mut Line| {
+        let id = VolumeId::new().to_string();
+        let image = images::add_fetched(connection, &id, &body, host, &actor, now_ms())?;
+        line.object = named(&image);
+        line.is(&json!({ "url": body.url, "pool": body.pool, "allow_private": body.allow_private }));
+        let new = NewTask {
+            kind: TaskKind::FetchImage,
+            object: image.scope(),
+            object_name: image.shown.name,
+            host: Some(host),
+            params: json!({ "pool": image.shown.pool, "from": body }),
+            actor,
+            address,
+        };
+        tasks::kept::add(connection, &new, now_ms())
+    };
+    let task = agent.cluster.write_telling(line, fetch).await?;
+    Ok((StatusCode::ACCEPTED, Json(task.shown())))
+}
+
+/// What distributions offer: addresses from which images can be fetched.
+#[utoipa::path(get, path = "/api/v1/images/catalogue", tag = "storage", responses((status = 200, body = Catalogue)))]
+pub(crate) async fn catalogue() -> Json<Catalogue> {
+    Json(catalogue::catalogue())
 }
 
 /// How much of its file has come.

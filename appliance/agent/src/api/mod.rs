@@ -293,6 +293,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(storage::list))
                 .routes(routes!(storage::show))
                 .routes(routes!(images::list))
+                .routes(routes!(images::catalogue))
                 .routes(routes!(images::show))
                 .routes(routes!(changes::show)),
         ),
@@ -301,6 +302,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
             OpenApiRouter::new()
                 .routes(routes!(storage::change_pool))
                 .routes(routes!(images::make))
+                .routes(routes!(images::fetch))
                 .routes(routes!(images::finish))
                 .routes(routes!(images::remove))
                 .merge(

@@ -28,6 +28,8 @@ pub(crate) enum Asked {
     IsMade { volume: String },
     /// That it has grown.
     HasGrown { volume: String, bytes: u64 },
+    /// That the file of an image is so long.
+    ImageHasLength { image: String, length: u64 },
     /// That the file of an image has a sum.
     ImageHasSum { image: String, sum: String },
     /// That an image is ready.
@@ -58,6 +60,7 @@ fn take(connection: &Connection, host: HostId, asked: &Asked, now_ms: i64) -> Re
         },
         Asked::IsMade { volume } => Ok(volumes::is_made(connection, host, volume)?),
         Asked::HasGrown { volume, bytes } => Ok(volumes::has_grown(connection, host, volume, *bytes)?),
+        Asked::ImageHasLength { image, length } => Ok(images::has_length(connection, host, image, *length)?),
         Asked::ImageHasSum { image, sum } => Ok(images::has_sum(connection, host, image, sum)?),
         Asked::ImageIsReady { image, facts } => Ok(images::is_ready(connection, host, image, facts)?),
         Asked::ForgetImage { image } => match images::find(connection, image)? {

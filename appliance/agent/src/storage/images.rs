@@ -1,14 +1,20 @@
 //! Images as they are kept, as SQL.
 
 use jiff::Timestamp;
-use quantix_api::{Held, Image, ImageState, NewImage, Problem, ProblemCode, Scope, text::is_line};
+use quantix_api::{
+    FetchImage, Held, Image, ImageState, NewImage, Problem, ProblemCode, Scope, text::is_line,
+};
 use quantix_storage::{KeptImage, Os, VolumeId};
 use quantix_store::HostId;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::{pools, volumes::check_name};
-use crate::{cluster::Refused, vms::folders};
+use super::{catalogue::is_checksum, pools, volumes::check_name};
+use crate::{
+    cluster::Refused,
+    outside::{self, fetch},
+    vms::folders,
+};
 
 const MOST: i64 = 500;
 const LONGEST_FILE: usize = 255;
@@ -131,15 +137,26 @@ pub(crate) fn add(
     by: &str,
     now_ms: i64,
 ) -> Result<Kept, Refused> {
+    if !(1..=LONGEST).contains(&new.length) {
+        return Err(invalid("length", "A file of 1 byte to 1 TiB is taken."));
+    }
+    place(connection, id, new, host, by, now_ms)
+}
+
+fn place(
+    connection: &Connection,
+    id: &str,
+    new: &NewImage,
+    host: HostId,
+    by: &str,
+    now_ms: i64,
+) -> Result<Kept, Refused> {
     check_name(&new.name)?;
     if !new.file.is_empty() && !is_line(&new.file, LONGEST_FILE) {
         return Err(invalid(
             "file",
             format!("A file's name is one line of at most {LONGEST_FILE} characters."),
         ));
-    }
-    if !(1..=LONGEST).contains(&new.length) {
-        return Err(invalid("length", "A file of 1 byte to 1 TiB is taken."));
     }
     let sha256 = new.sha256.as_deref().map(str::to_ascii_lowercase);
     if sha256
@@ -174,6 +191,47 @@ pub(crate) fn add(
         params![id, new.name, new.file, os, version, new.pool, host.0, new.length, sha256, now_ms, by],
     )?;
     one(connection, id)
+}
+
+/// Notes how long its file is.
+pub(crate) fn has_length(
+    connection: &Connection,
+    host: HostId,
+    id: &str,
+    length: u64,
+) -> rusqlite::Result<()> {
+    connection
+        .execute(
+            "UPDATE image SET length = ?3 WHERE id = ?1 AND host = ?2 AND length <> ?3",
+            params![id, host.0, length],
+        )
+        .map(drop)
+}
+
+/// Takes a place for an image whose file is fetched: how long it is will be seen.
+pub(crate) fn add_fetched(
+    connection: &Connection,
+    id: &str,
+    wanted: &FetchImage,
+    host: HostId,
+    by: &str,
+    now_ms: i64,
+) -> Result<Kept, Refused> {
+    let is_sum = |sum: &str| sum.is_empty() || is_checksum(sum);
+    if !is_sum(&wanted.checksum) {
+        return Err(invalid("checksum", "A SHA-256 has 64 hexadecimal digits, a SHA-512 has 128."));
+    }
+    fetch::check(&wanted.url, !wanted.checksum.is_empty()).map_err(|why| invalid("url", why))?;
+    if !wanted.checksums.is_empty() {
+        fetch::check(&wanted.checksums, false).map_err(|why| invalid("checksums", why))?;
+    }
+    if !wanted.authority.is_empty() {
+        outside::trust(&wanted.authority).map_err(|why| invalid("authority", why))?;
+    }
+    let file = fetch::file_name(&wanted.url).to_owned();
+    let name = if wanted.name.is_empty() { file.clone() } else { wanted.name.clone() };
+    let new = NewImage { name, file, pool: wanted.pool.clone(), length: 0, sha256: None };
+    place(connection, id, &new, host, by, now_ms)
 }
 
 /// Notes what the sum of its file is.

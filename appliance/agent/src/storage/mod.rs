@@ -1,6 +1,7 @@
 //! Storage: what is kept of pools and volumes, and what each host does so that everybody knows how its pools are.
 
 pub(crate) mod asked;
+pub(crate) mod catalogue;
 pub(crate) mod images;
 mod keeper;
 pub(crate) mod pools;

@@ -49,7 +49,7 @@ pub(crate) const COMES_BACK_WITHIN: Duration = Duration::from_secs(20 * 60);
 /// A host that was told to switch off and is silent for so long is off.
 const IS_OFF_AFTER: Duration = Duration::from_secs(10);
 
-const KINDS: [Kind; 21] = [
+const KINDS: [Kind; 22] = [
     Kind {
         kind: TaskKind::MoveVdcRole,
         doer: Doer::Leader,
@@ -137,6 +137,12 @@ const KINDS: [Kind; 21] = [
         can_retry: false,
         ..of_vm(TaskKind::CreateImage, Right::ManageStorage)
     },
+    Kind {
+        cancel_until: usize::MAX,
+        stays: false,
+        can_retry: false,
+        ..of_vm(TaskKind::FetchImage, Right::ManageStorage)
+    },
     of_vm(TaskKind::DeleteImage, Right::ManageStorage),
 ];
 
@@ -213,6 +219,7 @@ impl Kind {
             TaskKind::GrowVolume => format!("Grow the volume {}", text("name").unwrap_or(object_name)),
             TaskKind::DeleteVolume => format!("Delete the volume {object_name}"),
             TaskKind::CreateImage => format!("Create the image {object_name}"),
+            TaskKind::FetchImage => format!("Fetch the image {object_name}"),
             TaskKind::DeleteImage => format!("Delete the image {object_name}"),
         }
     }
@@ -248,6 +255,9 @@ impl Kind {
             TaskKind::CreateVolume => steps(&["Make it"]),
             TaskKind::GrowVolume => steps(&["Make it bigger"]),
             TaskKind::CreateImage => steps(&["Check its sum", "Look at it and write it as it is kept"]),
+            TaskKind::FetchImage => {
+                steps(&["Fetch its file", "Check its sum", "Look at it and write it as it is kept"])
+            }
             TaskKind::DeleteVolume | TaskKind::DeleteImage => steps(&["Remove it", "Forget it"]),
         }
     }
@@ -273,7 +283,7 @@ impl Kind {
             TaskKind::CreateVolume => "The volume is made.".to_owned(),
             TaskKind::GrowVolume => "It is bigger now. Its guest has to make use of that.".to_owned(),
             TaskKind::DeleteVolume => format!("The volume {object_name} is removed."),
-            TaskKind::CreateImage => "Disks can begin as copies of it.".to_owned(),
+            TaskKind::CreateImage | TaskKind::FetchImage => "Disks can begin as copies of it.".to_owned(),
             TaskKind::DeleteImage => format!("The image {object_name} is removed."),
         }
     }

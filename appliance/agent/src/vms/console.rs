@@ -41,8 +41,8 @@ const LOOKED_AT_WITHIN: Duration = Duration::from_secs(60);
 const ASKS: Duration = Duration::from_secs(10);
 /// Of somebody who says nothing for so long, not even that they are there, nobody is there.
 const SILENT: Duration = Duration::from_secs(45);
-/// QEMU lets go of its consoles when it begins to end.
-const GOES_OFF_WITHIN: Duration = Duration::from_secs(5);
+/// Why a console has ended is known after so long.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(5);
 const PIECE: usize = 64 * 1024;
 /// The longest reason that a WebSocket can end with, in bytes.
@@ -180,16 +180,20 @@ impl Agent {
         self.libvirt.look(id).await.is_ok_and(|seen| seen.state.is_on())
     }
 
-    /// Whether a machine whose console has ended is off. It ends before libvirt says so.
-    async fn goes_off(&self, id: VmId) -> bool {
+    /// Why a console has ended on the host: a machine ends before libvirt says so, and whoever takes a line has it before it is
+    /// noted here.
+    async fn why_ended(&self, ticket: &Ticket, line: Option<&AtomicBool>) -> Problem {
         let begun = Instant::now();
-        while self.is_on(id).await {
-            if begun.elapsed() > GOES_OFF_WITHIN {
-                return false;
+        while begun.elapsed() < ENDS_WITHIN {
+            if line.is_some_and(|is_taken| is_taken.load(Ordering::Relaxed)) {
+                return Problem::new(ProblemCode::ConsoleBusy, "Somebody else has taken the serial line.");
+            }
+            if !self.is_on(ticket.vm).await {
+                return is_off(&ticket.name);
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        true
+        Problem::new(ProblemCode::Unavailable, "The console was closed on the host.")
     }
 
     /// Serves a WebSocket that came with a ticket, to its end.
@@ -207,23 +211,20 @@ impl Agent {
         let line = (ticket.kind == ConsoleKind::Serial).then(|| self.consoles.has_line(ticket.vm));
         self.is_looked_at(ticket.vm).await;
         let ended = self.relay(&mut socket, console, &ticket.listener).await;
-        let is_taken = line.as_ref().is_some_and(|taken| taken.load(Ordering::Relaxed));
+        let problem = match ended {
+            None => None,
+            Some(Ended::NotAllowed) => {
+                let sentence = "You may not look any more: the session has ended, or a right was taken.";
+                Some(Problem::new(ProblemCode::Forbidden, sentence))
+            }
+            Some(Ended::ByGuest) => Some(self.why_ended(&ticket, line.as_deref()).await),
+        };
         if let Some(line) = &line {
             self.consoles.let_line_go(ticket.vm, line);
         }
-        let Some(ended) = ended else { return };
-        let problem = match ended {
-            Ended::NotAllowed => {
-                let sentence = "You may not look any more: the session has ended, or a right was taken.";
-                Problem::new(ProblemCode::Forbidden, sentence)
-            }
-            Ended::ByGuest if is_taken => {
-                Problem::new(ProblemCode::ConsoleBusy, "Somebody else has taken the serial line.")
-            }
-            Ended::ByGuest if self.goes_off(ticket.vm).await => is_off(&ticket.name),
-            Ended::ByGuest => Problem::new(ProblemCode::Unavailable, "The console was closed on the host."),
-        };
-        close(&mut socket, &problem).await;
+        if let Some(problem) = problem {
+            close(&mut socket, &problem).await;
+        }
     }
 
     /// Passes on what comes from either end, until one of them ends; nothing if that was whoever looks.
@@ -260,7 +261,9 @@ impl Agent {
                         if !count.is_ok_and(|count| count > 0) {
                             return Some(Ended::ByGuest);
                         }
-                        if to_person.send(Message::Binary(piece.split().freeze())).await.is_err() {
+                        // Somebody who takes nothing for so long is not there.
+                        let sent = to_person.send(Message::Binary(piece.split().freeze()));
+                        if !timeout(SILENT, sent).await.is_ok_and(|sent| sent.is_ok()) {
                             return None;
                         }
                         piece.reserve(PIECE);
@@ -270,7 +273,8 @@ impl Agent {
                             return Some(Ended::NotAllowed);
                         }
                         let is_silent = lock(&heard).elapsed() > SILENT;
-                        if is_silent || to_person.send(Message::Ping(Bytes::new())).await.is_err() {
+                        let sent = timeout(SILENT, to_person.send(Message::Ping(Bytes::new()))).await;
+                        if is_silent || !sent.is_ok_and(|sent| sent.is_ok()) {
                             return None;
                         }
                     }

@@ -22,18 +22,18 @@ type Socket = WebSocketStream<UnixStream>;
 
 const SOON: Duration = Duration::from_secs(30);
 
-fn wanted(kind: ConsoleKind, take_over: bool) -> OpenConsole {
+pub(crate) fn wanted(kind: ConsoleKind, take_over: bool) -> OpenConsole {
     OpenConsole { kind, take_over }
 }
 
 /// Opens the WebSocket that a ticket leads to, over a host.
-async fn attend(host: &Host, ticket: &ConsoleTicket) -> Socket {
+pub(crate) async fn attend(host: &Host, ticket: &ConsoleTicket) -> Socket {
     let stream = UnixStream::connect(host.dir().join("run/api.sock")).await.unwrap();
     client_async(format!("ws://host{}", ticket.address.expose()), stream).await.unwrap().0
 }
 
 /// Reads until this has come.
-async fn reads(socket: &mut Socket, wanted: &[u8]) {
+pub(crate) async fn reads(socket: &mut Socket, wanted: &[u8]) {
     let mut all = Vec::new();
     let read = async {
         while !all.windows(wanted.len()).any(|window| window == wanted) {

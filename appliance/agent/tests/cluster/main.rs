@@ -6,6 +6,7 @@ mod backup;
 mod certificate;
 mod cloud_init;
 mod consoles;
+mod fetch;
 mod hostile;
 mod hosts;
 mod membership;

@@ -33,7 +33,7 @@ impl Place {
     }
 
     /// Waits until the host has told of its pool.
-    async fn with_pool(self) -> Self {
+    pub(crate) async fn with_pool(self) -> Self {
         until("the pool is there", async || {
             self.pool().await.hosts.iter().any(|there| there.state == PoolState::Ready)
         })

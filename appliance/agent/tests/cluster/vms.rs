@@ -6,13 +6,14 @@ use std::{
 };
 
 use quantix_api::{
-    ChangeVm, EventQuery, Folder, Keep, NewAccess, NewFolder, NewUser, NewVm, PowerVm, ProblemCode,
-    RemoveHost, RemoveVm, Right, Scope, Secret, SettleDrift, SignIn, TaskState, VmAction, VmMemory, VmPolicy,
-    VmQuery, VmSpec, VmState, Who, calls,
+    ChangeVm, ConsoleKind, EventQuery, Folder, Keep, NewAccess, NewFolder, NewUser, NewVm, PowerVm,
+    ProblemCode, RemoveHost, RemoveVm, Right, Scope, Secret, SettleDrift, SignIn, TaskState, VmAction,
+    VmMemory, VmPolicy, VmQuery, VmSpec, VmState, Who, calls,
 };
 use quantix_libvirt::Daemon;
 
 use crate::{
+    consoles::{attend, reads, wanted},
     hosts::{Host, PASSWORD, problem, until},
     place::{Place, new, spec},
 };
@@ -343,9 +344,18 @@ async fn a_machine_on_another_host_is_asked_for_here_and_unknown_when_that_host_
     place.becomes(&id, VmState::Running).await;
     assert!(place.domains().is_empty());
     assert_eq!(daemon.virsh(&["domstate", &id]).trim(), "running");
+    // Its console is asked for at either host, and comes through either, whoever leads.
+    let screen = calls::open_console(&id, &wanted(ConsoleKind::Screen, false)).as_session(&place.session);
+    for asked in [&place.host, &other] {
+        for through in [&place.host, &other] {
+            let ticket = asked.client().call(&screen).await.unwrap();
+            reads(&mut attend(through, &ticket).await, b"RFB 003.008\n").await;
+        }
+    }
     place.does(&id, VmAction::Pause).await;
     other.kill();
     place.becomes(&id, VmState::Unknown).await;
+    assert_eq!(problem(place.host.client().call(&screen).await).code, ProblemCode::HostUnreachable);
     let call = calls::power_vm(&id, &PowerVm::usual(VmAction::Resume)).as_session(&place.session);
     assert_eq!(problem(place.host.client().call(&call).await).code, ProblemCode::Conflict);
     other.start_again();

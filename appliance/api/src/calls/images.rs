@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::part;
-use crate::{Arrived, Call, Image, Images, NewImage, RemoveImage, Task};
+use crate::{Arrived, Call, Catalogue, FetchImage, Image, Images, NewImage, RemoveImage, Task};
 
 /// Images.
 pub const IMAGES_PATH: &str = "/api/v1/images";
@@ -21,6 +21,16 @@ pub fn image(id: &str) -> Call<Image> {
 /// Takes a place for an image whose file comes next, in pieces.
 pub fn make_image(body: &NewImage) -> Call<Image> {
     Call::new(Method::POST, IMAGES_PATH).json(body)
+}
+
+/// Fetches an image from an address.
+pub fn fetch_image(body: &FetchImage) -> Call<Task> {
+    Call::new(Method::POST, format!("{IMAGES_PATH}/fetch")).json(body)
+}
+
+/// What distributions offer.
+pub fn catalogue() -> Call<Catalogue> {
+    Call::new(Method::GET, format!("{IMAGES_PATH}/catalogue"))
 }
 
 fn content(id: &str) -> String {

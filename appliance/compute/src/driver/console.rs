@@ -16,21 +16,25 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     net::UnixStream,
-    sync::mpsc,
+    sync::{Notify, mpsc},
 };
 use virt::{connect::Connect, domain::Domain, error::Error};
 
-/// What is taken from the line at once.
+/// What is taken from the line at once, and given to it.
 const PIECE: usize = 4096;
-/// Pieces that wait for whoever reads; a reader that is slower than that is let go.
-const WAITING: usize = 1024;
+const MOST_AT_ONCE: usize = 64 * 1024;
+/// Bytes that wait for whoever reads; a reader that is slower than that is let go.
+const MOST_TO_READER: usize = 4 << 20;
 /// Bytes that wait for the guest.
 const MOST_TO_GUEST: usize = 1 << 20;
+/// How often it is looked whether the connection is still there: a stream is not told that it is not.
+const IS_THERE: Duration = Duration::from_secs(5);
 /// There is nothing now.
 const LATER: c_int = -2;
 
@@ -46,8 +50,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Console for T {}
 /// The screen of a machine that is on, as a VNC client sees it.
 pub(super) fn screen(domain: &Domain) -> Result<OwnedFd, Error> {
     let file = domain.open_graphics_fd(0, virt_sys::VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH)?;
+    let file = RawFd::try_from(file).map_err(|_| Error::last_error())?;
     // SAFETY: libvirt has just opened it, and it is nobody's but ours.
-    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(file).unwrap_or(-1)) })
+    Ok(unsafe { OwnedFd::from_raw_fd(file) })
 }
 
 pub(super) fn screen_of(file: OwnedFd) -> io::Result<UnixStream> {
@@ -60,18 +65,25 @@ pub(super) fn screen_of(file: OwnedFd) -> io::Result<UnixStream> {
 pub(super) struct Line {
     number: usize,
     ends: Arc<Ends>,
-    from_guest: mpsc::Receiver<Vec<u8>>,
+    from_guest: mpsc::UnboundedReceiver<Vec<u8>>,
 }
 
 /// What the thread of events and whoever writes share.
 struct Ends {
     stream: virt_sys::virStreamPtr,
     /// Nothing once the line has ended.
-    to_reader: Mutex<Option<mpsc::Sender<Vec<u8>>>>,
+    to_reader: Mutex<Option<mpsc::UnboundedSender<Vec<u8>>>>,
+    /// How many bytes of that are not read yet.
+    unread: AtomicUsize,
+    /// Told when whoever reads is too slow.
+    let_go: Notify,
     to_guest: Mutex<VecDeque<u8>>,
+    /// The stream's own: what is typed at a guest that does not read holds up whatever else goes over its connection. Fields
+    /// are given back in this order, and the stream before all of them.
+    connection: Connect,
 }
 
-// SAFETY: libvirt's streams may be used from any thread.
+// SAFETY: the streams of libvirt's remote driver, which this one is of, may be used from any thread.
 unsafe impl Send for Ends {}
 // SAFETY: as above; what is ours is behind locks.
 unsafe impl Sync for Ends {}
@@ -81,8 +93,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Line {
-    /// Opens the line; if so, whoever has it loses it.
-    pub(super) fn open(connection: &Connect, domain: &Domain, take_over: bool) -> Result<Self, Error> {
+    /// Opens the line over a connection of its own; if so, whoever has it loses it.
+    pub(super) fn open(connection: Connect, domain: &Domain, take_over: bool) -> Result<Self, Error> {
         let how =
             if take_over { virt_sys::VIR_DOMAIN_CONSOLE_FORCE } else { virt_sys::VIR_DOMAIN_CONSOLE_SAFE };
         // SAFETY: the connection is open.
@@ -90,8 +102,15 @@ impl Line {
         if stream.is_null() {
             return Err(Error::last_error());
         }
-        let (sender, from_guest) = mpsc::channel(WAITING);
-        let ends = Arc::new(Ends { stream, to_reader: Mutex::new(Some(sender)), to_guest: Mutex::default() });
+        let (sender, from_guest) = mpsc::unbounded_channel();
+        let ends = Arc::new(Ends {
+            stream,
+            to_reader: Mutex::new(Some(sender)),
+            unread: AtomicUsize::new(0),
+            let_go: Notify::new(),
+            to_guest: Mutex::default(),
+            connection,
+        });
         // SAFETY: both are open; no name means the first console.
         if unsafe { virt_sys::virDomainOpenConsole(domain.as_ptr(), ptr::null(), stream, how) } < 0 {
             return Err(Error::last_error());
@@ -113,16 +132,28 @@ impl Line {
         tokio::spawn(async move {
             let (mut reader, mut writer) = tokio::io::split(ours);
             let mut typed = vec![0; PIECE];
+            let mut looks = tokio::time::interval(IS_THERE);
             loop {
-                tokio::select! {
+                let goes_on = tokio::select! {
                     piece = self.from_guest.recv() => match piece {
-                        Some(piece) if writer.write_all(&piece).await.is_ok() => {}
-                        _ => return,
+                        Some(piece) => {
+                            self.ends.unread.fetch_sub(piece.len(), Ordering::Relaxed);
+                            tokio::select! {
+                                written = writer.write_all(&piece) => written.is_ok(),
+                                () = self.ends.let_go.notified() => false,
+                            }
+                        }
+                        None => false,
                     },
                     count = reader.read(&mut typed) => match count {
-                        Ok(count) if count > 0 && self.ends.send(&typed[..count]) => {}
-                        _ => return,
+                        Ok(count) if count > 0 => self.ends.send(&typed[..count]),
+                        _ => false,
                     },
+                    () = self.ends.let_go.notified() => false,
+                    _ = looks.tick() => self.ends.connection.is_alive() == Ok(true),
+                };
+                if !goes_on {
+                    return;
                 }
             }
         });
@@ -151,37 +182,48 @@ impl Ends {
     fn receive(&self) -> bool {
         let mut to_reader = lock(&self.to_reader);
         let Some(sender) = to_reader.as_ref() else { return false };
+        let mut piece = [0_u8; PIECE];
         loop {
-            let mut piece = vec![0_u8; PIECE];
             // SAFETY: there is room for so many bytes.
-            let count =
-                unsafe { virt_sys::virStreamRecv(self.stream, piece.as_mut_ptr().cast(), piece.len()) };
+            let count = unsafe { virt_sys::virStreamRecv(self.stream, piece.as_mut_ptr().cast(), PIECE) };
             if count == LATER {
                 return true;
             }
-            piece.truncate(usize::try_from(count).unwrap_or_default());
-            if piece.is_empty() || sender.try_send(piece).is_err() {
+            let piece = &piece[..usize::try_from(count).unwrap_or_default()];
+            let unread = self.unread.fetch_add(piece.len(), Ordering::Relaxed) + piece.len();
+            if unread > MOST_TO_READER {
+                self.let_go.notify_one();
+            }
+            if piece.is_empty() || unread > MOST_TO_READER || sender.send(piece.to_vec()).is_err() {
                 *to_reader = None;
                 return false;
             }
         }
     }
 
-    /// Sends what waits; false once the line has ended.
+    /// Sends what waits; false once the line has ended. Sending may wait, and nobody else waits for that.
     fn transmit(&self) -> bool {
-        let mut waiting = lock(&self.to_guest);
-        while !waiting.is_empty() {
-            let (first, _) = waiting.as_slices();
+        loop {
+            let mut waiting = lock(&self.to_guest);
+            if waiting.is_empty() {
+                return self.wants(reads());
+            }
+            let count = waiting.len().min(MOST_AT_ONCE);
+            let piece: Vec<u8> = waiting.drain(..count).collect();
+            drop(waiting);
             // SAFETY: so many bytes are there.
-            let count = unsafe { virt_sys::virStreamSend(self.stream, first.as_ptr().cast(), first.len()) };
-            if count == LATER {
+            let sent = unsafe { virt_sys::virStreamSend(self.stream, piece.as_ptr().cast(), piece.len()) };
+            let is_later = sent == LATER;
+            let Ok(sent) = usize::try_from(if is_later { 0 } else { sent }) else { return false };
+            // Nobody else takes from it: what was not sent is first again.
+            let mut waiting = lock(&self.to_guest);
+            for byte in piece[sent.min(piece.len())..].iter().rev() {
+                waiting.push_front(*byte);
+            }
+            if is_later {
                 return true;
             }
-            let Ok(count) = usize::try_from(count) else { return false };
-            let sent = count.min(first.len());
-            waiting.drain(..sent);
         }
-        self.wants(reads())
     }
 
     fn end(&self) {
@@ -193,10 +235,21 @@ impl Ends {
 impl Drop for Line {
     fn drop(&mut self) {
         lock(&OPEN).remove(&self.number);
-        // SAFETY: the stream is there until the last of its ends is dropped. One that has ended refuses both.
-        unsafe {
-            virt_sys::virStreamEventRemoveCallback(self.ends.stream);
-            virt_sys::virStreamAbort(self.ends.stream);
+        // SAFETY: the stream is there until the last of its ends is dropped. One that has ended refuses.
+        unsafe { virt_sys::virStreamEventRemoveCallback(self.ends.stream) };
+        let ends = Arc::clone(&self.ends);
+        // libvirt answers this when the guest has read what was typed, which may be never; so does closing the connection. A
+        // thread that cannot be begun leaves the line open until the daemon is restarted.
+        let begun = std::thread::Builder::new().name("libvirt-line".into()).spawn(move || {
+            // SAFETY: as above.
+            unsafe { virt_sys::virStreamAbort(ends.stream) };
+            // The thread of events is not the one that closes the connection.
+            while Arc::strong_count(&ends) > 1 {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        if let Err(error) = begun {
+            log::warn!("A serial line is not let go: {error}");
         }
     }
 }

@@ -76,6 +76,7 @@ type Work = Box<dyn FnOnce(&Shared) + Send>;
 /// The way to libvirt.
 #[derive(Debug)]
 pub struct Libvirt {
+    address: String,
     questions: mpsc::SyncSender<Work>,
     events: broadcast::Sender<Event>,
     connections: watch::Sender<u64>,
@@ -116,7 +117,7 @@ impl Libvirt {
                 }
             })?;
         }
-        Ok(Self { questions, events, connections, _watched: watched })
+        Ok(Self { address: address.to_owned(), questions, events, connections, _watched: watched })
     }
 
     /// What happens to machines from now on. Whoever reads too slowly is told so and must look at all of them.
@@ -279,8 +280,12 @@ impl Libvirt {
 
     /// The serial line of a machine that is on. There is one at a time; `take_over` ends the one there is.
     pub async fn serial_line(&self, id: VmId, take_over: bool) -> Result<Box<dyn Console>, Failed> {
-        let open = move |connection: &Connect| {
-            Line::open(connection, &connection.lookup_domain_by_uuid(id.0)?, take_over)
+        let address = self.address.clone();
+        let open = move |_: &Connect| {
+            let own = Connect::open(Some(&address))?;
+            own.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)?;
+            let domain = own.lookup_domain_by_uuid(id.0)?;
+            Line::open(own, &domain, take_over)
         };
         match self.ask(ACTS_WITHIN, open).await {
             Ok(line) => Ok(Box::new(line.into_console())),

@@ -69,6 +69,8 @@ async fn a_serial_line_is_somebody_s_until_it_is_let_go_or_taken() {
     // The firmware speaks there.
     reads(&mut first, b"BdsDxe").await;
     first.write_all(b"\r").await.unwrap();
+    // A line on which nothing happens for a while is still one.
+    tokio::time::sleep(Duration::from_secs(7)).await;
     let mut second = libvirt.serial_line(id, true).await.unwrap();
     ends(&mut first).await;
     libvirt.reset(id).await.unwrap();
@@ -89,4 +91,30 @@ async fn a_serial_line_is_somebody_s_until_it_is_let_go_or_taken() {
     libvirt.force_stop(id).await.unwrap();
     ends(&mut last).await;
     becomes(&libvirt, id, VmState::Stopped).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_ends_with_the_daemon_and_typing_at_a_guest_that_does_not_read_holds_up_nothing_else() {
+    let mut daemon = Daemon::start();
+    let libvirt = connect(&daemon);
+    let id = defined(&libvirt, "one").await;
+    libvirt.start(id, true).await.unwrap();
+    // It stands still, and reads nothing of all this.
+    let mut line = libvirt.serial_line(id, false).await.unwrap();
+    let typed = vec![b'x'; 1 << 20];
+    let _ = timeout(Duration::from_secs(2), line.write_all(&typed)).await;
+    for _ in 0..3 {
+        timeout(Duration::from_secs(5), libvirt.look(id)).await.unwrap().unwrap();
+    }
+    drop(line);
+    let mut line = libvirt.serial_line(id, true).await.unwrap();
+    daemon.kill();
+    ends(&mut line).await;
+    daemon.start_again();
+    let open = async {
+        while libvirt.serial_line(id, true).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, open).await.unwrap();
 }

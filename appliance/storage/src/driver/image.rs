@@ -2,7 +2,7 @@
 //! that QEMU's own tools wrote here, or as a CD.
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
+    fs::{self, File, Permissions},
     io::{self, ErrorKind, Read, Seek, SeekFrom},
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -10,7 +10,6 @@ use std::{
 };
 
 use quantix_host::{filter, run};
-use sha2::{Digest, Sha256};
 
 use super::directory::{Directory, Failed, in_files, qemu_img, remove};
 use crate::model::{
@@ -40,18 +39,13 @@ pub struct Kept {
     pub used: u64,
 }
 
-fn stopped() -> Failed {
+pub(super) fn stopped() -> Failed {
     Failed::Other("It was stopped".to_owned())
 }
 
 impl Directory {
-    fn images_dir(&self) -> PathBuf {
+    pub(super) fn images_dir(&self) -> PathBuf {
         self.root().join("images")
-    }
-
-    /// What has come of an image so far.
-    fn arriving(&self, id: VolumeId) -> PathBuf {
-        self.images_dir().join(format!("{id}.part"))
     }
 
     /// An image that is a disk.
@@ -64,55 +58,9 @@ impl Directory {
         self.images_dir().join(format!("{id}.iso"))
     }
 
-    /// How much of an image has come.
-    pub async fn arrived(&self, id: VolumeId) -> Result<u64, Failed> {
-        self.room().await?;
-        let path = self.arriving(id);
-        in_files("What has come cannot be looked at", move || match fs::metadata(&path) {
-            Ok(about) => Ok(about.len()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(error),
-        })
-        .await
-    }
-
-    /// Puts a piece where it belongs: behind what has come. What comes twice is written once.
-    pub async fn take_piece(&self, id: VolumeId, at: u64, piece: Vec<u8>) -> Result<(), Failed> {
-        self.room().await?;
-        let (dir, path) = (self.images_dir(), self.arriving(id));
-        in_files("The image cannot be written", move || {
-            fs::create_dir_all(&dir)?;
-            fs::set_permissions(&dir, Permissions::from_mode(0o711))?;
-            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
-            file.set_permissions(Permissions::from_mode(0o600))?;
-            file.write_all_at(&piece, at)?;
-            // After a power cut the file must not be longer than what is in it: whoever goes on goes on behind its end.
-            file.sync_data()
-        })
-        .await
-    }
-
-    /// The SHA-256 of what has come.
-    pub async fn sum(&self, id: VolumeId, going: impl Going + 'static) -> Result<String, Failed> {
-        self.room().await?;
-        let path = self.arriving(id);
-        let sum = in_files("The image cannot be read", move || {
-            let mut file = File::open(&path)?;
-            let (whole, mut done) = (file.metadata()?.len(), 0);
-            let (mut hash, mut piece) = (Sha256::new(), vec![0; PIECE]);
-            loop {
-                let count = file.read(&mut piece)?;
-                if count == 0 {
-                    return Ok(Some(hex(&hash.finalize())));
-                }
-                hash.update(&piece[..count]);
-                done += count as u64;
-                if !going(done, Some(whole)) {
-                    return Ok(None);
-                }
-            }
-        });
-        sum.await?.ok_or_else(stopped)
+    /// Whether it is kept already, as a disk or as a CD.
+    pub async fn has_image(&self, id: VolumeId) -> Result<bool, Failed> {
+        Ok(self.kept_image(id, "kept").await?.is_some())
     }
 
     /// Makes an image of what has come: looks at what it is, unpacks it, and writes it as it is kept. `most` is how much room
@@ -150,8 +98,10 @@ impl Directory {
                 format.name()
             }
         };
+        let origin = self.origin_of(id);
         in_files("What was left over could not be removed", move || {
             remove(&unpacked)?;
+            remove(&origin)?;
             remove(&part)
         })
         .await?;
@@ -195,7 +145,7 @@ impl Directory {
         self.room().await?;
         let dir = self.images_dir();
         in_files("The image could not be removed", move || {
-            for kind in ["part", "unpacked", "new", "qcow2", "iso"] {
+            for kind in ["part", "from", "unpacked", "new", "qcow2", "iso"] {
                 remove(&dir.join(format!("{id}.{kind}")))?;
             }
             match File::open(&dir) {
@@ -228,10 +178,6 @@ impl Directory {
         };
         self.finish(id, beside, made).await
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// How big the disk is that a file holds which was written here.
@@ -542,7 +488,15 @@ mod tests {
         // The sum is that of what came.
         let id = VolumeId::new();
         pool.take_piece(id, 0, b"abc".to_vec()).await.unwrap();
-        let sum = pool.sum(id, |_, _| true).await.unwrap();
-        assert_eq!(sum, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        let sums = pool.sum(id, false, |_, _| true).await.unwrap();
+        assert_eq!(sums.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(sums.sha512, None);
+        let sha512 = pool.sum(id, true, |_, _| true).await.unwrap().sha512.unwrap();
+        assert!(sha512.starts_with("ddaf35a193617abacc417349ae204131") && sha512.len() == 128);
+        // What comes anew leaves nothing of what came before.
+        pool.keep_origin(id, b"that one".to_vec()).await.unwrap();
+        assert_eq!(pool.origin(id).await.unwrap().unwrap(), b"that one");
+        pool.begin_anew(id).await.unwrap();
+        assert_eq!((pool.arrived(id).await.unwrap(), pool.origin(id).await.unwrap()), (0, None));
     }
 }

@@ -1,11 +1,11 @@
 //! What is done with images on their host.
 
-use quantix_storage::VolumeId;
+use quantix_storage::{Directory, Sums, VolumeId};
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 use super::{
-    Work,
+    Work, fetch,
     volume::{going, tell},
 };
 use crate::{
@@ -13,12 +13,15 @@ use crate::{
     tasks::runner::{Did, Hand},
 };
 
+/// The digits of a SHA-512.
+const SHA512: usize = 128;
+
 fn text<'a>(work: &'a Work, name: &str) -> Option<&'a str> {
     work.task.params.get(name).and_then(Value::as_str)
 }
 
 /// The image that a task is about, and its pool.
-fn own(work: &Work) -> Result<(VolumeId, &str), String> {
+pub(super) fn own(work: &Work) -> Result<(VolumeId, &str), String> {
     let id = work.task.object.strip_prefix("image/").and_then(|id| id.parse().ok());
     id.zip(text(work, "pool")).ok_or_else(|| "The task names no image.".to_owned())
 }
@@ -35,28 +38,40 @@ fn done<T>(done: Result<T, quantix_storage::Failed>, hand: &Hand) -> Result<Opti
 /// Checks the sum of its file.
 pub(super) async fn check_sum(work: &Work, hand: &Hand) -> Result<Did, String> {
     let (id, pool) = own(work)?;
-    let sum = work.agent.pool(pool).sum(id, going(hand)).await;
-    let Some(sum) = done(sum, hand)? else { return Ok(Did::Stopped) };
-    if let Some(wanted) = text(work, "sha256")
+    let wanted = match fetch::wanted(work) {
+        Some(wanted) => fetch::checksum(&wanted).await?,
+        None => text(work, "sha256").map(str::to_owned),
+    };
+    let with_sha512 = wanted.as_ref().is_some_and(|wanted| wanted.len() == SHA512);
+    let sums = work.agent.pool(pool).sum(id, with_sha512, going(hand)).await;
+    let Some(Sums { sha256, sha512 }) = done(sums, hand)? else { return Ok(Did::Stopped) };
+    let (name, sum) = sha512.as_ref().map_or(("SHA-256", &sha256), |sum| ("SHA-512", sum));
+    if let Some(wanted) = wanted
         && !bool::from(wanted.as_bytes().ct_eq(sum.as_bytes()))
     {
         return Err(format!(
-            "The file is not the one that was meant, and was removed: its SHA-256 is {sum}, and not {wanted}."
+            "The file is not the one that was meant, and was removed: its {name} is {sum}, and not {wanted}."
         ));
     }
-    tell(&work.agent, Asked::ImageHasSum { image: id.to_string(), sum }).await?;
+    tell(&work.agent, Asked::ImageHasSum { image: id.to_string(), sum: sha256 }).await?;
     Ok(Did::Done)
+}
+
+/// How many bytes its pool still takes.
+pub(super) async fn most(work: &Work, dir: &Directory) -> Result<u64, String> {
+    let (_, pool) = own(work)?;
+    let name = pool.to_owned();
+    let kept = work.agent.cluster.read(move |connection| Ok(pools::one(connection, &name).ok())).await;
+    let limit = kept.map_err(|problem| problem.detail)?.map_or(0, |pool| pool.limit);
+    let room = dir.room().await.map_err(|failed| failed.to_string())?;
+    Ok((room.capacity / 100).saturating_mul(limit.into()).saturating_sub(room.used))
 }
 
 /// Looks at what it is, and writes it as it is kept.
 pub(super) async fn keep(work: &Work, hand: &Hand) -> Result<Did, String> {
     let (id, pool) = own(work)?;
     let dir = work.agent.pool(pool);
-    let name = pool.to_owned();
-    let kept = work.agent.cluster.read(move |connection| Ok(pools::one(connection, &name).ok())).await;
-    let limit = kept.map_err(|problem| problem.detail)?.map_or(0, |pool| pool.limit);
-    let room = dir.room().await.map_err(|failed| failed.to_string())?;
-    let most = (room.capacity / 100).saturating_mul(limit.into()).saturating_sub(room.used);
+    let most = most(work, &dir).await?;
     let Some(kept) = done(dir.keep_image(id, most, going(hand)).await, hand)? else {
         return Ok(Did::Stopped);
     };

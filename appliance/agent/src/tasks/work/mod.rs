@@ -1,6 +1,7 @@
 //! The steps of each kind of task. Each may be done twice: the first time may have ended with the program.
 
 pub(crate) mod bundle;
+mod fetch;
 mod image;
 mod power;
 mod role;
@@ -74,8 +75,9 @@ impl Steps for Work {
             (TaskKind::GrowVolume, _) => volume::grow(self).await,
             (TaskKind::DeleteVolume, 0) => volume::remove(self).await,
             (TaskKind::DeleteVolume, _) => volume::forget(self).await,
-            (TaskKind::CreateImage, 0) => image::check_sum(self, hand).await,
-            (TaskKind::CreateImage, _) => image::keep(self, hand).await,
+            (TaskKind::FetchImage, 0) => fetch::fetch(self, hand).await,
+            (TaskKind::CreateImage, 0) | (TaskKind::FetchImage, 1) => image::check_sum(self, hand).await,
+            (TaskKind::CreateImage | TaskKind::FetchImage, _) => image::keep(self, hand).await,
             (TaskKind::DeleteImage, 0) => image::remove(self).await,
             (TaskKind::DeleteImage, _) => image::forget(self).await,
         }
@@ -86,7 +88,7 @@ impl Steps for Work {
             TaskKind::SupportBundle => bundle::remove(self).await,
             TaskKind::CreateVm => vm::undo(self).await,
             TaskKind::CreateVolume => volume::undo(self).await,
-            TaskKind::CreateImage => image::undo(self).await,
+            TaskKind::CreateImage | TaskKind::FetchImage => image::undo(self).await,
             _ => {}
         }
     }
