@@ -1,6 +1,6 @@
 //! The disks of virtual machines.
 
-use quantix_api::{Cache, ChangeVm, NewDisk, VmDisk, calls};
+use quantix_api::{Cache, ChangeVm, NewDisk, VmCd, VmDisk, calls};
 
 use crate::{Failure, Session, images, shown::Output, vms};
 
@@ -23,6 +23,21 @@ pub(crate) async fn begin_as(
     disks[0].pool = image.pool;
     disks[0].image = Some(image.id);
     Ok(())
+}
+
+/// The CD drives that are said; those there are, if none are.
+pub(crate) async fn cds(session: &Session, said: &[String], before: Vec<VmCd>) -> Result<Vec<VmCd>, Failure> {
+    match said {
+        [] => return Ok(before),
+        [one] if one == "none" => return Ok(Vec::new()),
+        _ => {}
+    }
+    let mut cds = Vec::new();
+    for inside in said {
+        let image = if inside == "empty" { None } else { Some(images::find(session, inside).await?.id) };
+        cds.push(VmCd { image });
+    }
+    Ok(cds)
 }
 
 /// Changes which disks a machine has.

@@ -208,6 +208,10 @@ pub(crate) struct Hardware {
     /// Whether it has a TPM 2.0.
     #[arg(long)]
     tpm: Option<bool>,
+    /// An image that is in a CD drive, `empty` for a drive with nothing in it, or `none` for no drive; once for each drive. They
+    /// take the place of those it has.
+    #[arg(long, value_name = "IMAGE")]
+    cd: Vec<String>,
     /// A network card on a bridge, as in br-int; once for each. They take the place of those it has.
     #[arg(long)]
     nic: Vec<String>,
@@ -442,6 +446,9 @@ async fn show(session: &Session, vm: &Vm, output: Output) -> Result<(), Failure>
         );
         rows.push([format!("disk {}", number + 1), told]);
     }
+    for cd in &vm.spec.cds {
+        rows.push(["CD drive".to_owned(), cd.image.clone().unwrap_or_else(|| "empty".to_owned())]);
+    }
     for nic in &vm.spec.nics {
         rows.push([format!("network card {}", nic.mac), format!("on {}", nic.bridge)]);
     }
@@ -468,6 +475,7 @@ async fn make(session: &Session, make: Make, output: Output) -> Result<(), Failu
     let mut spec = VmSpec::named(&make.name);
     let mut policy = VmPolicy::default();
     make.hardware.change(&mut spec, &mut policy);
+    spec.cds = disks::cds(session, &make.hardware.cd, spec.cds).await?;
     let folder = match &make.folder {
         Some(path) => folders::find(session, path).await?.map(|folder| folder.id),
         None => None,
@@ -497,6 +505,7 @@ async fn change(session: &Session, change: Change, output: Output) -> Result<(),
         spec.name = name;
     }
     change.hardware.change(&mut spec, &mut policy);
+    spec.cds = disks::cds(session, &change.hardware.cd, spec.cds).await?;
     let folder = match &change.folder {
         Some(path) => Some(folders::find(session, path).await?.map(|folder| folder.id)),
         None => None,

@@ -52,7 +52,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("quantix-house", &[]),
     ("quantix-libvirt", &[]),
-    ("quantix-load", &["quantix-api", "quantix-libvirt"]),
+    ("quantix-load", &["quantix-api", "quantix-compute", "quantix-libvirt"]),
     ("quantix-torture", &["quantix-store"]),
 ];
 

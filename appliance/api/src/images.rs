@@ -40,7 +40,7 @@ pub struct Image {
     pub length: u64,
     /// The SHA-256 of that: what it shall be, and once it is ready, what it is.
     pub sha256: Option<String>,
-    /// How its disk was kept in its file: `qcow2`, `raw`, `vmdk`, `vhdx` or `vhd`.
+    /// How its disk was kept in its file: `qcow2`, `raw`, `vmdk`, `vhdx` or `vhd`; `iso` for a CD.
     pub format: Option<String>,
     /// How big its disk is, in bytes. What begins as a copy of it is at least as big.
     pub bytes: Option<u64>,
@@ -57,6 +57,13 @@ pub struct Image {
     pub version: u64,
     /// What whoever asks may do with it.
     pub rights: BTreeSet<Right>,
+}
+
+impl Image {
+    /// Whether it is a CD, and not a disk.
+    pub fn is_cd(&self) -> bool {
+        self.format.as_deref() == Some("iso")
+    }
 }
 
 /// How an image is.

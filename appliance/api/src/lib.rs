@@ -77,7 +77,7 @@ pub use tasks::{
     TaskStep, Unit,
 };
 pub use users::{ChangeGroup, ChangeUser, Group, NewGroup, NewUser, User, UserPassword};
-pub use vm_spec::{Bus, Cache, CpuModel, Firmware, Guest, VmCpu, VmDisk, VmMemory, VmNic, VmSpec};
+pub use vm_spec::{Bus, Cache, CpuModel, Firmware, Guest, VmCd, VmCpu, VmDisk, VmMemory, VmNic, VmSpec};
 pub use vms::{
     ChangeVm, Keep, NewVm, PowerVm, RemoveVm, SettleDrift, Vm, VmAction, VmPolicy, VmQuery, VmState,
 };

@@ -32,6 +32,10 @@ pub struct VmSpec {
     /// Its disks, in the order in which it is tried to start from them.
     #[serde(default)]
     pub disks: Vec<VmDisk>,
+    /// Its CD drives. It is tried to start from them when it does not start from a disk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 2)]
+    pub cds: Vec<VmCd>,
     /// Its network cards.
     #[serde(default)]
     pub nics: Vec<VmNic>,
@@ -52,6 +56,7 @@ impl VmSpec {
             firmware: Firmware::default(),
             tpm: false,
             disks: Vec::new(),
+            cds: Vec::new(),
             nics: Vec::new(),
             watchdog: false,
         }
@@ -203,6 +208,15 @@ pub enum Cache {
     WriteBack,
     /// In the host's memory and on the disk at once.
     WriteThrough,
+}
+
+/// A CD drive of a virtual machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VmCd {
+    /// The image that is in it; nothing for none.
+    #[serde(default)]
+    pub image: Option<String>,
 }
 
 /// A network card of a virtual machine.

@@ -7,7 +7,7 @@ use axum::{
 };
 use quantix_api::{
     Cache, CallError, ChangeVm, CloudInit, Firmware, Folder, Guest, Image, ImageState, NewDisk, NewVm,
-    Problem, ProblemCode, Right, Vm, VmNic, VmPolicy, VmSpec, calls,
+    Problem, ProblemCode, Right, Vm, VmCd, VmNic, VmPolicy, VmSpec, calls,
 };
 use serde::Deserialize;
 
@@ -60,6 +60,8 @@ pub(crate) struct VmForm {
     image: String,
     #[serde(rename = "disks.0.pool")]
     pool: String,
+    #[serde(rename = "spec.cds")]
+    cd: String,
     folder: String,
     host: String,
     #[serde(rename = "policy.start_at_boot")]
@@ -116,6 +118,7 @@ impl VmForm {
             disk: String::new(),
             image: String::new(),
             pool: String::new(),
+            cd: spec.cds.first().map_or_else(String::new, |cd| cd.image.clone().unwrap_or(EMPTY.to_owned())),
             folder: folder.unwrap_or_default().to_string(),
             host: String::new(),
             start_at_boot: checked(policy.start_at_boot),
@@ -153,6 +156,10 @@ impl VmForm {
                 VmNic { bridge: bridge.to_owned(), mac: mac.trim().to_owned() }
             })
             .collect();
+        // The form has one drive; another that there is stays.
+        let others = spec.cds.split_off(spec.cds.len().min(1));
+        let image = Some(self.cd.clone()).filter(|image| !image.is_empty() && image != EMPTY);
+        spec.cds = (!self.cd.is_empty()).then_some(VmCd { image }).into_iter().chain(others).collect();
         policy.start_at_boot = self.start_at_boot.is_some();
         policy.boot_order = number(&self.boot_order, "policy.boot_order")?;
         policy.boot_delay = number(&self.boot_delay, "policy.boot_delay")?;
@@ -185,6 +192,9 @@ impl VmForm {
         self.folder.parse().ok().filter(|folder| *folder > 0)
     }
 }
+
+/// A drive with nothing in it.
+const EMPTY: &str = "empty";
 
 pub(super) fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty())
@@ -233,6 +243,7 @@ impl FormPage {
         "spec.cpu.cores",
         "spec.memory.mib",
         "spec.firmware",
+        "spec.cds",
         "spec.nics",
         "disks.0.bytes",
         "disks.0.image",
@@ -291,8 +302,15 @@ impl FormPage {
             Some(bytes) => format!("{} ({})", image.name, words::bytes(bytes)),
             None => image.name.clone(),
         };
-        let ready = self.images.iter().filter(|image| image.state == ImageState::Ready);
+        let ready = self.images.iter().filter(|image| image.state == ImageState::Ready && !image.is_cd());
         std::iter::once(none).chain(ready.map(|image| (image.id.clone(), title(image)))).collect()
+    }
+
+    fn cd_choices(&self) -> Vec<(String, String)> {
+        let none = (String::new(), "It has no CD drive".to_owned());
+        let empty = (EMPTY.to_owned(), "Nothing is in it".to_owned());
+        let cds = self.images.iter().filter(|image| image.state == ImageState::Ready && image.is_cd());
+        [none, empty].into_iter().chain(cds.map(|image| (image.id.clone(), image.name.clone()))).collect()
     }
 
     fn host_choices(&self) -> Vec<(String, String)> {

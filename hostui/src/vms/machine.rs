@@ -6,8 +6,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use quantix_api::{
-    Bus, Cache, CallError, ChangeVm, CpuModel, Firmware, Folder, Guest, Keep, NewDisk, Pool, PowerVm,
-    Problem, ProblemCode, RemoveVm, Right, SettleDrift, Task, TaskQuery, Vm, VmAction, VmDisk, VmState,
+    Bus, Cache, CallError, ChangeVm, CpuModel, Firmware, Folder, Guest, Image, Keep, NewDisk, Pool, PowerVm,
+    Problem, ProblemCode, RemoveVm, Right, SettleDrift, Task, TaskQuery, Vm, VmAction, VmCd, VmDisk, VmState,
     Volume, VolumeQuery, VolumeState, calls,
 };
 use serde::Deserialize;
@@ -36,6 +36,7 @@ struct VmPage {
     tasks: Vec<Task>,
     volumes: Vec<Volume>,
     pools: Vec<Pool>,
+    images: Vec<Image>,
     problem: Option<Problem>,
 }
 
@@ -93,6 +94,13 @@ impl VmPage {
     fn disks(&self) -> Vec<(&VmDisk, Option<&Volume>)> {
         let volume = |disk: &VmDisk| self.volumes.iter().find(|volume| volume.id == disk.volume);
         self.vm.spec.disks.iter().map(|disk| (disk, volume(disk))).collect()
+    }
+
+    /// What is in a drive.
+    fn in_drive(&self, cd: &VmCd) -> String {
+        let Some(inside) = &cd.image else { return "empty".to_owned() };
+        let image = self.images.iter().find(|image| image.id == *inside);
+        image.map_or("an image that is gone".to_owned(), |image| image.name.clone())
     }
 
     fn bus(&self, disk: &VmDisk) -> &'static str {
@@ -166,15 +174,17 @@ async fn show(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Re
     let its = VolumeQuery { vm: Some(id.to_owned()), limit: Some(1000), ..VolumeQuery::default() };
     let volumes = calls::volumes(&its).as_session(frame.token());
     let pools = calls::pools().as_session(frame.token());
+    let images = calls::images().as_session(frame.token());
     let asked = tokio::try_join!(
         web.agent.call(&vm),
         web.agent.call(&folders),
         web.agent.call(&tasks),
         web.agent.call(&volumes),
-        web.agent.call(&pools)
+        web.agent.call(&pools),
+        web.agent.call(&images)
     );
     match asked {
-        Ok((vm, folders, tasks, volumes, pools)) => {
+        Ok((vm, folders, tasks, volumes, pools, images)) => {
             let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
             let page = VmPage {
                 frame,
@@ -183,6 +193,7 @@ async fn show(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Re
                 tasks: tasks.items,
                 volumes: volumes.items,
                 pools: pools.items,
+                images: images.items,
                 problem,
             };
             let drawn = if page.frame.block() == Some("vm") { draw(&page.as_vm()) } else { draw(&page) };

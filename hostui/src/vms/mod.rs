@@ -72,7 +72,7 @@ fn begun(action: VmAction, name: &str) -> String {
 
 /// A problem with one card or one label is shown beside the field in which all of them are.
 fn beside_its_field(mut problem: Problem) -> Problem {
-    for field in ["spec.nics", "spec.cpu", "policy.labels"] {
+    for field in ["spec.nics", "spec.cds", "spec.cpu", "policy.labels"] {
         if problem.field.as_deref().is_some_and(|of| of.starts_with(field)) {
             problem.field = Some(if field == "spec.cpu" { "spec.cpu.cores" } else { field }.to_owned());
         }

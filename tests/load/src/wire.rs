@@ -15,8 +15,8 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
-use tokio::net::TcpSocket;
-use tokio_rustls::TlsConnector;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Which HTTP is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +81,8 @@ impl Server {
         Self { address, name: name.to_owned(), roots: Arc::new(roots) }
     }
 
-    /// Connects, from an address of this machine.
-    pub async fn connect(&self, version: Version, from: IpAddr) -> io::Result<Connection> {
+    /// A stream over TLS, from an address of this machine.
+    pub async fn stream(&self, version: Version, from: IpAddr) -> io::Result<TlsStream<TcpStream>> {
         let mut config =
             ClientConfig::builder().with_root_certificates(Arc::clone(&self.roots)).with_no_client_auth();
         config.alpn_protocols = match version {
@@ -94,7 +94,12 @@ impl Server {
         let stream = socket.connect(self.address).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(self.name.clone()).map_err(io::Error::other)?;
-        let stream = TokioIo::new(TlsConnector::from(Arc::new(config)).connect(name, stream).await?);
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+
+    /// Connects, from an address of this machine.
+    pub async fn connect(&self, version: Version, from: IpAddr) -> io::Result<Connection> {
+        let stream = TokioIo::new(self.stream(version, from).await?);
         // A connection that breaks is seen by the next request on it.
         Ok(match version {
             Version::Http1 => {

@@ -186,7 +186,12 @@ pub(crate) async fn remove(
     Path(id): Path<String>,
     Body(body): Body<RemoveImage>,
 ) -> Result<(StatusCode, Json<Task>), Failure> {
-    let check = move |_: &Connection, image: &Kept| {
+    let check = move |connection: &Connection, image: &Kept| {
+        let machines = images::in_drives_of(connection, &image.shown.id)?;
+        if !machines.is_empty() {
+            let sentence = format!("It is in a drive of {}. Take it out first.", machines.join(", "));
+            return Err(conflict(sentence).into());
+        }
         if body.name != image.shown.name {
             let sentence = format!("To remove this image, type its name: {}.", image.shown.name);
             return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("name").into());

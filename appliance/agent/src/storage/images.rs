@@ -16,6 +16,8 @@ use crate::{
     vms::folders,
 };
 
+/// What an image's format is called that is a CD.
+const CD: &str = "iso";
 const MOST: i64 = 500;
 const LONGEST_FILE: usize = 255;
 /// What whoever uploads may want at most.
@@ -267,6 +269,39 @@ pub(crate) fn count_on(connection: &Connection, host: HostId) -> rusqlite::Resul
     connection.query_row("SELECT count(*) FROM image WHERE host = ?1", [host.0], |row| row.get(0))
 }
 
+/// Checks that an image can be in a CD drive on a host.
+pub(crate) fn check_cd(connection: &Connection, id: &str, host: HostId) -> Result<(), Problem> {
+    let Some(Kept { shown: image, host: there, .. }) = find(connection, id).ok().flatten() else {
+        return Err(Problem::new(ProblemCode::Invalid, "There is no such image."));
+    };
+    if image.state != ImageState::Ready {
+        return Err(conflict(format!("The image {} is not ready yet.", image.name)));
+    }
+    if image.format.as_deref() != Some(CD) {
+        let sentence = format!("{} is no CD: let a disk begin as a copy of it.", image.name);
+        return Err(Problem::new(ProblemCode::Invalid, sentence));
+    }
+    if there != host {
+        let sentence = format!(
+            "The image {} is on {}, and the machine would be elsewhere.",
+            image.name, image.host_name
+        );
+        return Err(conflict(sentence));
+    }
+    Ok(())
+}
+
+/// The machines in whose drives an image is.
+pub(crate) fn in_drives_of(connection: &Connection, id: &str) -> rusqlite::Result<Vec<String>> {
+    connection
+        .prepare_cached(
+            "SELECT DISTINCT vm.name FROM vm, json_each(vm.spec, '$.cds') AS cd
+             WHERE cd.value ->> 'image' = ?1 ORDER BY vm.name LIMIT 5",
+        )?
+        .query_map([id], |row| row.get(0))?
+        .collect()
+}
+
 /// Checks that a disk can begin as a copy of an image on a host.
 pub(crate) fn check_copy(
     connection: &Connection,
@@ -287,6 +322,10 @@ pub(crate) fn check_copy(
             "The image {} is in the pool {} of {}, and the disk would be elsewhere.",
             image.name, image.pool_name, image.host_name
         )));
+    }
+    if image.format.as_deref() == Some(CD) {
+        let sentence = format!("{} is a CD: put it into a drive, and begin with an empty disk.", image.name);
+        return Err(Problem::new(ProblemCode::Invalid, sentence));
     }
     let least = image.bytes.unwrap_or_default();
     if bytes < least {

@@ -6,7 +6,10 @@ use quantix_store::HostId;
 use rand::Rng;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::{cluster::Refused, storage::volumes};
+use crate::{
+    cluster::Refused,
+    storage::{images, volumes},
+};
 
 const MOST_LABELS: usize = 32;
 const LONGEST_LABEL: usize = 63;
@@ -51,6 +54,12 @@ pub(super) fn checked(
     }
     check(&spec).map_err(|flaw| invalid(format!("spec.{}", flaw.field), flaw.sentence))?;
     volumes::check_disks(connection, &spec.disks, but, host)?;
+    for (at, cd) in spec.cds.iter().enumerate() {
+        if let Some(image) = &cd.image {
+            let field = format!("spec.cds.{at}.image");
+            images::check_cd(connection, image, host).map_err(|problem| problem.in_field(&field))?;
+        }
+    }
     for (at, nic) in spec.nics.iter().enumerate() {
         if let Some(other) = with_mac(connection, &nic.mac, but)? {
             let sentence = format!("{other} has a network card with this address.");

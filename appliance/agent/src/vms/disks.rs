@@ -1,6 +1,6 @@
 //! The disks of machines: those that are made with one, and what libvirt is told of where each is.
 
-use quantix_api::{NewDisk, NewVm, Problem, ProblemCode, Scope, VmDisk, VmSpec, VolumeState};
+use quantix_api::{NewDisk, NewVm, Problem, ProblemCode, Scope, VmCd, VmDisk, VmSpec, VolumeState};
 use quantix_compute::{Accelerator, Drawn, Drive, Element, Format, VmId, draw_plugged, plugged};
 use quantix_storage::VolumeId;
 use quantix_store::HostId;
@@ -103,6 +103,13 @@ pub(crate) fn keeps_out(
             return Ok(Some(Problem::new(ProblemCode::Invalid, sentence).in_field(&field)));
         }
     }
+    for (at, cd) in new.spec.cds.iter().enumerate() {
+        if let Some(image) = &cd.image
+            && let Err(problem) = images::check_cd(connection, image, host)
+        {
+            return Ok(Some(problem.in_field(&format!("spec.cds.{at}.image"))));
+        }
+    }
     for (at, disk) in new.disks.iter().enumerate() {
         let field = format!("disks.{at}.pool");
         let Ok(pool) = pools::one(connection, &disk.pool) else {
@@ -147,7 +154,14 @@ impl Agent {
         };
         let description = self.libvirt.running(id).await.map_err(|failed| format!("{failed}."))?;
         let there = Element::from_xml(&description).map(|domain| plugged(&domain)).unwrap_or_default();
-        let drawn = Drawn { id, spec: &vm.spec, drives: &drives, seed: None, accelerator: Accelerator::Tcg };
+        let drawn = Drawn {
+            id,
+            spec: &vm.spec,
+            drives: &drives,
+            cds: &[],
+            seed: None,
+            accelerator: Accelerator::Tcg,
+        };
         let mut running = running.clone();
         for (at, disk) in vm.spec.disks.iter().enumerate().skip(count) {
             if !there.contains(&drives[at].path) {
@@ -170,6 +184,19 @@ impl Agent {
         let id = vm.id.to_string();
         let known = self.cluster.read(move |connection| volumes::of_vm(connection, &id)).await;
         known.map_err(|problem| problem.detail)
+    }
+
+    /// Where what is in the CD drives of a machine of this host is.
+    pub(super) async fn cds(&self, vm: &Kept) -> Result<Vec<Option<std::path::PathBuf>>, String> {
+        let wanted = vm.spec.cds.clone();
+        let find = move |connection: &Connection| {
+            let one = |cd: &VmCd| cd.image.as_ref().map(|image| images::find(connection, image)).transpose();
+            wanted.iter().map(one).collect::<rusqlite::Result<Vec<_>>>()
+        };
+        let found = self.cluster.read(find).await.map_err(|problem| problem.detail)?;
+        // Of an image that is gone the drive is empty.
+        let path = |image: images::Kept| self.pool(&image.shown.pool).iso_image(image.id);
+        Ok(found.into_iter().map(|image| image.flatten().map(path)).collect())
     }
 
     /// Where the disks of a machine of this host are.

@@ -190,8 +190,9 @@ impl Agent {
             return Err(NotDescribed::Refused("It is not among the machines.".to_owned()));
         };
         let drives = self.drives(&vm).await?;
-        let seed = self.keep_seed(&vm).await?;
-        let drawn = Drawn { id, spec: &vm.spec, drives: &drives, seed: seed.as_deref(), accelerator };
+        let (cds, seed) = (self.cds(&vm).await?, self.keep_seed(&vm).await?);
+        let drawn =
+            Drawn { id, spec: &vm.spec, drives: &drives, cds: &cds, seed: seed.as_deref(), accelerator };
         let description = draw(&drawn).to_xml();
         match self.libvirt.define(description).await {
             Ok(()) => {
@@ -267,9 +268,10 @@ impl Agent {
             Err(Failed::Unknown) => return Ok(()),
             Err(failed) => return Err(format!("{failed}.")),
         };
-        let drives = self.drives(vm).await?;
+        let (drives, cds) = (self.drives(vm).await?, self.cds(vm).await?);
         let (id, accelerator, seed) = (vm.id, Accelerator::Tcg, self.seed_of(vm));
-        let drawn = Drawn { id, spec: &vm.spec, drives: &drives, seed: seed.as_deref(), accelerator };
+        let drawn =
+            Drawn { id, spec: &vm.spec, drives: &drives, cds: &cds, seed: seed.as_deref(), accelerator };
         let ours = draw(&drawn);
         let read = |element: &Element| recognise(element).map_err(|missing| missing.to_string());
         let (Ok(ours), theirs) = (read(&ours), Element::from_xml(&description)) else { return Ok(()) };
@@ -291,8 +293,10 @@ impl Agent {
                 }
                 more.drift.truncate(MOST_DIFFERENCES);
                 // Where a volume is there is a path, which says nothing here.
-                let is_whole = is_ours && theirs.spec.disks == ours.spec.disks;
-                let adopted = VmSpec { disks: vm.spec.disks.clone(), ..theirs.spec };
+                let is_whole =
+                    is_ours && theirs.spec.disks == ours.spec.disks && theirs.spec.cds == ours.spec.cds;
+                let (disks, cds) = (vm.spec.disks.clone(), vm.spec.cds.clone());
+                let adopted = VmSpec { disks, cds, ..theirs.spec };
                 more.theirs = (is_whole && !more.drift.is_empty()).then_some(adopted);
             }
             Err(why) => more.drift = vec![format!("What libvirt has cannot be read: {why}.")],

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test ends it")]
 
 mod backup;
+mod cds;
 mod certificate;
 mod cloud_init;
 mod consoles;

@@ -1,6 +1,8 @@
 //! What a virtual machine may be. The API, the pages and the command line are told the same sentences.
 
-use quantix_api::{Firmware, Guest, VmSpec, text::is_line};
+use quantix_api::{Bus, Firmware, Guest, VmSpec, text::is_line};
+
+use crate::plan::domain::{SATA_DISKS, bus};
 
 const LONGEST_NAME: usize = 63;
 const LONGEST_DESCRIPTION: usize = 1000;
@@ -9,6 +11,7 @@ const LEAST_MIB: u64 = 64;
 const MOST_MIB: u64 = 8 * 1024 * 1024;
 /// As many as there are slots for hot-plug, and letters for disks.
 const MOST_DISKS: usize = 24;
+const MOST_CDS: usize = 2;
 const MOST_NICS: usize = 16;
 /// The longest name Linux gives a network device.
 const LONGEST_BRIDGE: usize = 15;
@@ -59,6 +62,7 @@ pub fn check(spec: &VmSpec) -> Result<(), Flaw> {
         return flaw("firmware", "A legacy guest knows no Secure Boot. Choose UEFI or BIOS.");
     }
     check_disks(spec)?;
+    check_cds(spec)?;
     check_nics(spec)
 }
 
@@ -85,6 +89,20 @@ fn check_disks(spec: &VmSpec) -> Result<(), Flaw> {
         if spec.disks[..at].iter().any(|other| other.volume == disk.volume) {
             return flaw(format!("disks.{at}.volume"), "This volume is attached already; each can be once.");
         }
+    }
+    Ok(())
+}
+
+fn check_cds(spec: &VmSpec) -> Result<(), Flaw> {
+    if spec.cds.len() > MOST_CDS {
+        return flaw("cds", format!("At most {MOST_CDS} CD drives can be."));
+    }
+    // Their letters count together, and decide on where those of SATA are.
+    let letters = spec.disks.iter().filter(|disk| bus(disk, spec.guest) != Bus::Virtio).count();
+    let has_sata = spec.disks.iter().any(|disk| bus(disk, spec.guest) == Bus::Sata);
+    if !spec.cds.is_empty() && has_sata && letters > SATA_DISKS {
+        let sentence = format!("A machine with CD drives has at most {SATA_DISKS} disks by SATA and SCSI.");
+        return flaw("cds", sentence);
     }
     Ok(())
 }

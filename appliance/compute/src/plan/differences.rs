@@ -1,6 +1,6 @@
 //! How what libvirt has of a machine differs from what it shall be, in sentences.
 
-use quantix_api::{CpuModel, Firmware, VmDisk, VmNic, VmSpec};
+use quantix_api::{CpuModel, Firmware, VmCd, VmDisk, VmNic, VmSpec};
 
 /// The differences; none if both are the same machine. What is only ours, as the bus that nobody has chosen, is compared
 /// as it was drawn: both come from descriptions.
@@ -38,6 +38,9 @@ pub fn differences(ours: &VmSpec, theirs: &VmSpec) -> Vec<String> {
     differ("The TPM", has(ours.tpm), has(theirs.tpm));
     differ("The watchdog", has(ours.watchdog), has(theirs.watchdog));
     each(&mut all, "Disk", &ours.disks, &theirs.disks, |disk: &VmDisk| disk.volume.clone());
+    each(&mut all, "CD drive", &ours.cds, &theirs.cds, |cd: &VmCd| {
+        cd.image.clone().unwrap_or_else(|| "empty".to_owned())
+    });
     each(&mut all, "Network card", &ours.nics, &theirs.nics, |nic: &VmNic| {
         format!("{} on {}", nic.mac.to_lowercase(), nic.bridge)
     });

@@ -11,6 +11,8 @@ use crate::model::{element::Element, id::VmId};
 const OWN_PORTS: usize = 6;
 /// Ports that stay free for what is plugged in while the machine runs.
 const SPARE_PORTS: usize = 8;
+/// Of the six devices that the chipset's own SATA controller takes, the last two are CD drives.
+pub(crate) const SATA_DISKS: usize = 4;
 /// Where what is our own stands in a description.
 const NAMESPACE: &str = "https://quantix/domain/1";
 
@@ -50,6 +52,8 @@ pub struct Drawn<'a> {
     pub spec: &'a VmSpec,
     /// Where its volumes are, in the order of its disks.
     pub drives: &'a [Drive],
+    /// What is in its CD drives, in their order.
+    pub cds: &'a [Option<PathBuf>],
     /// The volume on which its guest finds what it is told, if it is told something.
     pub seed: Option<&'a Path>,
     /// What runs it.
@@ -174,6 +178,8 @@ fn devices(drawn: &Drawn<'_>) -> Element {
             devices.holding(Element::new("controller").with("type", "scsi").with("model", "virtio-scsi"));
     }
     devices = devices.holding_all(disks(drawn)).holding_all(drawn.seed.map(|path| seed(path, spec.guest)));
+    let cds = drawn.cds.iter().enumerate();
+    devices = devices.holding_all(cds.map(|(at, inside)| cd(at, inside.as_deref(), spec.disks.len())));
     devices = devices.holding_all(spec.nics.iter().map(|wanted| nic(wanted, spec.guest)));
     let channel = Element::new("channel")
         .with("type", "unix")
@@ -237,7 +243,7 @@ pub fn plugged(domain: &Element) -> Vec<PathBuf> {
     disks.filter_map(source).collect()
 }
 
-fn bus(disk: &VmDisk, guest: Guest) -> Bus {
+pub(crate) fn bus(disk: &VmDisk, guest: Guest) -> Bus {
     disk.bus.unwrap_or(as_needed(guest))
 }
 
@@ -301,6 +307,28 @@ fn disk(wanted: &VmDisk, drive: &Drive, guest: Guest, at: usize, letters: &mut L
         .holding(Element::new("boot").with("order", at + 1))
 }
 
+/// A CD drive, at the last places of the chipset's own SATA controller, and behind all disks when it is started.
+fn cd(at: usize, inside: Option<&Path>, disks: usize) -> Element {
+    let mut drive = Element::new("disk")
+        .with("type", "file")
+        .with("device", "cdrom")
+        .holding(Element::new("driver").with("name", "qemu").with("type", "raw"));
+    if let Some(path) = inside {
+        drive = drive.holding(Element::new("source").with("file", path.to_string_lossy()));
+    }
+    let place = Element::new("address")
+        .with("type", "drive")
+        .with("controller", 0)
+        .with("bus", 0)
+        .with("target", 0)
+        .with("unit", SATA_DISKS + at);
+    drive
+        .holding(Element::new("target").with("dev", ["sdx", "sdy"][at.min(1)]).with("bus", "sata"))
+        .holding(Element::new("readonly"))
+        .holding(Element::new("boot").with("order", disks + at + 1))
+        .holding(place)
+}
+
 /// The volume on which a guest finds what it is told, behind all names that disks can have. It has sectors of 512 bytes, and
 /// is a disk since CDs have others.
 fn seed(path: &Path, guest: Guest) -> Element {
@@ -328,6 +356,8 @@ fn nic(wanted: &VmNic, guest: Guest) -> Element {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use quantix_api::VmCd;
+
     use super::*;
 
     /// A machine of which everything but the name is left out.
@@ -341,6 +371,7 @@ pub(crate) mod tests {
             firmware: Firmware::default(),
             tpm: false,
             disks: Vec::new(),
+            cds: Vec::new(),
             nics: Vec::new(),
             watchdog: false,
         }
@@ -357,7 +388,11 @@ pub(crate) mod tests {
         };
         let drives: Vec<_> = (0..spec.disks.len()).map(drive).collect();
         let seed = (!spec.nics.is_empty()).then(|| Path::new("/var/lib/quantix/pools/local/seeds/1.img"));
-        draw(&Drawn { id: id(), spec, drives: &drives, seed, accelerator }).to_xml()
+        let cd = |cd: &VmCd| {
+            cd.image.as_ref().map(|image| format!("/var/lib/quantix/pools/local/{image}.iso").into())
+        };
+        let cds: Vec<Option<PathBuf>> = spec.cds.iter().map(cd).collect();
+        draw(&Drawn { id: id(), spec, drives: &drives, cds: &cds, seed, accelerator }).to_xml()
     }
 
     fn volume(name: &str) -> VmDisk {
@@ -381,6 +416,7 @@ pub(crate) mod tests {
         spec.firmware = Firmware::SecureBoot;
         spec.tpm = true;
         spec.disks = vec![volume("root")];
+        spec.cds = vec![VmCd { image: Some("installer".into()) }, VmCd { image: None }];
         insta::assert_snapshot!(drawn(&spec, Accelerator::Kvm));
     }
 

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use quantix_api::{Bus, Cache, CpuModel, Firmware, Guest, VmCpu, VmDisk, VmMemory, VmNic, VmSpec};
+use quantix_api::{Bus, Cache, CpuModel, Firmware, Guest, VmCd, VmCpu, VmDisk, VmMemory, VmNic, VmSpec};
 
 use super::domain::{Accelerator, Drive, Format, as_needed};
 use crate::model::{element::Element, id::VmId};
@@ -69,8 +69,12 @@ pub fn recognise(domain: &Element) -> Result<Recognised, Missing> {
     if domain.child("currentMemory").and_then(mib).is_some_and(|current| current != memory) {
         others.push("less memory than it can have".to_owned());
     }
-    let (mut disks, mut drives) = (Vec::new(), Vec::new());
+    let (mut disks, mut drives, mut cds) = (Vec::new(), Vec::new(), Vec::new());
     for device in devices.all("disk").filter(|device| is_known(device)) {
+        if is_cd(device) {
+            cds.push(VmCd { image: source(device).map(str::to_owned) });
+            continue;
+        }
         if device.child("readonly").is_some() {
             others.push(format!("a disk that is only read, {}", source(device).unwrap_or_default()));
             continue;
@@ -89,6 +93,7 @@ pub fn recognise(domain: &Element) -> Result<Recognised, Missing> {
         firmware: firmware(domain.child("os").unwrap_or(&empty)),
         tpm: devices.child("tpm").is_some(),
         disks,
+        cds,
         nics: devices.all("interface").filter_map(nic).collect(),
         watchdog: devices
             .child("watchdog")
@@ -103,10 +108,16 @@ pub fn recognise(domain: &Element) -> Result<Recognised, Missing> {
 
 fn is_known(device: &Element) -> bool {
     match device.name.as_str() {
+        "disk" if is_cd(device) => true,
         "disk" => matches!(device.attribute("device"), None | Some("disk")) && source(device).is_some(),
         "interface" => nic(device).is_some(),
         name => USUAL.contains(&name),
     }
+}
+
+fn is_cd(disk: &Element) -> bool {
+    let bus = disk.child("target").and_then(|target| target.attribute("bus"));
+    disk.attribute("device") == Some("cdrom") && bus == Some("sata")
 }
 
 fn guest(domain: &Element, devices: &Element) -> Guest {
@@ -254,30 +265,34 @@ mod tests {
         });
         let memory = (64..100_000_u64, any::<bool>()).prop_map(|(mib, balloon)| VmMemory { mib, balloon });
         let disks = prop::collection::vec(disk(), 0..5);
+        let cds = prop::collection::vec(prop::option::of("/pool/[a-z]{1,5}\\.iso"), 0..3);
         let nics = prop::collection::vec(any::<[u8; 3]>(), 0..4);
         let flags = any::<[bool; 2]>();
-        (text, guest, firmware, cpu, memory, disks, nics, flags).prop_map(
-            |((name, description), guest, firmware, cpu, memory, disks, nics, [tpm, watchdog])| VmSpec {
-                name: name.trim().to_owned(),
-                description,
-                guest,
-                cpu,
-                memory,
-                firmware,
-                tpm,
-                disks: disks
-                    .into_iter()
-                    .enumerate()
-                    .map(|(at, disk)| VmDisk { volume: format!("/pool/{at}"), ..disk })
-                    .collect(),
-                nics: nics
-                    .into_iter()
-                    .map(|[a, b, c]| VmNic {
-                        bridge: "br-int".into(),
-                        mac: format!("52:54:00:{a:02x}:{b:02x}:{c:02x}"),
-                    })
-                    .collect(),
-                watchdog,
+        (text, guest, firmware, cpu, memory, disks, (cds, nics), flags).prop_map(
+            |((name, description), guest, firmware, cpu, memory, disks, (cds, nics), [tpm, watchdog])| {
+                VmSpec {
+                    name: name.trim().to_owned(),
+                    description,
+                    guest,
+                    cpu,
+                    memory,
+                    firmware,
+                    tpm,
+                    disks: disks
+                        .into_iter()
+                        .enumerate()
+                        .map(|(at, disk)| VmDisk { volume: format!("/pool/{at}"), ..disk })
+                        .collect(),
+                    cds: cds.into_iter().map(|image| VmCd { image }).collect(),
+                    nics: nics
+                        .into_iter()
+                        .map(|[a, b, c]| VmNic {
+                            bridge: "br-int".into(),
+                            mac: format!("52:54:00:{a:02x}:{b:02x}:{c:02x}"),
+                        })
+                        .collect(),
+                    watchdog,
+                }
             },
         )
     }
@@ -298,8 +313,9 @@ mod tests {
             let drives: Vec<_> =
                 spec.disks.iter().map(|disk| Drive { path: PathBuf::from(&disk.volume), format: Format::Qcow2 }).collect();
             let id = VmId::new();
+            let inside: Vec<_> = spec.cds.iter().map(|cd| cd.image.as_ref().map(PathBuf::from)).collect();
             let seed = has_seed.then(|| Path::new("/pool/seeds/a.img"));
-            let drawn = draw(&Drawn { id, spec: &spec, drives: &drives, seed, accelerator }).to_xml();
+            let drawn = draw(&Drawn { id, spec: &spec, drives: &drives, cds: &inside, seed, accelerator }).to_xml();
             let seen = recognise(&Element::from_xml(&drawn).unwrap());
             let others = seed.map(|_| "a disk that is only read, /pool/seeds/a.img".to_owned()).into_iter().collect();
             prop_assert_eq!(seen, Ok(Recognised { id, spec, drives, accelerator, others }));

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use quantix_api::{Cache, Firmware, Guest, VmCpu, VmDisk, VmMemory, VmNic, VmSpec, VmState};
+use quantix_api::{Cache, Firmware, Guest, VmCd, VmCpu, VmDisk, VmMemory, VmNic, VmSpec, VmState};
 use quantix_compute::{Accelerator, Drawn, Drive, Event, Format, Happened, Libvirt, VmId, draw};
 use quantix_libvirt::Daemon;
 use tokio::sync::broadcast::Receiver;
@@ -34,6 +34,7 @@ pub(crate) fn spec(name: &str) -> VmSpec {
         firmware: Firmware::Uefi,
         tpm: false,
         disks: Vec::new(),
+        cds: Vec::new(),
         nics: Vec::new(),
         watchdog: false,
     }
@@ -51,6 +52,7 @@ pub(crate) fn laden(name: &str, guest: Guest) -> VmSpec {
         },
         tpm: guest == Guest::Windows,
         disks: vec![disk("one"), disk("two")],
+        cds: vec![VmCd::default()],
         nics: vec![VmNic { bridge: "br-int".into(), mac: "52:54:00:00:00:01".into() }],
         watchdog: true,
         ..spec(name)
@@ -60,7 +62,8 @@ pub(crate) fn laden(name: &str, guest: Guest) -> VmSpec {
 pub(crate) fn description(id: VmId, spec: &VmSpec, drives: &[Drive], accelerator: Accelerator) -> String {
     // Nobody starts these: what they are told need not be there.
     let seed = (!drives.is_empty()).then(|| Path::new("/pool/seeds/a.img"));
-    draw(&Drawn { id, spec, drives, seed, accelerator }).to_xml()
+    let cds = vec![None; spec.cds.len()];
+    draw(&Drawn { id, spec, drives, cds: &cds, seed, accelerator }).to_xml()
 }
 
 /// Defines a small machine.

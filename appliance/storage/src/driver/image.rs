@@ -133,7 +133,7 @@ impl Directory {
         };
         if let Some(about) = about(iso).await? {
             let used = about.blocks().saturating_mul(512);
-            return Ok(Some(Kept { is_iso: true, format, bytes: about.len(), used }));
+            return Ok(Some(Kept { is_iso: true, format: "iso", bytes: about.len(), used }));
         }
         let Some(about) = about(disk.clone()).await? else { return Ok(None) };
         let bytes = in_files("The image cannot be looked at", move || size(&disk)).await?;

@@ -11,11 +11,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{SinkExt, StreamExt};
 use quantix_api::{
-    AgentClient, NewVm, PowerVm, Secret, TaskState, VmAction, VmQuery, VmSpec, VmState, calls,
+    AgentClient, ConsoleKind, NewVm, OpenConsole, PowerVm, Secret, TaskState, VmAction, VmQuery, VmSpec,
+    VmState, calls,
 };
+use quantix_compute::Libvirt;
 use quantix_libvirt::Daemon;
-use quantix_load::{figures::Figures, programs::Programs};
+use quantix_load::{figures::Figures, programs::Programs, wire::Version};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
 /// Machines that are there when they are listed.
 const MACHINES: usize = 1000;
@@ -24,6 +29,8 @@ const AT_ONCE: usize = 16;
 /// Starts of each kind, one after the other in turn.
 const STARTS: usize = 15;
 const LISTS: usize = 100;
+/// Consoles that are opened, one after the other.
+const GREETINGS: usize = 100;
 
 /// The agent, and who asks it.
 #[derive(Clone)]
@@ -81,6 +88,15 @@ async fn main() {
     row("`virsh create` of the same description", &theirs);
     println!("\nOf the medians: {:.2} times.\n", ours.p50.as_secs_f64() / theirs.p50.as_secs_f64());
 
+    let (direct, relayed) = consoles(&asker, &programs, &daemon, &first).await;
+    println!("| a question to a screen and its answer | median ms | 99th percentile ms |");
+    println!("| --- | --- | --- |");
+    list_row("over the socket that libvirt hands over", direct.clone());
+    list_row("over TLS, the page server and the agent", relayed.clone());
+    let second = Duration::from_secs(1);
+    let added = Figures::of(relayed, second).p50.saturating_sub(Figures::of(direct, second).p50);
+    println!("\nThe relay adds {:.2} ms to the median.\n", ms(added));
+
     let begin = Instant::now();
     let mut made = tokio::task::JoinSet::new();
     for number in 1..MACHINES {
@@ -125,6 +141,64 @@ async fn main() {
         "\nThe agent with {MACHINES} machines, none of them asked for: {share:.1} % of a core, {} MiB.",
         kib / 1024
     );
+}
+
+/// How long a screen takes to answer, of which each greeting has three: directly, and as a browser reaches it, in turn.
+async fn consoles(
+    asker: &Asker,
+    programs: &Programs,
+    daemon: &Daemon,
+    id: &str,
+) -> (Vec<Duration>, Vec<Duration>) {
+    asker.does(id, VmAction::Start).await;
+    asker.does(id, VmAction::Pause).await;
+    let socket = daemon.socket();
+    let libvirt =
+        Libvirt::open(&format!("qemu+unix:///system?socket={}", socket.display()), Path::new("/")).unwrap();
+    let (mut direct, mut relayed) = (Vec::new(), Vec::new());
+    let open = OpenConsole { kind: ConsoleKind::Screen, take_over: false };
+    for _ in 0..GREETINGS {
+        let mut screen = libvirt.screen(id.parse().unwrap()).await.unwrap();
+        screen.read_exact(&mut [0; 12]).await.unwrap();
+        for (said, answer) in GREETING {
+            let begin = Instant::now();
+            screen.write_all(said).await.unwrap();
+            screen.read_exact(&mut vec![0; answer]).await.unwrap();
+            direct.push(begin.elapsed());
+        }
+        let ticket =
+            asker.client.call(&calls::open_console(id, &open).as_session(&asker.session)).await.unwrap();
+        let stream = programs.server().stream(Version::Http1, [127, 0, 0, 1].into()).await.unwrap();
+        let address = format!("wss://localhost{}", ticket.address.expose());
+        let (mut socket, _) = client_async(address, stream).await.unwrap();
+        let mut comes = Vec::new();
+        comes_to(&mut socket, &mut comes, 12).await;
+        for (said, answer) in GREETING {
+            let begin = Instant::now();
+            socket.send(Message::Binary(said.to_vec().into())).await.unwrap();
+            comes_to(&mut socket, &mut comes, answer).await;
+            relayed.push(begin.elapsed());
+        }
+    }
+    asker.does(id, VmAction::ForceStop).await;
+    (direct, relayed)
+}
+
+/// What a client of VNC says, and how many bytes are answered at least.
+const GREETING: [(&[u8], usize); 3] = [(b"RFB 003.008\n", 2), (&[1], 4), (&[1], 24)];
+
+/// Waits until so many bytes have come, and forgets them.
+async fn comes_to<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut WebSocketStream<S>,
+    comes: &mut Vec<u8>,
+    count: usize,
+) {
+    while comes.len() < count {
+        if let Message::Binary(bytes) = socket.next().await.unwrap().unwrap() {
+            comes.extend(bytes);
+        }
+    }
+    comes.clear();
 }
 
 /// Starts a machine through the API, and the same description as another machine with virsh, in turn.

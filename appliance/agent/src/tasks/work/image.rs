@@ -75,9 +75,6 @@ pub(super) async fn keep(work: &Work, hand: &Hand) -> Result<Did, String> {
     let Some(kept) = done(dir.keep_image(id, most, going(hand)).await, hand)? else {
         return Ok(Did::Stopped);
     };
-    if kept.is_iso {
-        return Err("This is a CD, and machines here have no drives for them yet. It was removed.".to_owned());
-    }
     tell(&work.agent, Asked::ImageIsReady { image: id.to_string(), facts: kept.into() }).await?;
     work.agent.pools_changed.notify_one();
     Ok(Did::Done)
