@@ -3,13 +3,14 @@
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use quantix_api::{
     AuditQuery, BackFromProvider, BeginAtProvider, ChangeGroup, ChangePassword, ChangeRole, ChangeUser,
-    EventQuery, JoinCluster, ListQuery, MakeBackup, MoveLead, NewAccess, NewApiToken, NewCertificateRequest,
-    NewGroup, NewJoinToken, NewRole, NewUser, PowerHost, ProvePassword, RemoveHost, RestartServices, Scope,
-    SecondFactorCode, SetAcme, SetProvider, SetSyslog, SetVoters, SignIn, TaskQuery, UploadCertificate, Who,
+    ChangeVm, CloudInit, EventQuery, FetchImage, JoinCluster, ListQuery, MakeBackup, MoveLead, NewAccess,
+    NewApiToken, NewCertificateRequest, NewGroup, NewJoinToken, NewRole, NewUser, NewVm, OpenConsole,
+    PowerHost, ProvePassword, RemoveHost, RestartServices, Scope, SecondFactorCode, SetAcme, SetProvider,
+    SetSyslog, SetVoters, SignIn, TaskQuery, UploadCertificate, Who,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{audit, list, version::Version};
+use crate::{audit, list, storage::catalogue, version::Version};
 pub use crate::{
     certificate::upload::fuzz::upload,
     cluster::fuzz::{backup, joining},
@@ -18,7 +19,7 @@ pub use crate::{
 
 /// The body of a request, a query, a name in one, or a header; the first byte says which.
 pub fn request(bytes: &[u8]) {
-    const READERS: [fn(&[u8]); 32] = [
+    const READERS: [fn(&[u8]); 38] = [
         body::<ChangeGroup>,
         body::<ChangePassword>,
         body::<ChangeRole>,
@@ -51,9 +52,24 @@ pub fn request(bytes: &[u8]) {
         body::<SetProvider>,
         body::<SetSyslog>,
         body::<UploadCertificate>,
+        body::<CloudInit>,
+        body::<NewVm>,
+        body::<ChangeVm>,
+        body::<OpenConsole>,
+        body::<FetchImage>,
+        checksums,
     ];
     if let Some((which, bytes)) = bytes.split_first() {
         READERS[usize::from(*which) % READERS.len()](bytes);
+    }
+}
+
+/// A list of checksums, as a distribution sends it.
+fn checksums(bytes: &[u8]) {
+    let list = String::from_utf8_lossy(bytes);
+    let file = list.split_whitespace().last().unwrap_or("disk.qcow2");
+    if let Some(sum) = catalogue::checksum_of(&list, file) {
+        assert!(catalogue::is_checksum(&sum));
     }
 }
 
