@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::{
     extract::{Extension, Path, State},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
 };
 use quantix_api::{
     CallError, ChangeFolder, ChangeVm, Folder, NewFolder, PowerVm, Problem, ProblemCode, Right, Vm, VmAction,
@@ -207,6 +207,11 @@ pub(crate) async fn many(
     let many = Many::of(fields);
     if many.ids.is_empty() {
         return done(&many.back, "Nothing is ticked. Tick the machines first.");
+    }
+    if many.deed == "consoles" {
+        let is_id = |id: &&String| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let asked: Vec<_> = many.ids.iter().filter(is_id).map(|id| format!("vm={id}")).collect();
+        return Redirect::to(&format!("/console?{}", asked.join("&"))).into_response();
     }
     let (mut went, mut refused) = (0, Vec::new());
     let mut last = None;

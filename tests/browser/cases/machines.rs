@@ -169,6 +169,14 @@ async fn a_machine_is_started_in_its_console_and_used_there() {
     let call = calls::power_vm(&id, &PowerVm::usual(VmAction::Start)).as_session(&session);
     client.call(&call).await.unwrap();
     other.until_true("the screen comes back by itself", SCREEN_IS_DRAWN, "").await;
+    // Those that are ticked are in one window, each once.
+    let call = calls::make_vm(&NewVm::usual(VmSpec::named("web-02"))).as_session(&session);
+    let second = client.call(&call).await.unwrap().object.strip_prefix("vm/").unwrap().to_owned();
+    let leads = desk.ask(TICKED_LEADS_TO, &[&id, &second]).await.unwrap();
+    other.open(leads.as_str().unwrap()).await;
+    for tab in ["web-01", "web-01, serial", "web-02", "web-02, serial"] {
+        other.shows("button", tab).await;
+    }
     desk.press("web-01").await;
     desk.look_as(LOOKS[2]).await;
     desk.until_true("the screen fits", SCREEN_FITS, "").await;
@@ -188,6 +196,12 @@ const SCREEN_IS_DRAWN: &str = r#"
     if (panel.dataset.state !== "open" || !canvas) return false;
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     return data.some((value, at) => value !== data[at % 4]);
+"#;
+
+const TICKED_LEADS_TO: &str = r#"
+    const [one, other] = arguments;
+    const said = new URLSearchParams([["vm", one], ["vm", other], ["vm", one], ["deed", "consoles"]]);
+    return fetch("/vms/many", { method: "POST", body: said }).then(({ url }) => url.slice(location.origin.length));
 "#;
 
 const SCREEN_FITS: &str = r#"
