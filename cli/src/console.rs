@@ -3,10 +3,13 @@
 use std::{
     io::{self, IsTerminal, Read, Write},
     net::Ipv4Addr,
+    path::PathBuf,
     process::Stdio,
 };
 
 use futures_util::{SinkExt, StreamExt};
+use http_body_util::Full;
+use hyper::body::Bytes;
 use quantix_api::{CONSOLE_CLOSED, ConsoleKind, OpenConsole, calls};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -15,7 +18,12 @@ use tokio::{
 };
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
-use crate::{Failure, Session, shown, vms};
+use crate::{
+    Failure, Session, backup,
+    cluster::done,
+    shown::{self, Output},
+    vms,
+};
 
 /// Ctrl-], with which one leaves, as with virsh and telnet.
 const LEAVES: u8 = 0x1d;
@@ -157,6 +165,22 @@ fn to_the_end(mut typed: mpsc::Receiver<Vec<u8>>) -> mpsc::Receiver<Vec<u8>> {
         sender.closed().await;
     });
     receiver
+}
+
+/// Writes a picture of the screen of a machine into a new file.
+pub(crate) async fn picture(
+    session: &Session,
+    vm: &str,
+    file: Option<PathBuf>,
+    output: Output,
+) -> Result<(), Failure> {
+    let vm = vms::find(session, vm).await?;
+    let path = file.unwrap_or_else(|| format!("{}.png", vm.spec.name.replace(['/', '\\'], "-")).into());
+    let request = calls::vm_picture(&vm.id).as_session(&session.token).request();
+    let request = request.map_err(|error| Failure::Said(error.to_string()))?;
+    let answer = session.host.begin(request.map(|body| Full::new(Bytes::from(body)))).await?;
+    let bytes = backup::save(answer, &path, "the picture").await?;
+    done(output, &format!("{} holds the picture, {bytes} bytes.", path.display()))
 }
 
 /// The screen of a machine, for a VNC client on this machine.

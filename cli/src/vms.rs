@@ -1,6 +1,6 @@
 //! Virtual machines and their folders.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use quantix_api::{
@@ -111,6 +111,13 @@ pub(crate) enum Command {
         /// The port; any that is free, if none is named.
         #[arg(long, default_value_t = 0)]
         port: u16,
+    },
+    /// Save a picture of the screen of one.
+    Picture {
+        /// Name or id.
+        vm: String,
+        /// The file; its name with .png, if none is said.
+        file: Option<PathBuf>,
     },
     /// What the guest of one is told when it starts for the first time.
     #[command(subcommand)]
@@ -319,6 +326,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
     match command {
         Command::Console { vm, take_over } => console::serial(&session, &vm, take_over).await,
         Command::Screen { vm, port } => console::screen(&session, &vm, port).await,
+        Command::Picture { vm, file } => console::picture(&session, &vm, file, output).await,
         Command::CloudInit(command) => cloud_init::run(&session, command, output).await,
         Command::List { folder: path, host, state, text } => {
             list(&session, path, host, state, text, output).await

@@ -464,6 +464,9 @@ fn who_gets_into_a_machine_is_said_and_its_consoles_are_used() {
         client.read_exact(&mut version).unwrap();
         assert_eq!(&version, b"RFB 003.008\n");
     }
+    let picture = host.dir.path().join("web-01.png");
+    host.done(&["vm", "picture", "web-01", picture.to_str().unwrap()], "");
+    assert!(std::fs::read(&picture).unwrap().starts_with(b"\x89PNG"));
     let mut serial = host.begun(&["vm", "console", "web-01"]);
     let mut out = serial.stdout.take().unwrap();
     host.done(&["vm", "reset", "web-01"], "");

@@ -139,6 +139,21 @@ pub(crate) async fn start(
     told(&web, calls::power_vm(&id, &body).as_session(frame.token()).for_client(client.0)).await
 }
 
+/// `GET /vms/{id}/picture`: of its screen. A page that is drawn anew soon shows the same.
+pub(crate) async fn picture(State(web): State<Web>, frame: Frame, Path(id): Path<String>) -> Response {
+    let Ok(request) = calls::vm_picture(&id).as_session(frame.token()).request() else {
+        return Page::not_found().into_response();
+    };
+    match web.agent.pass_on(request).await {
+        Ok(answer) if answer.status().is_success() => {
+            let kept = [(header::CONTENT_TYPE, "image/png"), (header::CACHE_CONTROL, "private, max-age=5")];
+            (kept, answer.into_body()).into_response()
+        }
+        Ok(_) => Page::not_found().into_response(),
+        Err(error) => turned_away(&error),
+    }
+}
+
 /// `GET /api/v1/cluster/hosts/{host}/consoles/{ticket}`: what goes through is not looked at. Whoever has the ticket may have it; that a
 /// browser was led here by a page of ours was looked at before.
 pub(crate) async fn pass_through(

@@ -107,6 +107,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/vms/{id}/cloud-init", get(vms::cloud_init_page).post(vms::set_cloud_init))
         .route("/vms/{id}/cloud-init/remove", post(vms::remove_cloud_init))
         .route("/console", get(consoles::page))
+        .route("/vms/{id}/picture", get(consoles::picture))
         .route("/vms/{id}/console", post(consoles::open))
         .route("/vms/{id}/console/start", post(consoles::start))
         .route("/vms/{id}/remove", get(vms::remove_page).post(vms::remove))

@@ -103,6 +103,7 @@ const NO_PAGES: &[&str] = &[
     "/readyz",
     "/api/v1/images/{image}/content",
     "/api/v1/cluster/hosts/{host}/consoles/{ticket}",
+    "/vms/{id}/picture",
     "/assets/{version}/{*name}",
     "/live",
     "/sign-in/oidc",

@@ -146,6 +146,15 @@ async fn a_machine_is_started_in_its_console_and_used_there() {
     desk.picture("console.serial").await;
     assert_eq!(but_for_drawing(desk.oddities().await), Vec::<String>::new());
 
+    // Its page has a picture of that.
+    desk.open(&format!("/vms/{id}")).await;
+    desk.until_true("the picture is there", PICTURE_IS_THERE, "").await;
+    desk.picture("vms--vm.on").await;
+    assert_eq!(desk.findings().await, Vec::<String>::new());
+    desk.open(&format!("/console?vm={id}")).await;
+    desk.press("web-01, serial").await;
+    desk.until_true("the line is there again", SERIAL_IS_OPEN, "").await;
+
     // Somebody else has the serial line, and it can be taken.
     let other = Desk::at(&host).await;
     other.sign_in().await;
@@ -203,6 +212,10 @@ const TICKED_LEADS_TO: &str = r#"
     const said = new URLSearchParams([["vm", one], ["vm", other], ["vm", one], ["deed", "consoles"]]);
     return fetch("/vms/many", { method: "POST", body: said }).then(({ url }) => url.slice(location.origin.length));
 "#;
+
+const PICTURE_IS_THERE: &str = "return document.querySelector('.screen img')?.naturalWidth > 300";
+
+const SERIAL_IS_OPEN: &str = "return document.querySelector('[data-kind=serial]').dataset.state === 'open'";
 
 const SCREEN_FITS: &str = r#"
     const { width } = document.querySelector("[data-console]:not([hidden]) canvas").getBoundingClientRect();

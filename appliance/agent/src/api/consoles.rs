@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Body as AnyBody,
     extract::{Path, State, ws::WebSocketUpgrade},
-    http::{HeaderMap, Method, StatusCode},
+    http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
@@ -44,10 +44,11 @@ pub(crate) async fn open(
     let find = move |connection: &Connection| kept::one(connection, &id);
     let vm = agent.found(find).await?;
     if vm.host != agent.cluster.store()?.id() {
-        return Ok(agent.ask_for_console_there(&vm, &headers, &body).await?);
+        let body = serde_json::to_vec(&body)
+            .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))?;
+        return Ok(agent.ask_its_host(&vm, Method::POST, "console", &headers, body).await?);
     }
-    let seen = agent.libvirt.look(vm.id).await;
-    if !seen.is_ok_and(|seen| seen.state.is_on()) {
+    if !agent.is_on(vm.id).await {
         return Err(is_off(&vm.spec.name).into());
     }
     let line = person.line(client, "open-console", format!("{}, {}", named(&vm), body.kind.name()));
@@ -66,6 +67,26 @@ pub(crate) async fn open(
     Ok((StatusCode::CREATED, Json(ticket)).into_response())
 }
 
+/// A picture of the screen of a virtual machine as it is now.
+#[utoipa::path(get, path = "/api/v1/vms/{vm}/picture", tag = "virtual machines", params(("vm" = String, Path,)), responses((status = 200, content_type = "image/png", body = Vec<u8>), (status = 409, description = "It is off."), (status = 503, description = "Its host does not answer.")))]
+pub(crate) async fn picture(
+    State(agent): State<Arc<Agent>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let vm = agent.found(move |connection: &Connection| kept::one(connection, &id)).await?;
+    if vm.host != agent.cluster.store()?.id() {
+        return Ok(agent.ask_its_host(&vm, Method::GET, "picture", &headers, Vec::new()).await?);
+    }
+    if !agent.is_on(vm.id).await {
+        return Err(is_off(&vm.spec.name).into());
+    }
+    let picture = agent.libvirt.picture(vm.id).await;
+    let picture = picture
+        .map_err(|failed| Problem::new(ProblemCode::Unavailable, format!("{failed}.")).retry_after(5))?;
+    Ok(([(header::CONTENT_TYPE, "image/png")], picture).into_response())
+}
+
 /// A console: a WebSocket over which goes what the guest shows, and what is typed. It ends with 4000 and, as its reason, the
 /// code of a problem and a sentence.
 #[utoipa::path(get, path = "/api/v1/cluster/hosts/{host}/consoles/{ticket}", tag = "virtual machines", params(("host" = String, Path,), ("ticket" = String, Path,)), responses((status = 101, description = "The WebSocket is open."), (status = 400, description = "No WebSocket is asked for."), (status = 426, description = "This connection cannot become a WebSocket.")))]
@@ -82,22 +103,22 @@ pub(crate) async fn attend(
 }
 
 impl Agent {
-    /// The host that has the machine gives the ticket out.
-    async fn ask_for_console_there(
+    /// What only the host that has a machine can answer.
+    async fn ask_its_host(
         &self,
         vm: &Kept,
+        method: Method,
+        what: &str,
         headers: &HeaderMap,
-        body: &OpenConsole,
+        body: Vec<u8>,
     ) -> Result<Response, Problem> {
         let unreachable = || {
             let sentence = format!("{}, on which {} is, does not answer.", vm.host_name, vm.spec.name);
             Problem::new(ProblemCode::HostUnreachable, sentence).retry_after(5)
         };
         let host = self.cluster.other_member(vm.host).ok_or_else(unreachable)?;
-        let path = format!("{}/{}/console", calls::VMS_PATH, vm.id);
-        let body = serde_json::to_vec(body)
-            .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))?;
-        let passed = self.cluster.pass_on(&host, Method::POST, &path, headers, body.into()).await;
+        let path = format!("{}/{}/{what}", calls::VMS_PATH, vm.id);
+        let passed = self.cluster.pass_on(&host, method, &path, headers, body.into()).await;
         passed.map(|response| response.map(AnyBody::from)).map_err(|_| unreachable())
     }
 }

@@ -313,7 +313,10 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
         ),
         (
             Needs::Right(Right::OperateVms),
-            OpenApiRouter::new().routes(routes!(vms::power)).routes(routes!(consoles::open)),
+            OpenApiRouter::new()
+                .routes(routes!(vms::power))
+                .routes(routes!(consoles::open))
+                .routes(routes!(consoles::picture)),
         ),
         (
             Needs::Right(Right::ManageVms),

@@ -176,7 +176,7 @@ impl Agent {
         }
     }
 
-    async fn is_on(&self, id: VmId) -> bool {
+    pub(crate) async fn is_on(&self, id: VmId) -> bool {
         self.libvirt.look(id).await.is_ok_and(|seen| seen.state.is_on())
     }
 

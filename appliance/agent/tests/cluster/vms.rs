@@ -352,6 +352,9 @@ async fn a_machine_on_another_host_is_asked_for_here_and_unknown_when_that_host_
             reads(&mut attend(through, &ticket).await, b"RFB 003.008\n").await;
         }
     }
+    let picture = calls::vm_picture(&id).as_session(&place.session).request().unwrap();
+    let picture = place.host.client().pass_on(picture).await.unwrap();
+    assert!(picture.body().starts_with(b"\x89PNG"), "{picture:?}");
     place.does(&id, VmAction::Pause).await;
     other.kill();
     place.becomes(&id, VmState::Unknown).await;

@@ -68,6 +68,11 @@ pub fn open_console(id: &str, body: &OpenConsole) -> Call<ConsoleTicket> {
     Call::new(Method::POST, format!("{VMS_PATH}/{}/console", part(id))).json(body)
 }
 
+/// A picture of the screen of a virtual machine, which is no JSON.
+pub fn vm_picture(id: &str) -> Call<()> {
+    Call::new(Method::GET, format!("{VMS_PATH}/{}/picture", part(id)))
+}
+
 /// Says which holds where libvirt's description differs from what is kept.
 pub fn settle_drift(id: &str, body: &SettleDrift) -> Call<Vm> {
     Call::new(Method::POST, format!("{VMS_PATH}/{}/drift", part(id))).json(body)

@@ -24,7 +24,7 @@ use tokio::{
     net::UnixStream,
     sync::{Notify, mpsc},
 };
-use virt::{connect::Connect, domain::Domain, error::Error};
+use virt::{connect::Connect, domain::Domain, error::Error, stream::Stream};
 
 /// What is taken from the line at once, and given to it.
 const PIECE: usize = 4096;
@@ -53,6 +53,28 @@ pub(super) fn screen(domain: &Domain) -> Result<OwnedFd, Error> {
     let file = RawFd::try_from(file).map_err(|_| Error::last_error())?;
     // SAFETY: libvirt has just opened it, and it is nobody's but ours.
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
+}
+
+/// The largest picture that is taken, in bytes.
+pub(super) const LARGEST_PICTURE: usize = 3 << 20;
+
+/// A picture of the screen of a machine that is on: of which kind, and itself, or a little more than is taken of it.
+pub(super) fn picture(connection: &Connect, domain: &Domain) -> Result<(String, Vec<u8>), Error> {
+    let stream = Stream::new(connection, 0)?;
+    let kind = domain.screenshot(&stream, 0, 0)?;
+    let (mut picture, mut piece) = (Vec::new(), vec![0; MOST_AT_ONCE]);
+    loop {
+        let count = usize::try_from(stream.recv(&mut piece)?).unwrap_or_default();
+        picture.extend_from_slice(&piece[..count.min(piece.len())]);
+        if count == 0 {
+            stream.finish()?;
+            return Ok((kind, picture));
+        }
+        if picture.len() > LARGEST_PICTURE {
+            stream.abort()?;
+            return Ok((kind, picture));
+        }
+    }
 }
 
 pub(super) fn screen_of(file: OwnedFd) -> io::Result<UnixStream> {

@@ -278,6 +278,19 @@ impl Libvirt {
         Ok(Box::new(stream))
     }
 
+    /// A picture of the screen of a machine that is on, as PNG.
+    pub async fn picture(&self, id: VmId) -> Result<Vec<u8>, Failed> {
+        let take = move |connection: &Connect| {
+            console::picture(connection, &connection.lookup_domain_by_uuid(id.0)?)
+        };
+        let (kind, picture) = self.ask(LOOKS_WITHIN, take).await?;
+        match kind.as_str() {
+            "image/png" if picture.len() <= console::LARGEST_PICTURE => Ok(picture),
+            "image/png" => Err(Failed::Refused("the picture of the screen is too large".to_owned())),
+            other => Err(Failed::Refused(format!("the picture of the screen is {other}, and not PNG"))),
+        }
+    }
+
     /// The serial line of a machine that is on. There is one at a time; `take_over` ends the one there is.
     pub async fn serial_line(&self, id: VmId, take_over: bool) -> Result<Box<dyn Console>, Failed> {
         let address = self.address.clone();

@@ -51,7 +51,10 @@ async fn a_screen_is_a_vnc_server_for_several_at_once() {
         screen.write_all(&[1]).await.unwrap();
         reads(screen, &[0, 0, 0, 0]).await;
     }
+    let picture = libvirt.picture(id).await.unwrap();
+    assert!(picture.starts_with(b"\x89PNG\r\n") && picture.len() > 100);
     libvirt.force_stop(id).await.unwrap();
+    assert!(matches!(libvirt.picture(id).await, Err(Failed::Refused(_))));
     for screen in &mut screens {
         ends(screen).await;
     }
