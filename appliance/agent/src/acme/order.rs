@@ -142,6 +142,7 @@ async fn make_account(
 async fn prove(certificates: &Certificates, settings: &Settings, order: &mut Order) -> Result<(), Why> {
     let mut challenges = Challenges::default();
     let mut authorizations = order.authorizations();
+    let mut not_seen = None;
     while let Some(authorization) = authorizations.next().await {
         let mut authorization = authorization?;
         match authorization.status {
@@ -174,20 +175,23 @@ async fn prove(certificates: &Certificates, settings: &Settings, order: &mut Ord
             .ok_or_else(|| format!("the authority does not offer to look at {wanted} for {name}."))?;
         publish(settings.challenge, &name, &challenge, &mut challenges)?;
         certificates.prove(challenges.clone());
-        challenge.set_ready().await?;
+        // An authority that looks at once says in its answer what it did not see.
+        if let Err(error) = challenge.set_ready().await {
+            not_seen = Some(error);
+            break;
+        }
     }
-    match order.poll_ready(&RetryPolicy::new().timeout(POLL)).await {
+    let waited = match not_seen {
+        Some(error) => Err(error),
+        None => order.poll_ready(&RetryPolicy::new().timeout(POLL)).await,
+    };
+    match waited {
         Ok(OrderStatus::Ready | OrderStatus::Valid) => Ok(()),
         Ok(OrderStatus::Invalid | OrderStatus::Pending | OrderStatus::Processing) => {
-            Err(refused(order).await)
+            let nothing = "the authority did not see that the names are this host’s.".to_owned();
+            Err(Why::Sentence(refused(order).await.unwrap_or(nothing)))
         }
-        Err(Error::Api(problem)) => {
-            let why = refused(order).await;
-            match why {
-                Why::Sentence(sentence) => Err(Why::Sentence(sentence)),
-                Why::NoAccount => Err(Error::Api(problem).into()),
-            }
-        }
+        Err(error @ Error::Api(_)) => Err(refused(order).await.map_or_else(|| error.into(), Why::Sentence)),
         Err(error) => Err(error.into()),
     }
 }
@@ -226,20 +230,20 @@ fn proof(name: &str, digest: &[u8]) -> Result<ChallengeProof, rcgen::Error> {
     Ok(ChallengeProof { name: name.to_owned(), certificate, key: Secret::new(key.serialize_pem()) })
 }
 
-/// Why the authority did not see what it asked for, in its own words.
-async fn refused(order: &mut Order) -> Why {
+/// Why the authority did not see what it asked for, in its own words, if it says so.
+async fn refused(order: &mut Order) -> Option<String> {
     let mut authorizations = order.authorizations();
     while let Some(Ok(mut authorization)) = authorizations.next().await {
         let name = text::beginning(&authorization.identifier().to_string(), LONGEST);
         let Ok(state) = authorization.refresh().await else { continue };
         if let Some(problem) = state.challenges.iter().find_map(|challenge| challenge.error.as_ref()) {
-            return Why::Sentence(format!(
+            return Some(format!(
                 "the authority did not see that {name} is this host’s. It says: {}.",
                 said(problem)
             ));
         }
     }
-    Why::Sentence("the authority did not see that the names are this host’s.".to_owned())
+    None
 }
 
 fn key_and_request(names: &[String]) -> Result<(Secret, Vec<u8>), rcgen::Error> {
