@@ -69,7 +69,7 @@ pub(crate) async fn stream(
     }
 }
 
-fn refuse(problem: &Problem) -> Response {
+pub(crate) fn refuse(problem: &Problem) -> Response {
     let mut response = (problem.code.status(), axum::Json(problem)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(Problem::CONTENT_TYPE));
     response

@@ -17,6 +17,7 @@ use quantix_api::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    api,
     component::Icon,
     frame::Frame,
     places::Place,
@@ -163,9 +164,7 @@ pub(crate) async fn pass_through(
 ) -> Response {
     if !asks_for_change(&request) {
         let sentence = "A console is a WebSocket, and this request asks for none.";
-        let problem = Problem::new(ProblemCode::Malformed, sentence);
-        let kind = [(header::CONTENT_TYPE, Problem::CONTENT_TYPE)];
-        return (problem.code.status(), kind, Json(problem)).into_response();
+        return api::refuse(&Problem::new(ProblemCode::Malformed, sentence));
     }
     // It counts among what its client has under way, to the end.
     let Some(under_way) = place.begin() else { return Page::too_many().into_response() };

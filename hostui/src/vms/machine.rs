@@ -174,17 +174,24 @@ async fn show(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Re
     let its = VolumeQuery { vm: Some(id.to_owned()), limit: Some(1000), ..VolumeQuery::default() };
     let volumes = calls::volumes(&its).as_session(frame.token());
     let pools = calls::pools().as_session(frame.token());
-    let images = calls::images().as_session(frame.token());
     let asked = tokio::try_join!(
         web.agent.call(&vm),
         web.agent.call(&folders),
         web.agent.call(&tasks),
         web.agent.call(&volumes),
-        web.agent.call(&pools),
-        web.agent.call(&images)
+        web.agent.call(&pools)
     );
     match asked {
-        Ok((vm, folders, tasks, volumes, pools, images)) => {
+        Ok((vm, folders, tasks, volumes, pools)) => {
+            // Only what is in a drive has a name to be found.
+            let images = if vm.spec.cds.is_empty() {
+                Vec::new()
+            } else {
+                match web.agent.call(&calls::images().as_session(frame.token())).await {
+                    Ok(images) => images.items,
+                    Err(error) => return turned_away(&error),
+                }
+            };
             let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
             let page = VmPage {
                 frame,
@@ -193,7 +200,7 @@ async fn show(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Re
                 tasks: tasks.items,
                 volumes: volumes.items,
                 pools: pools.items,
-                images: images.items,
+                images,
                 problem,
             };
             let drawn = if page.frame.block() == Some("vm") { draw(&page.as_vm()) } else { draw(&page) };

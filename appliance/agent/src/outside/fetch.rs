@@ -146,14 +146,11 @@ async fn ask(
             let stream =
                 TlsConnector::from(Arc::clone(&source.trust)).connect(place.name.clone(), stream).await;
             let stream = stream.map_err(|error| format!("{place} cannot be trusted: {error}."))?;
-            connection::send(stream, request)
-                .await
-                .map_err(|error| format!("{place} did not answer: {error}."))
+            connection::send(stream, request).await
         } else {
-            connection::send(stream, request)
-                .await
-                .map_err(|error| format!("{place} did not answer: {error}."))
+            connection::send(stream, request).await
         }
+        .map_err(|error| format!("{place} did not answer: {error}."))
     };
     match timeout(HEAD, asked).await {
         Ok(answer) => answer.map_err(now),

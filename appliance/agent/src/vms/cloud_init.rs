@@ -3,6 +3,7 @@
 
 use quantix_api::{CloudInit, Problem, ProblemCode, VmSpec};
 use quantix_compute::{CloudInit as Told, PasswordHash, Texts, VmId, hash_password, seed};
+use quantix_storage::Failed;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
@@ -110,8 +111,7 @@ impl Agent {
     pub(super) async fn keep_seed(&self, vm: &kept::Kept) -> Result<Option<std::path::PathBuf>, String> {
         let pool = self.pool(POOL);
         if !vm.has_cloud_init {
-            pool.remove_seed(vm.id).await.map_err(|failed| failed.to_string())?;
-            return Ok(None);
+            return self.remove_seed(vm.id, false).await.map(|()| None);
         }
         let id = vm.id.to_string();
         let found = self.cluster.read(move |connection| find(connection, &id)).await;
@@ -128,7 +128,16 @@ impl Agent {
 
     /// Forgets on this host what the guest of a machine was told.
     pub(crate) async fn forget_seed(&self, id: VmId) -> Result<(), String> {
-        self.pool(POOL).remove_seed(id).await.map_err(|failed| failed.to_string())
+        let vm = self.own_vm(id).await?;
+        self.remove_seed(id, vm.is_some_and(|vm| vm.has_cloud_init)).await
+    }
+
+    /// Of a machine whose guest is told nothing there is nothing in a pool that is away.
+    async fn remove_seed(&self, id: VmId, is_told: bool) -> Result<(), String> {
+        match self.pool(POOL).remove_seed(id).await {
+            Err(Failed::Missing(_)) if !is_told => Ok(()),
+            removed => removed.map_err(|failed| failed.to_string()),
+        }
     }
 }
 

@@ -188,6 +188,9 @@ impl Agent {
 
     /// Where what is in the CD drives of a machine of this host is.
     pub(super) async fn cds(&self, vm: &Kept) -> Result<Vec<Option<std::path::PathBuf>>, String> {
+        if vm.spec.cds.is_empty() {
+            return Ok(Vec::new());
+        }
         let wanted = vm.spec.cds.clone();
         let find = move |connection: &Connection| {
             let one = |cd: &VmCd| cd.image.as_ref().map(|image| images::find(connection, image)).transpose();

@@ -3,8 +3,8 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use quantix_api::{
-    AuditQuery, CardAddresses, ChangeVm, CloudInit, NewVm, Problem, ProblemCode, Secret, VmNic, VmSpec,
-    VmState, calls,
+    AuditQuery, CardAddresses, ChangeVm, CloudInit, NewVm, Problem, ProblemCode, RemoveVm, Secret, VmNic,
+    VmSpec, VmState, calls,
 };
 
 use crate::{
@@ -137,4 +137,23 @@ async fn addresses_go_with_their_cards_and_what_cannot_be_told_is_refused_before
     }
     assert_eq!(place.vms().await.len(), 1);
     assert_eq!(fs::read_dir(place.seed(&id).parent().unwrap()).unwrap().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_told_nothing_needs_no_pool() {
+    let place = Place::start().await;
+    let told = place.make(&NewVm { cloud_init: Some(told()), ..new("web-01") }).await;
+    let pool = place.host.dir().join("quantix-pools/local");
+    fs::rename(&pool, pool.with_extension("away")).unwrap();
+    let id = place.make(&new("web-02")).await;
+    place.remove(&id).await;
+    // What was told to somebody is not left behind in a pool that comes back.
+    let body = RemoveVm { name: "web-01".into(), keep_disks: false };
+    let call = calls::remove_vm(&told, &body).as_session(&place.session);
+    let task = place.host.client().call(&call).await.unwrap();
+    let task = place.ended(task.id).await;
+    assert!(task.outcome.contains("The pool is not there"), "{task:?}");
+    fs::rename(pool.with_extension("away"), &pool).unwrap();
+    place.remove(&told).await;
+    assert!(!place.seed(&told).exists());
 }
