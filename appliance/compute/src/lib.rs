@@ -9,6 +9,7 @@ mod plan;
 pub use driver::{
     console::Console,
     events::{Event, Happened},
+    layers::Job,
     libvirt::{Failed, Libvirt, Seen},
 };
 pub use model::{
@@ -22,9 +23,10 @@ pub use model::{
     ssh_key::{KeyKind, KeyRefused, SshKey},
 };
 pub use plan::{
-    allowed::{Refused, allowed},
+    allowed::{Refused, allowed, allows_hold},
     cloud_init::{Address, Addressing, CardNetwork, CloudInit, StaticAddresses, Texts, UserData, seed},
     differences::differences,
     domain::{Accelerator, Drawn, Drive, Format, domain_name, draw, draw_plugged, plugged},
     recognise::{Missing, Recognised, recognise},
+    snapshot::{Chain, Layer, chains, draw_hold, with_files},
 };

@@ -9,6 +9,7 @@ pub use driver::{
     arriving::Sums,
     directory::{Directory, Failed, Found, Room},
     image::{Going, Kept as KeptImage},
+    layers::Below,
 };
 pub use model::{
     content::{Content, DiskFormat, HEAD, Packing, Unfit, recognise},

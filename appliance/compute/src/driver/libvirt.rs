@@ -34,9 +34,11 @@ const QUEUE: usize = 1024;
 /// Events that wait for whoever reads them.
 const EVENTS: usize = 1024;
 /// What only looks is answered soon.
-const LOOKS_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const LOOKS_WITHIN: Duration = Duration::from_secs(10);
 /// Starting a machine may wait for its volumes.
 const ACTS_WITHIN: Duration = Duration::from_secs(120);
+/// To keep a machine's memory, or to wake it with one, takes as long as it takes to write and read it.
+pub(super) const HOLDS_WITHIN: Duration = Duration::from_secs(3600);
 /// A daemon that does not say for so many seconds, so many times, that it is alive has gone.
 const KEEP_ALIVE: (i32, u32) = (5, 5);
 
@@ -130,7 +132,7 @@ impl Libvirt {
         self.connections.subscribe()
     }
 
-    async fn ask<R: Send + 'static>(
+    pub(super) async fn ask<R: Send + 'static>(
         &self,
         within: Duration,
         work: impl FnOnce(&Connect) -> Result<R, Error> + Send + 'static,
@@ -151,7 +153,7 @@ impl Libvirt {
         }
     }
 
-    async fn act(
+    pub(super) async fn act(
         &self,
         id: VmId,
         act: impl FnOnce(&Domain) -> Result<(), Error> + Send + 'static,

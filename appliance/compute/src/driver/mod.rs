@@ -3,4 +3,5 @@
 pub(crate) mod console;
 pub(crate) mod events;
 mod kept;
+pub(crate) mod layers;
 pub(crate) mod libvirt;

@@ -53,6 +53,25 @@ pub fn allowed(action: VmAction, state: VmState) -> Result<(), Refused> {
     Err(Refused(refusal))
 }
 
+/// Whether the state of a machine can be held while it is in one of its states; with its memory, if so.
+pub fn allows_hold(state: VmState, with_memory: bool) -> Result<(), Refused> {
+    let refusal = match (state, with_memory) {
+        (VmState::Unknown, _) => "Its host does not answer, so nobody knows how it is. Wait for the host.",
+        (VmState::Running | VmState::Paused, _) | (VmState::Stopped | VmState::Crashed, false) => {
+            return Ok(());
+        }
+        (VmState::Stopped | VmState::Crashed, true) => {
+            "It is off, and has no memory that could be held. Hold its disks alone, or start it first."
+        }
+        (VmState::Suspended, _) => {
+            "It is suspended: its memory is on disk and belongs to its disks as they are. Start it to wake it first."
+        }
+        (VmState::Starting, _) => "It is being started. Wait until it runs.",
+        (VmState::Stopping, _) => "Its guest is ending. Wait until it is off.",
+    };
+    Err(Refused(refusal))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Write;
@@ -67,6 +86,20 @@ mod tests {
                 let said =
                     allowed(action, state).map_or_else(|refused| refused.to_string(), |()| "yes".into());
                 writeln!(table, "{:10} {:10} {said}", format!("{action:?}"), format!("{state:?}")).unwrap();
+            }
+        }
+        insta::assert_snapshot!(table);
+    }
+
+    #[test]
+    fn holding_from_every_state() {
+        let mut table = String::new();
+        for with_memory in [false, true] {
+            for state in VmState::ALL {
+                let said = allows_hold(state, with_memory)
+                    .map_or_else(|refused| refused.to_string(), |()| "yes".into());
+                let what = if with_memory { "memory" } else { "disks" };
+                writeln!(table, "{what:6} {:10} {said}", format!("{state:?}")).unwrap();
             }
         }
         insta::assert_snapshot!(table);

@@ -5,3 +5,4 @@ pub(crate) mod cloud_init;
 pub(crate) mod differences;
 pub(crate) mod domain;
 pub(crate) mod recognise;
+pub(crate) mod snapshot;

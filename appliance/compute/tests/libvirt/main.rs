@@ -6,6 +6,7 @@
 mod console;
 mod events;
 mod faults;
+mod layers;
 mod life;
 mod machines;
 mod words;

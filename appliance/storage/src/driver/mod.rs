@@ -3,4 +3,5 @@
 pub(crate) mod arriving;
 pub(crate) mod directory;
 pub(crate) mod image;
+pub(crate) mod layers;
 pub(crate) mod seed;
