@@ -5,7 +5,7 @@ use quantix_api::{Cache, ChangeVm, NewDisk, VmCd, VmDisk, calls};
 use crate::{Failure, Session, images, shown::Output, vms};
 
 pub(crate) fn new(pool: String, bytes: u64) -> NewDisk {
-    NewDisk { pool, bytes, image: None, bus: None, cache: Cache::default() }
+    NewDisk { pool, bytes, image: None, linked: false, bus: None, cache: Cache::default() }
 }
 
 /// Makes the first of some disks begin as a copy of an image. Without any, there is one that is as big as the image's.

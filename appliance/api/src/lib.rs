@@ -22,6 +22,7 @@ mod rights;
 mod secret;
 mod session;
 mod settings;
+mod snapshots;
 mod storage;
 mod tasks;
 pub mod text;
@@ -68,6 +69,7 @@ pub use settings::{
     BackFromProvider, BeginAtProvider, BegunAtProvider, Provider, SetProvider, SetSyslog, Syslog, Tried,
     WaysIn,
 };
+pub use snapshots::{ChangeSnapshot, CloneVm, NewSnapshot, RemoveSnapshot, RevertVm, Snapshot, Snapshots};
 pub use storage::{
     ChangePool, ChangeVolume, GrowVolume, NewDisk, NewVolume, Pool, PoolKind, PoolOnHost, PoolState, Pools,
     RemoveVolume, Volume, VolumeQuery, VolumeState,

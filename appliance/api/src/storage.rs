@@ -218,6 +218,9 @@ pub struct NewDisk {
     /// The image it begins as a copy of; nothing for an empty disk. It is in the same pool.
     #[serde(default)]
     pub image: Option<String>,
+    /// Whether it shares what it has in common with the image, which cannot be removed then, instead of being copied whole.
+    #[serde(default)]
+    pub linked: bool,
     /// How it is attached; nothing: as the guest needs it.
     #[serde(default)]
     pub bus: Option<Bus>,

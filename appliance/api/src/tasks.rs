@@ -119,6 +119,12 @@ pub enum TaskKind {
     SuspendVm,
     /// A virtual machine is removed.
     DeleteVm,
+    /// A snapshot of a virtual machine is made.
+    SnapshotVm,
+    /// A virtual machine becomes again what it was at a snapshot.
+    RevertVm,
+    /// Snapshots of a virtual machine are removed.
+    DeleteSnapshot,
     /// A volume is made.
     CreateVolume,
     /// A volume is made bigger.
@@ -135,7 +141,7 @@ pub enum TaskKind {
 
 impl TaskKind {
     /// All kinds.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::MoveVdcRole,
         Self::RemoveHost,
         Self::RestartHost,
@@ -152,6 +158,9 @@ impl TaskKind {
         Self::ResumeVm,
         Self::SuspendVm,
         Self::DeleteVm,
+        Self::SnapshotVm,
+        Self::RevertVm,
+        Self::DeleteSnapshot,
         Self::CreateVolume,
         Self::GrowVolume,
         Self::DeleteVolume,
@@ -179,6 +188,9 @@ impl TaskKind {
             Self::ResumeVm => "resume-vm",
             Self::SuspendVm => "suspend-vm",
             Self::DeleteVm => "delete-vm",
+            Self::SnapshotVm => "snapshot-vm",
+            Self::RevertVm => "revert-vm",
+            Self::DeleteSnapshot => "delete-snapshot",
             Self::CreateVolume => "create-volume",
             Self::GrowVolume => "grow-volume",
             Self::DeleteVolume => "delete-volume",

@@ -147,6 +147,9 @@ pub struct VmPolicy {
     /// Whether it cannot be removed.
     #[serde(default)]
     pub protected: bool,
+    /// Whether it is a template: it is not started, and stays as it is for those that are cloned from it.
+    #[serde(default)]
+    pub template: bool,
     /// What people sort it by: `key=value`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -188,6 +191,9 @@ pub struct Vm {
     /// Whether its guest is told something when it starts for the first time.
     #[serde(default)]
     pub has_cloud_init: bool,
+    /// How many snapshots it has.
+    #[serde(default)]
+    pub snapshots: u32,
     /// The task that does something with it now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<i64>,

@@ -185,7 +185,14 @@ impl VmForm {
         }
         let bytes = storage::gib(&self.disk, "disks.0.bytes")?;
         let image = Some(self.image.clone()).filter(|image| !image.is_empty());
-        Ok(vec![NewDisk { pool: self.pool.clone(), bytes, image, bus: None, cache: Cache::default() }])
+        Ok(vec![NewDisk {
+            pool: self.pool.clone(),
+            bytes,
+            image,
+            linked: false,
+            bus: None,
+            cache: Cache::default(),
+        }])
     }
 
     fn folder(&self) -> Option<i64> {

@@ -260,8 +260,14 @@ async fn change_disks(
     let done_so = async {
         if deed == "disks" {
             let bytes = storage::gib(&form.gib, "gib").map_err(CallError::Problem)?;
-            let disk =
-                NewDisk { pool: form.pool.clone(), bytes, image: None, bus: None, cache: Cache::default() };
+            let disk = NewDisk {
+                pool: form.pool.clone(),
+                bytes,
+                image: None,
+                linked: false,
+                bus: None,
+                cache: Cache::default(),
+            };
             web.agent.call(&calls::add_disk(id, &disk).as_session(&token).for_client(client.0)).await?;
             return Ok("A disk is being made for it.");
         }

@@ -112,8 +112,14 @@ async fn has_machines(host: &Host, session: &Secret) -> String {
         host.agent().call(&calls::make_folder(&new).as_session(session)).await.unwrap();
     }
     crate::machines::has_pool(host).await;
-    let disk =
-        NewDisk { pool: "local".into(), bytes: 20 << 30, image: None, bus: None, cache: Cache::default() };
+    let disk = NewDisk {
+        pool: "local".into(),
+        bytes: 20 << 30,
+        image: None,
+        linked: false,
+        bus: None,
+        cache: Cache::default(),
+    };
     let mut id = String::new();
     for (name, folder, start) in
         [("db-01", Some(1), false), ("build-07", Some(3), false), ("web-01", Some(1), true)]

@@ -30,6 +30,7 @@ use crate::{
     storage::{
         catalogue,
         images::{self, Kept},
+        layers,
     },
     tasks::{self, NewTask},
 };
@@ -190,6 +191,11 @@ pub(crate) async fn remove(
         let machines = images::in_drives_of(connection, &image.shown.id)?;
         if !machines.is_empty() {
             let sentence = format!("It is in a drive of {}. Take it out first.", machines.join(", "));
+            return Err(conflict(sentence).into());
+        }
+        let machines = layers::on_image(connection, &image.shown.id)?;
+        if !machines.is_empty() {
+            let sentence = format!("Disks of {} share its data. Remove them first.", machines.join(", "));
             return Err(conflict(sentence).into());
         }
         if body.name != image.shown.name {

@@ -23,6 +23,7 @@ mod person;
 mod provider;
 mod session;
 mod settings;
+mod snapshots;
 mod storage;
 mod tasks;
 mod users;
@@ -287,6 +288,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(events::clear))
                 .routes(routes!(vms::list))
                 .routes(routes!(vms::show))
+                .routes(routes!(snapshots::list))
                 .routes(routes!(folders::list))
                 .routes(routes!(storage::list_pools))
                 .routes(routes!(storage::show_pool))
@@ -324,6 +326,10 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(vms::change, vms::remove))
                 .routes(routes!(vms::settle_drift))
                 .routes(routes!(cloud_init::show, cloud_init::set, cloud_init::remove))
+                .routes(routes!(snapshots::make))
+                .routes(routes!(snapshots::change, snapshots::remove))
+                .routes(routes!(snapshots::revert))
+                .routes(routes!(snapshots::clone))
                 .routes(routes!(storage::make))
                 .routes(routes!(storage::change, storage::remove))
                 .routes(routes!(storage::grow))

@@ -126,7 +126,7 @@ pub(crate) async fn make(
     let make = move |connection: &Connection, line: &mut Line| {
         person.must_have(Right::ManageVms, Scope::Datacenter)?;
         let host = roomiest(connection, &body.pool, &hosts)?;
-        let new = ToMake { id, name: body.name, pool: body.pool, bytes: body.bytes, image: None, disk: None };
+        let new = ToMake::empty(id, body.name, body.pool, body.bytes);
         let volume = volumes::add(connection, &new, host, &actor, now_ms())?;
         line.is(&new);
         let task = NewTask {

@@ -128,7 +128,7 @@ pub(crate) async fn make(
     Ok((StatusCode::ACCEPTED, Json(task.shown())))
 }
 
-fn to_json(value: &impl serde::Serialize) -> Value {
+pub(super) fn to_json(value: &impl serde::Serialize) -> Value {
     // What comes in as JSON has a form in it.
     serde_json::to_value(value).unwrap_or_default()
 }
@@ -241,7 +241,15 @@ pub(crate) async fn power(
         VmAction::Start if body.with_console => json!({ "with_console": true }),
         _ => Value::Null,
     };
-    agent.begin_vm_task(client, &person, id, body.action, wanted, |_, _| Ok(params)).await
+    let starts = body.action == VmAction::Start;
+    let check = move |_: &Connection, vm: &Kept| {
+        if starts && vm.policy.template {
+            let sentence = "It is a template, and stays as it is. Clone it, or let it be a machine again.";
+            return Err(Problem::new(ProblemCode::Conflict, sentence).into());
+        }
+        Ok(params)
+    };
+    agent.begin_vm_task(client, &person, id, body.action, wanted, check).await
 }
 
 /// Removes a virtual machine.

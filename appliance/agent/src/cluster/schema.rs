@@ -417,4 +417,70 @@ pub(super) const SCHEMA: &[Migration] = &[Migration {
 }, Migration {
     name: "what guests are told",
     sql: "ALTER TABLE vm ADD COLUMN cloud_init TEXT;",
+}, Migration {
+    name: "layers and snapshots",
+    sql: "
+        -- A file that volumes consist of.
+        CREATE TABLE layer (
+            id TEXT PRIMARY KEY,
+            -- The volume it is a part of, while that is there.
+            volume TEXT,
+            pool TEXT NOT NULL,
+            host INTEGER NOT NULL,
+            -- What it lies on: a layer, or an image.
+            parent TEXT,
+            image TEXT,
+            bytes INTEGER NOT NULL,
+            -- What it takes, as its host saw it last.
+            used INTEGER,
+            is_missing INTEGER NOT NULL DEFAULT 0,
+            -- It is another name of that layer.
+            alias_of TEXT
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX layer_of ON layer (volume);
+        CREATE INDEX layer_on ON layer (parent);
+        CREATE INDEX layer_from ON layer (image) WHERE image IS NOT NULL;
+        CREATE INDEX layer_at ON layer (host, pool);
+
+        -- The layer in which a volume is written to.
+        ALTER TABLE volume ADD COLUMN layer TEXT;
+        UPDATE volume SET layer = id;
+        CREATE INDEX volume_in_layer ON volume (layer);
+        INSERT INTO layer (id, volume, pool, host, bytes, used, is_missing)
+            SELECT id, id, pool, host, bytes, used, state = 'missing' FROM volume;
+
+        -- A moment of a machine to which one can go back.
+        CREATE TABLE snapshot (
+            id TEXT PRIMARY KEY,
+            vm TEXT NOT NULL,
+            name TEXT NOT NULL,
+            description TEXT NOT NULL,
+            -- The one that the machine went on from then.
+            parent TEXT,
+            -- What the machine was.
+            spec TEXT NOT NULL,
+            has_memory INTEGER NOT NULL,
+            -- What that takes.
+            memory INTEGER,
+            is_frozen INTEGER NOT NULL DEFAULT 0,
+            is_ready INTEGER NOT NULL DEFAULT 0,
+            made_at INTEGER NOT NULL,
+            made_by TEXT NOT NULL,
+            version INTEGER NOT NULL DEFAULT 1
+        ) STRICT, WITHOUT ROWID;
+        CREATE UNIQUE INDEX snapshot_of ON snapshot (vm, name COLLATE NOCASE);
+        CREATE INDEX snapshot_after ON snapshot (parent);
+
+        CREATE TABLE snapshot_disk (
+            snapshot TEXT NOT NULL REFERENCES snapshot (id),
+            volume TEXT NOT NULL,
+            layer TEXT NOT NULL,
+            PRIMARY KEY (snapshot, volume)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX snapshot_disk_of ON snapshot_disk (volume);
+        CREATE INDEX snapshot_disk_in ON snapshot_disk (layer);
+
+        -- The snapshot that a machine goes on from.
+        ALTER TABLE vm ADD COLUMN snapshot TEXT;
+        ",
 }];

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    images,
+    images, layers,
     sighting::{self, Sighting},
     volumes::{self, ToMake},
 };
@@ -24,8 +24,16 @@ pub(crate) enum Asked {
     Sees(Box<Sighting>),
     /// That a volume has its place among the volumes, and among the disks of the machine it is made for.
     Add { volume: ToMake, vm: Option<String>, by: String },
-    /// That it is there.
-    IsMade { volume: String },
+    /// That it is there; if so, on what it began as.
+    IsMade {
+        volume: String,
+        #[serde(default)]
+        linked: bool,
+    },
+    /// That a layer is not there any more.
+    LayerIsGone { layer: String },
+    /// That two layers are one, and whether a machine knows it by the name of the lower, too.
+    LayersAreOne { lower: String, upper: String, is_known: bool },
     /// That it has grown.
     HasGrown { volume: String, bytes: u64 },
     /// That the file of an image is so long.
@@ -58,7 +66,11 @@ fn take(connection: &Connection, host: HostId, asked: &Asked, now_ms: i64) -> Re
             }
             None => volumes::add(connection, volume, host, by, now_ms).map(drop),
         },
-        Asked::IsMade { volume } => Ok(volumes::is_made(connection, host, volume)?),
+        Asked::IsMade { volume, linked } => Ok(volumes::is_made(connection, host, volume, *linked)?),
+        Asked::LayerIsGone { layer } => Ok(layers::is_gone(connection, host, layer)?),
+        Asked::LayersAreOne { lower, upper, is_known } => {
+            Ok(layers::are_one(connection, host, lower, upper, *is_known)?)
+        }
         Asked::HasGrown { volume, bytes } => Ok(volumes::has_grown(connection, host, volume, *bytes)?),
         Asked::ImageHasLength { image, length } => Ok(images::has_length(connection, host, image, *length)?),
         Asked::ImageHasSum { image, sum } => Ok(images::has_sum(connection, host, image, sum)?),
@@ -75,7 +87,8 @@ fn take(connection: &Connection, host: HostId, asked: &Asked, now_ms: i64) -> Re
                 if let Some(vm) = &kept.shown.vm {
                     vms::kept::take_disk(connection, vm, volume)?;
                 }
-                Ok(volumes::forget(connection, volume)?)
+                let host_is_gone = !cluster::kept::is_there(connection, kept.host)?;
+                Ok(volumes::forget(connection, &kept, host_is_gone)?)
             }
             _ => Ok(()),
         },

@@ -2,15 +2,15 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use quantix_api::{Pool, PoolState, VolumeState};
+use quantix_api::{Pool, PoolState};
 use quantix_storage::{Directory, Failed, VolumeId};
 use quantix_store::HostId;
 
 use super::{
     asked::Asked,
+    layers::{self, Known},
     pools,
-    sighting::{MOST_VOLUMES, Sighting},
-    volumes::{self, Kept},
+    sighting::{MOST_LAYERS, Sighting},
 };
 use crate::api::Agent;
 
@@ -24,18 +24,15 @@ fn differs(before: u64, now: u64, whole: u64) -> bool {
     before.abs_diff(now) > whole / 200
 }
 
-/// The volumes that are otherwise than they are known.
-fn changed(known: &[Kept], there: &HashMap<VolumeId, u64>) -> Vec<(String, Option<u64>)> {
-    let is_otherwise = |volume: &&Kept| match (there.get(&volume.id), volume.shown.state) {
-        (_, VolumeState::Making) => false,
-        (None, state) => state != VolumeState::Missing,
-        (Some(_), VolumeState::Missing) => true,
-        (Some(now), _) => {
-            volume.shown.used.is_none_or(|before| differs(before, *now, volume.shown.bytes.min(*now * 4)))
-        }
+/// The layers that are otherwise than they are known.
+fn changed(known: &[Known], there: &HashMap<VolumeId, u64>) -> Vec<(String, Option<u64>)> {
+    let is_otherwise = |layer: &&Known| match there.get(&layer.id) {
+        None => !layer.is_missing,
+        Some(_) if layer.is_missing => true,
+        Some(now) => layer.used.is_none_or(|before| differs(before, *now, layer.bytes.min(*now * 4))),
     };
-    let changed = known.iter().filter(is_otherwise).take(MOST_VOLUMES);
-    changed.map(|volume| (volume.shown.id.clone(), there.get(&volume.id).copied())).collect()
+    let changed = known.iter().filter(is_otherwise).take(MOST_LAYERS);
+    changed.map(|layer| (layer.id.to_string(), there.get(&layer.id).copied())).collect()
 }
 
 impl Agent {
@@ -83,8 +80,7 @@ impl Agent {
             Ok(room) => (PoolState::Ready, String::new(), Some(room)),
             Err(failed) => (PoolState::Missing, failed.to_string(), None),
         };
-        let volumes =
-            if room.is_some() { self.changed_volumes(&dir, &pool.id, me).await? } else { Vec::new() };
+        let layers = if room.is_some() { self.changed_layers(&dir, &pool.id, me).await? } else { Vec::new() };
         let (capacity, used) = match (room, before) {
             (Some(room), _) => (room.capacity, room.used),
             (None, Some(before)) => (before.capacity, before.used),
@@ -96,24 +92,24 @@ impl Agent {
                 && !differs(before.capacity, capacity, capacity)
                 && !differs(before.used, used, capacity)
         });
-        if is_as_before && volumes.is_empty() {
+        if is_as_before && layers.is_empty() {
             return Ok(());
         }
-        let sighting = Sighting { pool: pool.id.clone(), state, trouble, capacity, used, volumes };
+        let sighting = Sighting { pool: pool.id.clone(), state, trouble, capacity, used, layers };
         let told = self.cluster.ask_about_storage(Asked::Sees(Box::new(sighting))).await;
         told.map_err(|problem| problem.detail)?;
         // What was told is read here next: it must have arrived.
         self.cluster.catch_up().await.map_err(|problem| problem.detail)
     }
 
-    async fn changed_volumes(
+    async fn changed_layers(
         &self,
         dir: &Directory,
         pool: &str,
         me: HostId,
     ) -> Result<Vec<(String, Option<u64>)>, String> {
         let id = pool.to_owned();
-        let known = self.cluster.read(move |connection| volumes::in_pool(connection, &id, me)).await;
+        let known = self.cluster.read(move |connection| layers::in_pool(connection, &id, me)).await;
         let known = known.map_err(|problem| problem.detail)?;
         let there = dir.volumes().await.map_err(|failed: Failed| failed.to_string())?;
         let there = there.into_iter().map(|found| (found.id, found.used)).collect();
@@ -125,7 +121,10 @@ impl Agent {
 mod tests {
     use super::*;
     use crate::{
-        storage::volumes::{ToMake, add, in_pool, is_made},
+        storage::{
+            layers::in_pool,
+            volumes::{ToMake, add, is_made},
+        },
         vms::kept::tests::{HOST, with_host, with_pool},
     };
 
@@ -133,14 +132,7 @@ mod tests {
     fn only_what_is_worth_telling_is_told() {
         let connection = with_host();
         with_pool(&connection);
-        let new = ToMake {
-            id: VolumeId::new().to_string(),
-            name: "a".into(),
-            pool: "local".into(),
-            bytes: 1 << 30,
-            image: None,
-            disk: None,
-        };
+        let new = ToMake::empty(VolumeId::new().to_string(), "a".into(), "local".into(), 1 << 30);
         let id = add(&connection, &new, HOST, "ada", 1000).unwrap().id;
         let told = |there: Option<u64>| {
             let known = in_pool(&connection, "local", HOST).unwrap();
@@ -148,13 +140,13 @@ mod tests {
         };
         // It is just being made.
         assert_eq!(told(None), []);
-        is_made(&connection, HOST, &new.id).unwrap();
+        is_made(&connection, HOST, &new.id, false).unwrap();
         assert_eq!(told(Some(1 << 20)), [(new.id.clone(), Some(1 << 20))]);
         assert_eq!(told(None), [(new.id.clone(), None)]);
-        connection.execute("UPDATE volume SET used = 1048576", []).unwrap();
+        connection.execute("UPDATE layer SET used = 1048576", []).unwrap();
         assert_eq!(told(Some((1 << 20) + 4096)), []);
         assert_eq!(told(Some(1 << 24)), [(new.id.clone(), Some(1 << 24))]);
-        connection.execute("UPDATE volume SET state = 'missing'", []).unwrap();
+        connection.execute("UPDATE layer SET is_missing = 1", []).unwrap();
         assert_eq!(told(None), []);
         assert_eq!(told(Some(1 << 20)), [(new.id, Some(1 << 20))]);
     }

@@ -4,6 +4,7 @@ pub(crate) mod asked;
 pub(crate) mod catalogue;
 pub(crate) mod images;
 mod keeper;
+pub(crate) mod layers;
 pub(crate) mod pools;
 pub(crate) mod sighting;
 pub(crate) mod volumes;

@@ -5,14 +5,17 @@ use quantix_store::HostId;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::pools::{self, per_cent};
+use super::{
+    layers,
+    pools::{self, per_cent},
+};
 use crate::{
     cluster::Refused,
     events::{self, Happened},
 };
 
-/// Volumes that are told of at once.
-pub(crate) const MOST_VOLUMES: usize = 500;
+/// Layers that are told of at once.
+pub(crate) const MOST_LAYERS: usize = 500;
 /// From these shares on people are told, in per cent.
 const FILLING: u64 = 80;
 const NEARLY_FULL: u64 = 90;
@@ -26,8 +29,8 @@ pub(crate) struct Sighting {
     pub(crate) trouble: String,
     pub(crate) capacity: u64,
     pub(crate) used: u64,
-    /// Volumes that are otherwise than was told of them before, and what they take; nothing for those that are not there.
-    pub(crate) volumes: Vec<(String, Option<u64>)>,
+    /// Layers that are otherwise than was told of them before, and what they take; nothing for those that are not there.
+    pub(crate) layers: Vec<(String, Option<u64>)>,
 }
 
 /// Takes in how a host sees one of its pools.
@@ -37,7 +40,7 @@ pub(crate) fn take(
     sighting: &Sighting,
     now_ms: i64,
 ) -> Result<(), Refused> {
-    if sighting.volumes.len() > MOST_VOLUMES || sighting.trouble.len() > 2000 {
+    if sighting.layers.len() > MOST_LAYERS || sighting.trouble.len() > 2000 {
         return Err(Problem::new(ProblemCode::Malformed, "More is told of a pool than can be kept.").into());
     }
     let pool = pools::one(connection, &sighting.pool)?;
@@ -63,14 +66,8 @@ pub(crate) fn take(
             sighting.capacity,
             sighting.used
         ])?;
-    for (volume, used) in &sighting.volumes {
-        let state = if used.is_some() { "ready" } else { "missing" };
-        connection
-            .prepare_cached(
-                "UPDATE volume SET used = ?4, state = ?5
-                 WHERE id = ?1 AND pool = ?2 AND host = ?3 AND state <> 'making'",
-            )?
-            .execute(params![volume, pool.id, host.0, used, state])?;
+    for (layer, used) in &sighting.layers {
+        layers::is_seen(connection, host, &pool.id, layer, *used)?;
     }
     tell(connection, host, &pool.name, sighting, now_ms)
 }
@@ -127,7 +124,7 @@ mod tests {
             trouble: trouble.into(),
             capacity: 1000,
             used,
-            volumes: Vec::new(),
+            layers: Vec::new(),
         };
         take(connection, HOST, &sighting, 1000).unwrap();
     }

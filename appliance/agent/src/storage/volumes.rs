@@ -5,12 +5,12 @@ use quantix_api::{
     ChangeVolume, Held, Page, Problem, ProblemCode, Scope, VmDisk, Volume, VolumeQuery, VolumeState,
     text::is_line,
 };
-use quantix_storage::VolumeId;
+use quantix_storage::{Below, VolumeId};
 use quantix_store::HostId;
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Value as Sql};
 use serde::{Deserialize, Serialize};
 
-use super::pools;
+use super::{layers, pools};
 use crate::{
     cluster::Refused,
     list::{self, Asked, Table},
@@ -25,7 +25,7 @@ const LARGEST: u64 = 64 << 40;
 
 const COLUMNS: &str =
     "volume.id, volume.name, volume.pool, coalesce(pool.name, '') AS pool_name, volume.host,
-     coalesce(host.name, '') AS host_name, volume.bytes, volume.used, volume.vm, vm.name AS vm_name,
+     coalesce(volume.layer, volume.id) AS layer, coalesce(host.name, '') AS host_name, volume.bytes, volume.used, volume.vm, vm.name AS vm_name,
      volume.made_at, volume.made_by, volume.version, task.id AS task,
      CASE WHEN host.id IS NULL OR host.lost_at IS NOT NULL THEN 'unknown' ELSE volume.state END AS state";
 
@@ -60,9 +60,14 @@ pub(crate) struct ToMake {
     pub(crate) name: String,
     pub(crate) pool: String,
     pub(crate) bytes: u64,
-    /// What it begins as a copy of.
+    /// What it begins as: an image, or a layer of another volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) image: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) layer: Option<String>,
+    /// Whether it goes on lying on that, instead of being a whole copy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) linked: bool,
     /// How the machine has it for which it is made by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) disk: Option<VmDisk>,
@@ -73,10 +78,31 @@ pub(crate) struct ToMake {
 pub(crate) struct Kept {
     pub(crate) id: VolumeId,
     pub(crate) host: HostId,
+    /// The layer in which it is written to.
+    pub(crate) layer: VolumeId,
     pub(crate) shown: Volume,
 }
 
-fn unreadable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
+impl ToMake {
+    /// An empty one.
+    pub(crate) fn empty(id: String, name: String, pool: String, bytes: u64) -> Self {
+        Self { id, name, pool, bytes, image: None, layer: None, linked: false, disk: None }
+    }
+
+    /// What it begins as.
+    pub(crate) fn begins_as(&self) -> Option<Below> {
+        let id = |id: &Option<String>| id.as_ref()?.parse().ok();
+        id(&self.layer).map(Below::Layer).or_else(|| id(&self.image).map(Below::Image))
+    }
+
+    /// What keeps what it begins as from going: for good if it is linked, and else until it is made.
+    fn lies_on(&self) -> Option<Below> {
+        // A copy of an image is made of one file, which whoever copies it has open.
+        self.begins_as().filter(|below| self.linked || matches!(below, Below::Layer(_)))
+    }
+}
+
+pub(crate) fn unreadable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
 }
 
@@ -86,6 +112,7 @@ fn of_row(row: &Row<'_>) -> rusqlite::Result<Kept> {
     Ok(Kept {
         id: id.parse().map_err(unreadable)?,
         host,
+        layer: row.get::<_, String>("layer")?.parse().map_err(unreadable)?,
         shown: Volume {
             id,
             name: row.get("name")?,
@@ -135,14 +162,6 @@ pub(crate) fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option
 /// One volume.
 pub(crate) fn one(connection: &Connection, id: &str) -> Result<Kept, Refused> {
     find(connection, id)?.ok_or_else(|| not_there().into())
-}
-
-/// All of a pool on a host.
-pub(crate) fn in_pool(connection: &Connection, pool: &str, host: HostId) -> rusqlite::Result<Vec<Kept>> {
-    connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM {FROM} WHERE volume.pool = ?1 AND volume.host = ?2"))?
-        .query_map(params![pool, host.0], of_row)?
-        .collect()
 }
 
 /// Those that a machine has.
@@ -285,15 +304,20 @@ pub(crate) fn add(
         return Err(conflict(format!("There are {MOST} volumes already.")).into());
     }
     connection.execute(
-        "INSERT INTO volume (id, name, pool, host, bytes, state, made_at, made_by)
-         VALUES (?1, ?2, ?3, ?4, ?5, 'making', ?6, ?7)",
+        "INSERT INTO volume (id, layer, name, pool, host, bytes, state, made_at, made_by)
+         VALUES (?1, ?1, ?2, ?3, ?4, ?5, 'making', ?6, ?7)",
         params![new.id, new.name, new.pool, host.0, new.bytes, now_ms, by],
     )?;
+    let (id, below) = (new.id.as_str(), new.lies_on());
+    layers::add(connection, layers::New { id, volume: id, pool: &new.pool, host, below, bytes: new.bytes })?;
     one(connection, &new.id)
 }
 
-/// Notes that a volume is there.
-pub(crate) fn is_made(connection: &Connection, host: HostId, id: &str) -> rusqlite::Result<()> {
+/// Notes that a volume is there; if so, on what it began as.
+pub(crate) fn is_made(connection: &Connection, host: HostId, id: &str, linked: bool) -> rusqlite::Result<()> {
+    if !linked {
+        layers::stands_alone(connection, host, id)?;
+    }
     connection
         .execute("UPDATE volume SET state = 'ready' WHERE id = ?1 AND host = ?2", params![id, host.0])
         .map(drop)
@@ -301,10 +325,14 @@ pub(crate) fn is_made(connection: &Connection, host: HostId, id: &str) -> rusqli
 
 /// Notes that a volume has grown.
 pub(crate) fn has_grown(connection: &Connection, host: HostId, id: &str, bytes: u64) -> rusqlite::Result<()> {
+    connection.execute(
+        "UPDATE volume SET bytes = ?3 WHERE id = ?1 AND host = ?2 AND bytes < ?3",
+        params![id, host.0, bytes],
+    )?;
     connection
         .execute(
-            "UPDATE volume SET bytes = ?3 WHERE id = ?1 AND host = ?2 AND bytes < ?3",
-            params![id, host.0, bytes],
+            "UPDATE layer SET bytes = max(bytes, ?2) WHERE id = (SELECT layer FROM volume WHERE id = ?1)",
+            params![id, bytes],
         )
         .map(drop)
 }
@@ -338,9 +366,13 @@ pub(crate) fn must_be_idle(volume: &Kept) -> Result<(), Problem> {
     }
 }
 
-/// Forgets a volume.
-pub(crate) fn forget(connection: &Connection, id: &str) -> rusqlite::Result<()> {
-    connection.execute("DELETE FROM volume WHERE id = ?1", [id]).map(drop)
+/// Forgets a volume, with the layer in which it was written to: that is not there any more. What lies below is seen to by
+/// its host.
+pub(crate) fn forget(connection: &Connection, volume: &Kept, host_is_gone: bool) -> rusqlite::Result<()> {
+    let (id, head) = (&volume.shown.id, volume.layer.to_string());
+    connection.execute("DELETE FROM volume WHERE id = ?1", [id])?;
+    layers::forget_volume(connection, id, host_is_gone)?;
+    layers::is_gone(connection, volume.host, &head)
 }
 
 /// Checks the disks that a machine shall have.

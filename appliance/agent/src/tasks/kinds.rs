@@ -49,7 +49,7 @@ pub(crate) const COMES_BACK_WITHIN: Duration = Duration::from_secs(20 * 60);
 /// A host that was told to switch off and is silent for so long is off.
 const IS_OFF_AFTER: Duration = Duration::from_secs(10);
 
-const KINDS: [Kind; 22] = [
+const KINDS: [Kind; 25] = [
     Kind {
         kind: TaskKind::MoveVdcRole,
         doer: Doer::Leader,
@@ -127,6 +127,10 @@ const KINDS: [Kind; 22] = [
     of_vm(TaskKind::ResumeVm, Right::OperateVms),
     of_vm(TaskKind::SuspendVm, Right::OperateVms),
     of_vm(TaskKind::DeleteVm, Right::ManageVms),
+    Kind { cancel_until: usize::MAX, stays: false, ..of_vm(TaskKind::SnapshotVm, Right::ManageVms) },
+    of_vm(TaskKind::RevertVm, Right::ManageVms),
+    // What was not put together yet is put together with the next one.
+    Kind { cancel_until: usize::MAX, ..of_vm(TaskKind::DeleteSnapshot, Right::ManageVms) },
     Kind { cancel_until: usize::MAX, stays: false, ..of_vm(TaskKind::CreateVolume, Right::ManageVms) },
     of_vm(TaskKind::GrowVolume, Right::ManageVms),
     of_vm(TaskKind::DeleteVolume, Right::ManageVms),
@@ -215,6 +219,15 @@ impl Kind {
             TaskKind::ResumeVm => format!("Resume {object_name}"),
             TaskKind::SuspendVm => format!("Suspend {object_name}"),
             TaskKind::DeleteVm => format!("Delete {object_name}"),
+            TaskKind::SnapshotVm => {
+                format!("Make the snapshot {} of {object_name}", text("name").unwrap_or(""))
+            }
+            TaskKind::RevertVm => {
+                format!("Take {object_name} back to {}", text("name").unwrap_or("a snapshot"))
+            }
+            TaskKind::DeleteSnapshot => {
+                format!("Delete the snapshot {} of {object_name}", text("name").unwrap_or(""))
+            }
             TaskKind::CreateVolume => format!("Create the volume {}", text("name").unwrap_or(object_name)),
             TaskKind::GrowVolume => format!("Grow the volume {}", text("name").unwrap_or(object_name)),
             TaskKind::DeleteVolume => format!("Delete the volume {object_name}"),
@@ -252,6 +265,18 @@ impl Kind {
                 steps(&["Take it from libvirt", "Remove its disks", "Forget it"])
             }
             TaskKind::DeleteVm => steps(&["Take it from libvirt", "Forget it"]),
+            TaskKind::SnapshotVm => steps(&["Lay new layers on its disks", "Hold its state"]),
+            TaskKind::RevertVm => {
+                let mut all = vec!["Switch it off", "Lay new layers on its disks of then"];
+                all.extend(match revert_ends(params) {
+                    RevertEnds::Woken => &["Wake it", "Let it go on"][..],
+                    RevertEnds::Started => &["Switch it on"],
+                    RevertEnds::Off => &[],
+                });
+                all.push("Clear away what it was meanwhile");
+                steps(&all)
+            }
+            TaskKind::DeleteSnapshot => steps(&["Forget it", "Put the layers together that it held apart"]),
             TaskKind::CreateVolume => steps(&["Make it"]),
             TaskKind::GrowVolume => steps(&["Make it bigger"]),
             TaskKind::CreateImage => steps(&["Check its sum", "Look at it and write it as it is kept"]),
@@ -280,12 +305,36 @@ impl Kind {
             TaskKind::ResumeVm => format!("{object_name} goes on."),
             TaskKind::SuspendVm => format!("{object_name} is off, its memory on disk."),
             TaskKind::DeleteVm => format!("{object_name} is removed."),
+            TaskKind::SnapshotVm => "The snapshot is made.".to_owned(),
+            TaskKind::RevertVm => format!("{object_name} is what it was."),
+            TaskKind::DeleteSnapshot => "The snapshot is removed.".to_owned(),
             TaskKind::CreateVolume => "The volume is made.".to_owned(),
             TaskKind::GrowVolume => "It is bigger now. Its guest has to make use of that.".to_owned(),
             TaskKind::DeleteVolume => format!("The volume {object_name} is removed."),
             TaskKind::CreateImage | TaskKind::FetchImage => "Disks can begin as copies of it.".to_owned(),
             TaskKind::DeleteImage => format!("The image {object_name} is removed."),
         }
+    }
+}
+
+/// How a machine is after it was taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RevertEnds {
+    /// It goes on from where it was.
+    Woken,
+    /// It is started.
+    Started,
+    /// It is off.
+    Off,
+}
+
+/// How a machine is after a task that takes it back.
+pub(crate) fn revert_ends(params: &Value) -> RevertEnds {
+    let is = |name: &str| params.get(name).and_then(Value::as_bool).unwrap_or(false);
+    match (is("memory"), is("start")) {
+        (true, _) => RevertEnds::Woken,
+        (false, true) => RevertEnds::Started,
+        (false, false) => RevertEnds::Off,
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     disks::Making,
     kept,
     sighting::{self, Sighting},
+    snapshots::{self, Dropping, Told},
 };
 use crate::{
     cluster::{self, Cluster, Refused},
@@ -30,6 +31,10 @@ pub(crate) enum Asked {
     Forget { vm: String },
     /// That it is started.
     Start { vm: String, why: String },
+    /// Something about its snapshots.
+    Snapshot { vm: String, told: Box<Told> },
+    /// That a snapshot goes which was made for a clone.
+    DropSnapshot { vm: String, snapshot: String },
 }
 
 impl Cluster {
@@ -44,6 +49,14 @@ impl Cluster {
 
     pub(crate) async fn forget_vm(&self, id: VmId) -> Result<(), Problem> {
         self.ask_about_vm(Asked::Forget { vm: id.to_string() }).await
+    }
+
+    pub(crate) async fn tell_of_snapshot(&self, id: VmId, told: Told) -> Result<(), Problem> {
+        self.ask_about_vm(Asked::Snapshot { vm: id.to_string(), told: Box::new(told) }).await
+    }
+
+    pub(crate) async fn drop_snapshot(&self, vm: String, snapshot: String) -> Result<(), Problem> {
+        self.ask_about_vm(Asked::DropSnapshot { vm, snapshot }).await
     }
 
     pub(crate) async fn ask_for_start(&self, id: VmId, why: &str) -> Result<(), Problem> {
@@ -72,26 +85,48 @@ fn take(connection: &Connection, host: HostId, asked: &Asked, now_ms: i64) -> Re
         },
         Asked::Start { vm, why } => {
             let kept = kept::one(connection, vm)?;
-            if kept.host != host {
-                return Err(kept::not_there().into());
-            }
             allowed(VmAction::Start, kept.state)
                 .map_err(|refused| tasks::kept::conflict(refused.to_string()))?;
-            let hosts = cluster::kept::hosts(connection)?;
-            let name = hosts.into_iter().find(|known| known.id == host).map(|known| known.name);
-            let new = NewTask {
-                kind: TaskKind::StartVm,
-                object: kept.scope(),
-                object_name: kept.spec.name,
-                host: Some(host),
-                params: json!({ "why": why }),
-                actor: name.unwrap_or_else(|| host.to_string()),
-                address: String::new(),
-            };
-            tasks::kept::add(connection, &new, now_ms)?;
+            begin(connection, host, kept, TaskKind::StartVm, json!({ "why": why }), now_ms)?;
             Ok(kept::want(connection, vm, true)?)
         }
+        Asked::Snapshot { vm, told } => {
+            let id = vm.parse().map_err(|_| kept::not_there())?;
+            snapshots::take(connection, host, id, told, now_ms)
+        }
+        Asked::DropSnapshot { vm, snapshot } => {
+            let Some(there) = snapshots::find(connection, vm, snapshot)? else { return Ok(()) };
+            let dropping = Dropping { name: there.shown.name, snapshots: vec![snapshot.clone()] };
+            let params = serde_json::to_value(dropping).unwrap_or_default();
+            begin(connection, host, kept::one(connection, vm)?, TaskKind::DeleteSnapshot, params, now_ms)
+        }
     }
+}
+
+/// Makes a task that a host does with one of its machines by itself.
+fn begin(
+    connection: &Connection,
+    host: HostId,
+    vm: kept::Kept,
+    kind: TaskKind,
+    params: serde_json::Value,
+    now_ms: i64,
+) -> Result<(), Refused> {
+    if vm.host != host {
+        return Err(kept::not_there().into());
+    }
+    let hosts = cluster::kept::hosts(connection)?;
+    let name = hosts.into_iter().find(|known| known.id == host).map(|known| known.name);
+    let new = NewTask {
+        kind,
+        object: vm.scope(),
+        object_name: vm.spec.name,
+        host: Some(host),
+        params,
+        actor: name.unwrap_or_else(|| host.to_string()),
+        address: String::new(),
+    };
+    tasks::kept::add(connection, &new, now_ms).map(drop)
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{api::Agent, cluster::Refused};
 
-/// The pool in which every host has what its guests are told.
-const POOL: &str = "local";
+/// The pool in which every host has what its guests are told, and their memory of other moments.
+pub(crate) const POOL: &str = "local";
 
 /// What a guest is told, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,12 @@ impl Kept {
         if self.asked.user.is_empty() && self.asked.lets_in() {
             user.clone_into(&mut self.asked.user);
         }
+    }
+
+    /// The same for a machine that begins as this one: what is its own, as its name and its addresses, is not.
+    pub(crate) fn for_another(self) -> Self {
+        let asked = CloudInit { hostname: String::new(), network: Vec::new(), ..self.asked };
+        Self { asked, number: 1, ..self }
     }
 
     /// As it is told to people.

@@ -29,6 +29,19 @@ pub(crate) struct Making {
     /// What its guest is told, with no password in it.
     #[serde(default)]
     pub(crate) cloud_init: Option<cloud_init::Kept>,
+    /// The machine it is cloned from, if its state has to be held first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<Source>,
+}
+
+/// A machine that another is cloned from, and the snapshot that is made for that.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Source {
+    pub(crate) vm: String,
+    pub(crate) snapshot: String,
+    /// Whether nobody needs it once the other machine is made.
+    pub(crate) is_passing: bool,
 }
 
 /// What is removed with a machine.
@@ -63,7 +76,7 @@ impl Making {
             told.usual_user(&image.shown.user);
         }
         let vm = NewVm { spec, disks: Vec::new(), cloud_init: None, ..new.clone() };
-        Ok(Self { vm, volumes, cloud_init: told })
+        Ok(Self { vm, volumes, cloud_init: told, source: None })
     }
 }
 
@@ -76,7 +89,7 @@ pub(super) fn plan(
     others: &[ToMake],
     field: &str,
 ) -> Result<ToMake, Refused> {
-    let NewDisk { pool, bytes, image, bus, cache } = disk.clone();
+    let NewDisk { pool, bytes, image, linked, bus, cache } = disk.clone();
     volumes::check_size(bytes, field)?;
     if let Some(image) = &image {
         images::check_copy(connection, image, &pool, bytes, host)
@@ -85,7 +98,7 @@ pub(super) fn plan(
     let name = volumes::free_name(connection, &pool, host, &spec.name, others)?;
     let id = VolumeId::new().to_string();
     spec.disks.push(VmDisk { volume: id.clone(), bus, cache, discard: true });
-    Ok(ToMake { id, name, pool, bytes, image, disk: None })
+    Ok(ToMake { image, linked, ..ToMake::empty(id, name, pool, bytes) })
 }
 
 /// Why a machine with these disks cannot be on a host, if so.
@@ -203,7 +216,7 @@ impl Agent {
     }
 
     /// Where the disks of a machine of this host are.
-    pub(super) async fn drives(&self, vm: &Kept) -> Result<Vec<Drive>, String> {
+    pub(crate) async fn drives(&self, vm: &Kept) -> Result<Vec<Drive>, String> {
         if vm.spec.disks.is_empty() {
             return Ok(Vec::new());
         }
@@ -214,7 +227,7 @@ impl Agent {
         let drive = |disk: &VmDisk| {
             let volume = known.iter().find(|volume| volume.shown.id == disk.volume);
             let volume = volume.ok_or_else(|| format!("Its volume {} is not there.", disk.volume))?;
-            Ok(Drive { path: self.pool(&volume.shown.pool).path(volume.id), format: Format::Qcow2 })
+            Ok(Drive { path: self.pool(&volume.shown.pool).path(volume.layer), format: Format::Qcow2 })
         };
         vm.spec.disks.iter().map(drive).collect()
     }
@@ -231,7 +244,8 @@ mod tests {
     use crate::vms::kept::tests::{HOST, new, with_host, with_pool};
 
     fn disk(bytes: u64) -> NewDisk {
-        NewDisk { pool: "local".into(), bytes, image: None, bus: None, cache: quantix_api::Cache::default() }
+        let cache = quantix_api::Cache::default();
+        NewDisk { pool: "local".into(), bytes, image: None, linked: false, bus: None, cache }
     }
 
     #[test]

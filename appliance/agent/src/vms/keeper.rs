@@ -144,8 +144,8 @@ impl Agent {
     /// Makes one machine what it shall be, as far as libvirt's description goes, and tells how it is.
     pub(super) async fn keep_vm(self: &Arc<Self>, id: VmId) -> Result<(), String> {
         let Some(vm) = self.own_vm(id).await? else { return Ok(()) };
-        if vm.comes_or_goes() {
-            // The end of that changes a row, which is seen here.
+        if vm.comes_or_goes() || vm.changes_layers() {
+            // Whatever does that looks at it at its end.
             return Ok(());
         }
         let is_known = match self.libvirt.look(id).await {
@@ -172,7 +172,7 @@ impl Agent {
     }
 
     /// A machine of this host.
-    pub(super) async fn own_vm(&self, id: VmId) -> Result<Option<Kept>, String> {
+    pub(crate) async fn own_vm(&self, id: VmId) -> Result<Option<Kept>, String> {
         let me = self.cluster.store().map_err(|problem| problem.detail)?.id();
         let find = move |connection: &Connection| kept::find(connection, &id.to_string());
         let found = self.cluster.read(find).await.map_err(|problem| problem.detail)?;

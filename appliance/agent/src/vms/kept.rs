@@ -16,11 +16,15 @@ use super::{
     disks::{self, Making},
     folders,
     sighting::{self, More},
+    snapshots,
 };
 use crate::{
     cluster::{self, Refused},
     list::{self, Asked, Table},
-    storage::volumes::{self, ToMake},
+    storage::{
+        layers,
+        volumes::{self, ToMake},
+    },
     version::Version,
 };
 
@@ -41,7 +45,8 @@ macro_rules! state {
 
 const COLUMNS: &str = concat!(
     "vm.id, vm.spec, vm.policy, vm.folder, vm.host, coalesce(host.name, '') AS host_name, vm.is_wanted_on,
-     vm.described, vm.cloud_init IS NOT NULL AS has_cloud_init, vm.made_at, vm.made_by, vm.version, coalesce(seen.state, 'stopped') AS seen_state,
+     vm.described, vm.cloud_init IS NOT NULL AS has_cloud_init,
+     (SELECT count(*) FROM snapshot WHERE snapshot.vm = vm.id) AS snapshots, vm.made_at, vm.made_by, vm.version, coalesce(seen.state, 'stopped') AS seen_state,
      coalesce(seen.since, vm.made_at) AS since, seen.more, task.id AS task, task.kind AS task_kind, ",
     state!(),
     " AS state"
@@ -86,6 +91,8 @@ pub(crate) struct Kept {
     pub(crate) described: u64,
     /// Whether its guest is told something when it starts for the first time.
     pub(crate) has_cloud_init: bool,
+    /// How many snapshots it has.
+    pub(crate) snapshots: u32,
     /// As its host saw it last.
     pub(crate) seen: VmState,
     pub(crate) since_ms: i64,
@@ -118,6 +125,11 @@ impl Kept {
         matches!(self.task, Some((_, TaskKind::CreateVm | TaskKind::DeleteVm)))
     }
 
+    /// Whether its disks are put into other layers just now: what libvirt knows of them differs for a moment.
+    pub(super) fn changes_layers(&self) -> bool {
+        matches!(self.task, Some((_, TaskKind::SnapshotVm | TaskKind::RevertVm | TaskKind::DeleteSnapshot)))
+    }
+
     /// The machine as somebody sees it.
     pub(crate) fn shown(self, connection: &Connection, roles: &[Held]) -> rusqlite::Result<Vm> {
         let at = |ms: i64| Timestamp::from_millisecond(ms).unwrap_or_default();
@@ -140,6 +152,7 @@ impl Kept {
             drift: self.more.drift,
             trouble: self.more.trouble,
             has_cloud_init: self.has_cloud_init,
+            snapshots: self.snapshots,
             task: self.task.map(|(id, _)| id),
             made_at: at(self.made_at),
             made_by: self.made_by,
@@ -178,6 +191,7 @@ fn of_row(row: &Row<'_>) -> rusqlite::Result<Kept> {
         is_wanted_on: row.get("is_wanted_on")?,
         described: row.get("described")?,
         has_cloud_init: row.get("has_cloud_init")?,
+        snapshots: row.get("snapshots")?,
         seen: state(row, "seen_state")?,
         since_ms: row.get("since")?,
         more: more.map(|more| serde_json::from_str(&more).unwrap_or_default()).unwrap_or_default(),
@@ -312,8 +326,18 @@ pub(crate) fn change(
         let sentence = "A disk can be taken from a machine that is off, and with which nothing is being done. Shut it down first.";
         return Err(Problem::new(ProblemCode::Conflict, sentence).in_field("spec.disks").into());
     }
+    for disk in before.spec.disks.iter().filter(|disk| is_gone(&disk.volume)) {
+        if let Some(snapshot) = snapshots::holds(connection, &disk.volume)? {
+            let sentence =
+                format!("The snapshot {snapshot} has this disk. Remove the snapshots that have it first.");
+            return Err(Problem::new(ProblemCode::Conflict, sentence).in_field("spec.disks").into());
+        }
+    }
     let policy = change.policy.as_ref().unwrap_or(&before.policy);
     check_policy(policy)?;
+    if policy.template != before.policy.template {
+        check_template(connection, &before, is_idle)?;
+    }
     name_must_be_free(connection, &spec.name, folder, id)?;
     let described = before.described + u64::from(spec != before.spec);
     connection.execute(
@@ -323,6 +347,25 @@ pub(crate) fn change(
     )?;
     volumes::give_to(connection, id, &spec.disks)?;
     one(connection, id)
+}
+
+/// Whether a machine can become a template now, or be none any more.
+fn check_template(connection: &Connection, vm: &Kept, is_idle: bool) -> Result<(), Refused> {
+    let wrong = |sentence: &str| {
+        let problem = Problem::new(ProblemCode::Conflict, sentence).in_field("policy.template");
+        Err(Refused::from(problem))
+    };
+    if !is_idle {
+        return wrong(
+            "Only a machine that is off, and with which nothing is being done, becomes a template. Shut it down first.",
+        );
+    }
+    if vm.policy.template && layers::lies_on(connection, &vm.id.to_string())? {
+        return wrong(
+            "Machines that were cloned from this template share its disks. Clone it instead, or remove them first.",
+        );
+    }
+    Ok(())
 }
 
 /// Takes a place for a disk that is to be made for a machine.
@@ -408,6 +451,7 @@ pub(crate) fn forget(connection: &Connection, id: &str, now_ms: i64) -> Result<(
     sighting::forget(connection, id, now_ms)?;
     folders::forget_access(connection, &Scope::Vm(id.to_owned()))?;
     volumes::give_to(connection, id, &[])?;
+    snapshots::forget_all(connection, id)?;
     connection.execute("DELETE FROM vm WHERE id = ?1", [id])?;
     Ok(())
 }

@@ -4,6 +4,7 @@
 pub(crate) mod asked;
 mod boot;
 mod checks;
+pub(crate) mod clone;
 pub(crate) mod cloud_init;
 pub(crate) mod console;
 pub(crate) mod disks;
@@ -11,6 +12,8 @@ pub(crate) mod folders;
 mod keeper;
 pub(crate) mod kept;
 pub(crate) mod sighting;
+pub(crate) mod snapshots;
+mod tidy;
 
 pub(crate) use boot::Starting;
 pub(crate) use keeper::Accelerators;

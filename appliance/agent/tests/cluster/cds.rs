@@ -62,6 +62,7 @@ async fn a_cd_is_in_a_drive_until_it_is_taken_out() {
         pool: "local".into(),
         bytes: 1 << 30,
         image: Some(image.id.clone()),
+        linked: false,
         bus: None,
         cache: Cache::default(),
     };
@@ -108,6 +109,7 @@ async fn drives_and_disks_of_one_controller_do_not_get_into_each_other_s_way() {
         pool: "local".into(),
         bytes: 1 << 30,
         image: None,
+        linked: false,
         bus: Some(quantix_api::Bus::Sata),
         cache: Cache::default(),
     };

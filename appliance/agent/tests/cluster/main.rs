@@ -15,6 +15,7 @@ mod once;
 mod place;
 mod provider;
 mod rights;
+mod snapshots;
 mod storage;
 mod stream;
 mod syslog;

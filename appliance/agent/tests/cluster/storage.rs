@@ -16,7 +16,7 @@ use crate::{
 const GIB: u64 = 1 << 30;
 
 fn disk(bytes: u64) -> NewDisk {
-    NewDisk { pool: "local".into(), bytes, image: None, bus: None, cache: Cache::default() }
+    NewDisk { pool: "local".into(), bytes, image: None, linked: false, bus: None, cache: Cache::default() }
 }
 
 /// What a program of the system says.

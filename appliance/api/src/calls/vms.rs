@@ -4,8 +4,9 @@ use http::Method;
 
 use super::{asking, part};
 use crate::{
-    Call, ChangeFolder, ChangeVm, CloudInit, ConsoleTicket, Folder, Folders, NewDisk, NewFolder, NewVm,
-    OpenConsole, Page, PowerVm, RemoveVm, SettleDrift, Task, Vm, VmQuery,
+    Call, ChangeFolder, ChangeSnapshot, ChangeVm, CloneVm, CloudInit, ConsoleTicket, Folder, Folders,
+    NewDisk, NewFolder, NewSnapshot, NewVm, OpenConsole, Page, PowerVm, RemoveSnapshot, RemoveVm, RevertVm,
+    SettleDrift, Snapshot, Snapshots, Task, Vm, VmQuery,
 };
 
 /// Virtual machines.
@@ -61,6 +62,36 @@ pub fn set_cloud_init(id: &str, body: &CloudInit) -> Call<CloudInit> {
 /// Has the guest of a virtual machine told nothing.
 pub fn remove_cloud_init(id: &str) -> Call<()> {
     Call::new(Method::DELETE, format!("{VMS_PATH}/{}/cloud-init", part(id)))
+}
+
+/// The snapshots of a virtual machine.
+pub fn snapshots(id: &str) -> Call<Snapshots> {
+    Call::new(Method::GET, format!("{VMS_PATH}/{}/snapshots", part(id)))
+}
+
+/// Makes a snapshot of a virtual machine.
+pub fn make_snapshot(id: &str, body: &NewSnapshot) -> Call<Task> {
+    Call::new(Method::POST, format!("{VMS_PATH}/{}/snapshots", part(id))).json(body)
+}
+
+/// Gives a snapshot another name, or other words.
+pub fn change_snapshot(id: &str, snapshot: &str, body: &ChangeSnapshot) -> Call<Snapshot> {
+    Call::new(Method::PATCH, format!("{VMS_PATH}/{}/snapshots/{}", part(id), part(snapshot))).json(body)
+}
+
+/// Takes a virtual machine back to a snapshot.
+pub fn revert_vm(id: &str, snapshot: &str, body: &RevertVm) -> Call<Task> {
+    Call::new(Method::POST, format!("{VMS_PATH}/{}/snapshots/{}/revert", part(id), part(snapshot))).json(body)
+}
+
+/// Removes a snapshot.
+pub fn remove_snapshot(id: &str, snapshot: &str, body: &RemoveSnapshot) -> Call<Task> {
+    Call::new(Method::DELETE, format!("{VMS_PATH}/{}/snapshots/{}", part(id), part(snapshot))).json(body)
+}
+
+/// Makes a virtual machine that begins as another.
+pub fn clone_vm(id: &str, body: &CloneVm) -> Call<Task> {
+    Call::new(Method::POST, format!("{VMS_PATH}/{}/clone", part(id))).json(body)
 }
 
 /// Asks for the way to a console of a virtual machine.

@@ -71,7 +71,11 @@ impl Libvirt {
     pub async fn merge(&self, id: VmId, disk: &str, upper: Option<&str>, lower: &str) -> Result<(), Failed> {
         let (disk, upper, lower) = (text(disk), upper.map(text), text(lower));
         self.act(id, move |domain| {
-            let how = if upper.is_some() { 0 } else { virt_sys::VIR_DOMAIN_BLOCK_COMMIT_ACTIVE };
+            let how = match upper {
+                // What lies on it names what it lies on then as it did before: beside itself.
+                Some(_) => virt_sys::VIR_DOMAIN_BLOCK_COMMIT_RELATIVE,
+                None => virt_sys::VIR_DOMAIN_BLOCK_COMMIT_ACTIVE,
+            };
             let upper = upper.as_ref().map_or(ptr::null(), |upper| upper.as_ptr());
             // SAFETY: the machine is known, and the texts are there until this returns.
             done(unsafe {

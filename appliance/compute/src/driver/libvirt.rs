@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use tokio::{
 };
 use virt::{
     connect::Connect,
-    domain::{Domain, DomainShutoffReason, DomainState, DomainStateReason},
+    domain::{Domain, DomainPausedReason, DomainShutoffReason, DomainState, DomainStateReason},
     enumutil::Enum,
     error::{Error, ErrorNumber},
 };
@@ -266,9 +266,8 @@ impl Libvirt {
     }
 
     /// Makes a disk of a machine that is on bigger, for its guest to see.
-    pub async fn grow_disk(&self, id: VmId, file: PathBuf, bytes: u64) -> Result<(), Failed> {
-        let file = file.display().to_string();
-        self.act(id, move |domain| domain.block_resize(&file, bytes, virt_sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES))
+    pub async fn grow_disk(&self, id: VmId, disk: String, bytes: u64) -> Result<(), Failed> {
+        self.act(id, move |domain| domain.block_resize(&disk, bytes, virt_sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES))
             .await
     }
 
@@ -363,7 +362,11 @@ fn seen(domain: &Domain) -> Result<Seen, Error> {
             DomainShutoffReason::Crashed | DomainShutoffReason::Failed
         )))
     );
+    // QEMU stands still before its first instruction.
+    let begins =
+        matches!(reason, Enum::Known(DomainStateReason::Paused(Enum::Known(DomainPausedReason::StartingUp))));
     let state = match state {
+        Enum::Known(DomainState::Paused) if begins => VmState::Starting,
         Enum::Known(DomainState::Running | DomainState::Blocked) => VmState::Running,
         Enum::Known(DomainState::Paused | DomainState::PMSuspended) => VmState::Paused,
         Enum::Known(DomainState::Shutdown) => VmState::Stopping,

@@ -233,6 +233,12 @@ pub fn draw_plugged(drawn: &Drawn<'_>, at: usize) -> Option<Element> {
     can_be.then(|| disks(drawn).into_iter().nth(at))?
 }
 
+/// What the disks of a machine are called there: `vda`, `vdb`.
+pub fn targets(spec: &VmSpec) -> Vec<String> {
+    let mut letters = Letters::default();
+    spec.disks.iter().map(|disk| letters.next(bus(disk, spec.guest))).collect()
+}
+
 /// The files and devices that a description names as disks.
 pub fn plugged(domain: &Element) -> Vec<PathBuf> {
     let disks = domain.child("devices").into_iter().flat_map(|devices| devices.all("disk"));

@@ -12,6 +12,8 @@ pub struct Chain {
     pub target: String,
     /// The files it consists of, the one that is written to first.
     pub layers: Vec<Layer>,
+    /// Whether what is written goes into the one below it, too, so that it can go on there.
+    pub is_ready: bool,
 }
 
 /// A file of a disk, as QEMU has it open.
@@ -55,7 +57,8 @@ pub fn chains(domain: &Element) -> Vec<Chain> {
             layers.push(Layer { index: index(Some(layer)), path });
             below = layer.child("backingStore");
         }
-        Some(Chain { target: target(disk)?.to_owned(), layers })
+        let is_ready = disk.child("mirror").and_then(|mirror| mirror.attribute("ready")) == Some("yes");
+        Some(Chain { target: target(disk)?.to_owned(), layers, is_ready })
     };
     disks(domain).filter_map(chain).collect()
 }
@@ -87,22 +90,20 @@ pub fn draw_hold(domain: &Element, layers: &[(PathBuf, PathBuf)], memory: Option
         .holding(Element::new("disks").holding_all(disks(domain).filter_map(disk)))
 }
 
-/// The description of a machine with other files in the places of those it has.
-pub fn with_files(mut domain: Element, files: &[(PathBuf, PathBuf)]) -> Element {
+/// The description of a machine with other files as its disks, which are called so.
+pub fn with_files(mut domain: Element, files: &[(String, PathBuf)]) -> Element {
     let Some(devices) = domain.children.iter_mut().find(|child| child.name == "devices") else {
         return domain;
     };
     for disk in devices.children.iter_mut().filter(|child| child.name == "disk") {
         // What lies below is found in the files themselves.
         disk.children.retain(|child| child.name != "backingStore");
+        let name = target(disk).map(str::to_owned);
+        let Some((_, path)) = files.iter().find(|(target, _)| Some(target) == name.as_ref()) else {
+            continue;
+        };
         for source in disk.children.iter_mut().filter(|child| child.name == "source") {
-            for (name, value) in &mut source.attributes {
-                if name == "file"
-                    && let Some((_, to)) = files.iter().find(|(from, _)| from.as_path() == Path::new(value))
-                {
-                    *value = to.to_string_lossy().into_owned();
-                }
-            }
+            *source = Element::new("source").with("file", path.to_string_lossy());
         }
     }
     domain
@@ -151,8 +152,7 @@ mod tests {
 
     #[test]
     fn a_memory_is_woken_with_other_files() {
-        let domain =
-            with_files(Element::from_xml(DOMAIN).unwrap(), &[("/p/c.qcow2".into(), "/p/x.qcow2".into())]);
+        let domain = with_files(Element::from_xml(DOMAIN).unwrap(), &[("vda".into(), "/p/x.qcow2".into())]);
         let chains = chains(&domain);
         let paths: Vec<_> = chains.iter().map(|chain| chain.layers[0].path.as_path()).collect();
         assert_eq!(paths, [Path::new("/p/x.qcow2"), Path::new("/p/seed.img")]);

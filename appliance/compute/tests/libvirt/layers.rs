@@ -111,6 +111,7 @@ async fn a_machine_that_is_on_goes_on_with_other_layers_and_comes_back_to_one() 
     let lower = chain.name(&chain.layers[1]).unwrap();
     libvirt.merge(disk.id, "vda", None, &lower).await.unwrap();
     ends(&libvirt, disk.id, |job| job.is_some_and(|job| job.done == job.whole)).await;
+    assert!(disk.chain(&libvirt).await.is_ready);
     libvirt.pause(disk.id).await.unwrap();
     libvirt.end_job(disk.id, "vda", true).await.unwrap();
     libvirt.resume(disk.id).await.unwrap();
@@ -132,7 +133,7 @@ async fn a_memory_that_was_kept_wakes_with_other_layers() {
     disk.lay("c", "a");
     let kept = Element::from_xml(&libvirt.kept_description(&memory).await.unwrap()).unwrap();
     assert_eq!(chains(&kept)[0].layers[0].path, disk.path("a"));
-    let described = with_files(kept, &[(disk.path("a"), disk.path("c"))]).to_xml();
+    let described = with_files(kept, &[("vda".into(), disk.path("c"))]).to_xml();
     libvirt.wake(&memory, &described).await.unwrap();
     assert_eq!(state(&libvirt, disk.id).await, VmState::Paused);
     assert_eq!(disk.names(&libvirt).await, ["c", "a"]);
@@ -142,7 +143,7 @@ async fn a_memory_that_was_kept_wakes_with_other_layers() {
     // A second time, as often as one wants.
     disk.lay("d", "a");
     let kept = Element::from_xml(&libvirt.kept_description(&memory).await.unwrap()).unwrap();
-    let described = with_files(kept, &[(disk.path("a"), disk.path("d"))]).to_xml();
+    let described = with_files(kept, &[("vda".into(), disk.path("d"))]).to_xml();
     libvirt.wake(&memory, &described).await.unwrap();
     // What is no memory is refused.
     std::fs::write(&memory, "torn").unwrap();

@@ -6,6 +6,7 @@ mod image;
 mod power;
 mod role;
 mod services;
+mod snapshot;
 mod vm;
 mod volume;
 
@@ -68,9 +69,14 @@ impl Steps for Work {
             (TaskKind::PauseVm, _) => vm::pause(self).await,
             (TaskKind::ResumeVm, _) => vm::resume(self).await,
             (TaskKind::SuspendVm, _) => vm::suspend(self).await,
-            (TaskKind::DeleteVm, 0) => vm::take_from_libvirt(self).await,
+            (TaskKind::DeleteVm, 0) => vm::take_from_libvirt(self, hand).await,
             (TaskKind::DeleteVm, 1) if has_volumes(&self.task.params) => vm::remove_disks(self).await,
             (TaskKind::DeleteVm, _) => vm::forget(self).await,
+            (TaskKind::SnapshotVm, 0) => snapshot::lay(self).await,
+            (TaskKind::SnapshotVm, _) => snapshot::hold(self, hand).await,
+            (TaskKind::RevertVm, step) => snapshot::revert(self, step, hand).await,
+            (TaskKind::DeleteSnapshot, 0) => snapshot::forget(self).await,
+            (TaskKind::DeleteSnapshot, _) => snapshot::tidy(self, hand).await,
             (TaskKind::CreateVolume, _) => volume::make(self, hand).await,
             (TaskKind::GrowVolume, _) => volume::grow(self).await,
             (TaskKind::DeleteVolume, 0) => volume::remove(self).await,
@@ -87,6 +93,7 @@ impl Steps for Work {
         match self.task.kind {
             TaskKind::SupportBundle => bundle::remove(self).await,
             TaskKind::CreateVm => vm::undo(self).await,
+            TaskKind::SnapshotVm => snapshot::undo(self).await,
             TaskKind::CreateVolume => volume::undo(self).await,
             TaskKind::CreateImage | TaskKind::FetchImage => image::undo(self).await,
             _ => {}

@@ -7,7 +7,7 @@ use quantix_compute::{Failed, VmId, allowed};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Work, volume};
+use super::{Work, snapshot, volume};
 use crate::{
     api::Agent,
     tasks::runner::{Did, Hand},
@@ -16,13 +16,16 @@ use crate::{
 
 /// What libvirt does not tell is looked for so often.
 const LOOK: Duration = Duration::from_secs(1);
+/// Whether it has begun, which takes a moment, is looked at so often.
+const BEGINS: Duration = Duration::from_millis(100);
+const BEGINS_WITHIN: Duration = Duration::from_secs(60);
 const GONE: &str = "It is not there: it was removed, or could not be made.";
 
-fn id(work: &Work) -> Result<VmId, String> {
+pub(super) fn id(work: &Work) -> Result<VmId, String> {
     work.task.vm().ok_or_else(|| "The task names no virtual machine.".to_owned())
 }
 
-fn sentence(failed: &Failed) -> String {
+pub(super) fn sentence(failed: &Failed) -> String {
     match failed {
         Failed::Unknown => GONE.to_owned(),
         failed => format!("{failed}."),
@@ -30,8 +33,29 @@ fn sentence(failed: &Failed) -> String {
 }
 
 /// How it is now, as libvirt says.
-async fn state(agent: &Agent, id: VmId) -> Result<VmState, String> {
+pub(super) async fn state(agent: &Agent, id: VmId) -> Result<VmState, String> {
     agent.libvirt.look(id).await.map(|seen| seen.state).map_err(|failed| sentence(&failed))
+}
+
+/// How it is once it does not just begin any more: an earlier attempt may have started it.
+async fn once_begun(agent: &Agent, id: VmId) -> Result<VmState, String> {
+    let begun = Instant::now();
+    loop {
+        let now = state(agent, id).await?;
+        if now != VmState::Starting || begun.elapsed() > BEGINS_WITHIN {
+            return Ok(now);
+        }
+        tokio::time::sleep(BEGINS).await;
+    }
+}
+
+/// How it is now; one that libvirt does not know is off.
+pub(super) async fn state_or_off(agent: &Agent, id: VmId) -> Result<VmState, String> {
+    match agent.libvirt.look(id).await {
+        Ok(seen) => Ok(seen.state),
+        Err(Failed::Unknown) => Ok(VmState::Stopped),
+        Err(failed) => Err(sentence(&failed)),
+    }
 }
 
 /// Does one thing, if its state allows that; who has it done twice is told that it is done.
@@ -73,6 +97,11 @@ async fn take_place(work: &Work, making: Making) -> Result<(), String> {
 pub(super) async fn make_disks(work: &Work, hand: &Hand) -> Result<Did, String> {
     let making = making(work)?;
     take_place(work, making.clone()).await?;
+    if let Some(source) = &making.source
+        && !snapshot::is_held(work, source, hand).await?
+    {
+        return Ok(Did::Stopped);
+    }
     for one in &making.volumes {
         if !volume::make_one(&work.agent, one, hand).await? {
             return Ok(Did::Stopped);
@@ -95,8 +124,14 @@ pub(super) async fn remove_disks(work: &Work) -> Result<Did, String> {
 /// Describes it to libvirt.
 pub(super) async fn describe(work: &Work) -> Result<Did, String> {
     let (agent, id) = (&work.agent, id(work)?);
-    take_place(work, making(work)?).await?;
+    let making = making(work)?;
+    take_place(work, making.clone()).await?;
     agent.describe_vm(id).await?;
+    if let Some(source) = making.source.filter(|source| source.is_passing)
+        && let Err(problem) = agent.cluster.drop_snapshot(source.vm, source.snapshot).await
+    {
+        log::info!("A snapshot that was made for {} stays: {}", work.task.object_name, problem.detail);
+    }
     // It is made. What cannot be told of it now is told later.
     if let Err(why) = agent.see_vm(id, false).await {
         log::info!("{id} waits to be looked at: {why}");
@@ -126,8 +161,9 @@ pub(super) async fn undo(work: &Work) {
 /// Switches it on, or wakes it.
 pub(super) async fn start(work: &Work) -> Result<Did, String> {
     let (agent, id) = (&work.agent, id(work)?);
+    agent.settle_names(id).await?;
     agent.describe_vm_as_it_runs_now(id).await?;
-    let now = state(agent, id).await?;
+    let now = once_begun(agent, id).await?;
     if now != VmState::Running {
         allowed(VmAction::Start, now).map_err(|refused| refused.to_string())?;
         let with_console = work.task.params.get("with_console").and_then(Value::as_bool).unwrap_or(false);
@@ -217,7 +253,7 @@ pub(super) async fn suspend(work: &Work) -> Result<Did, String> {
 }
 
 /// Takes it from libvirt, with what that keeps of it.
-pub(super) async fn take_from_libvirt(work: &Work) -> Result<Did, String> {
+pub(super) async fn take_from_libvirt(work: &Work, hand: &Hand) -> Result<Did, String> {
     let (agent, id) = (&work.agent, id(work)?);
     match state(agent, id).await {
         Ok(now) => allowed(VmAction::Delete, now).map_err(|refused| refused.to_string())?,
@@ -225,7 +261,8 @@ pub(super) async fn take_from_libvirt(work: &Work) -> Result<Did, String> {
         Err(why) => return Err(why),
     }
     agent.libvirt.forget(id).await.map_err(|failed| sentence(&failed))?;
-    agent.forget_seed(id).await.map(|()| Did::Done)
+    agent.forget_seed(id).await?;
+    snapshot::forget_all(work, id, hand).await
 }
 
 /// Forgets it.

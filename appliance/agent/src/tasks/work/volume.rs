@@ -2,13 +2,14 @@
 
 use quantix_api::{Progress, Unit};
 use quantix_compute::Failed;
-use quantix_storage::{Directory, VolumeId};
+use quantix_storage::{Below, Directory, VolumeId};
 
 use super::Work;
 use crate::{
     api::Agent,
     storage::{
         asked::Asked,
+        layers,
         volumes::{self, Kept, ToMake},
     },
     tasks::runner::{Did, Hand},
@@ -42,9 +43,12 @@ pub(super) fn going(hand: &Hand) -> impl Fn(u64, Option<u64>) -> bool + Send + S
 /// Makes a volume that has its place among the volumes. Whether it was not stopped.
 pub(super) async fn make_one(agent: &Agent, one: &ToMake, hand: &Hand) -> Result<bool, String> {
     let pool = agent.pool(&one.pool);
-    let made = match &one.image {
-        Some(image) => pool.make_from(id(&one.id)?, id(image)?, one.bytes, going(hand)).await,
-        None => pool.make(id(&one.id)?, one.bytes).await,
+    let (id, bytes) = (id(&one.id)?, one.bytes);
+    let made = match (one.begins_as(), one.linked) {
+        (None, _) => pool.make(id, bytes).await,
+        (Some(below), true) => pool.lay(id, below, Some(bytes)).await,
+        (Some(Below::Image(image)), false) => pool.make_from(id, image, bytes, going(hand)).await,
+        (Some(Below::Layer(layer)), false) => pool.write_out(id, layer, bytes, going(hand)).await,
     };
     if made.is_err() && hand.is_to_end() {
         return Ok(false);
@@ -53,7 +57,7 @@ pub(super) async fn make_one(agent: &Agent, one: &ToMake, hand: &Hand) -> Result
         agent.pools_changed.notify_one();
     }
     made.map_err(|failed| failed.to_string())?;
-    tell(agent, Asked::IsMade { volume: one.id.clone() }).await?;
+    tell(agent, Asked::IsMade { volume: one.id.clone(), linked: one.linked }).await?;
     agent.pools_changed.notify_one();
     Ok(true)
 }
@@ -76,12 +80,20 @@ pub(super) async fn remove_one(agent: &Agent, volume: &str) -> Result<(), String
     if agent.cluster.store().map_err(|problem| problem.detail)?.id() != kept.host {
         return Ok(());
     }
-    agent.pool(&kept.shown.pool).remove(kept.id).await.map_err(|failed| failed.to_string())
+    // Others may lie on it: then only its name goes.
+    let head = kept.layer;
+    let is_shared = agent.cluster.read(move |connection| layers::has_above(connection, head)).await;
+    if is_shared.map_err(|problem| problem.detail)? {
+        return Ok(());
+    }
+    agent.pool(&kept.shown.pool).remove(head).await.map_err(|failed| failed.to_string())
 }
 
 /// Forgets it.
 pub(super) async fn forget_one(agent: &Agent, volume: &str) -> Result<(), String> {
     tell(agent, Asked::Forget { volume: volume.to_owned() }).await?;
+    // What it lay on may have been there for it alone.
+    agent.remove_spare_layers().await?;
     agent.pools_changed.notify_one();
     Ok(())
 }
@@ -124,7 +136,7 @@ pub(super) async fn grow(work: &Work) -> Result<Did, String> {
     let kept = find(agent, text("volume")).await?.ok_or("The volume is not there any more.")?;
     let pool = agent.pool(&kept.shown.pool);
     if !grow_live(agent, &kept, &pool, bytes).await? {
-        pool.grow(kept.id, bytes).await.map_err(|failed| failed.to_string())?;
+        pool.grow(kept.layer, bytes).await.map_err(|failed| failed.to_string())?;
     }
     tell(agent, Asked::HasGrown { volume: kept.shown.id.clone(), bytes }).await?;
     Ok(Did::Done)
@@ -138,8 +150,14 @@ async fn grow_live(agent: &Agent, kept: &Kept, pool: &Directory, bytes: u64) -> 
         Ok(_) | Err(Failed::Unknown) => return Ok(false),
         Err(failed) => return Err(format!("{failed}.")),
     }
-    let grown = agent.libvirt.grow_disk(vm, pool.path(kept.id), bytes).await;
-    grown.map(|()| true).map_err(|failed| format!("{failed}."))
+    // By what libvirt calls it: of a layer it may know another name.
+    for chain in agent.chains(vm).await? {
+        if pool.is_file_of(kept.layer, chain.layers[0].path.clone()).await {
+            let grown = agent.libvirt.grow_disk(vm, chain.target, bytes).await;
+            return grown.map(|()| true).map_err(|failed| format!("{failed}."));
+        }
+    }
+    Err("Its guest does not have it yet: it waits for the next start.".to_owned())
 }
 
 /// The volume that a task is about.

@@ -1,0 +1,321 @@
+//! What is done with the snapshots of virtual machines on their host.
+//!
+//! Whatever ends in the middle, nothing that a guest wrote is lost: from the moment at which new layers lie ready, a machine
+//! that starts writes to those, and what was there before is the same with and without them.
+
+use std::{path::PathBuf, time::Duration};
+
+use quantix_api::{Progress, TaskKind, Unit, VmState};
+use quantix_compute::{Element, VmId, draw_hold, targets, with_files};
+use quantix_storage::{Below, VolumeId};
+use rusqlite::Connection;
+use serde::de::DeserializeOwned;
+
+use super::{Work, vm, volume::going};
+use crate::{
+    api::Agent,
+    tasks::{
+        kinds::{RevertEnds, revert_ends},
+        runner::{Did, Hand},
+    },
+    vms::{
+        cloud_init::POOL,
+        disks::Source,
+        snapshots::{self, Dropping, HeldDisk, Holding, Reverting, Told, memory_of},
+    },
+};
+
+/// How far the memory is, and whether another task has ended, is looked at so often.
+const LOOK: Duration = Duration::from_millis(300);
+const NO_MEMORY: &str =
+    "It was interrupted while its memory was kept, and stays without. Make the snapshot again.";
+
+fn asked<T: DeserializeOwned>(work: &Work) -> Result<T, String> {
+    serde_json::from_value(work.task.params.clone())
+        .map_err(|error| format!("What is to be done cannot be read: {error}."))
+}
+
+async fn tell(work: &Work, told: Told) -> Result<(), String> {
+    let cluster = &work.agent.cluster;
+    cluster.tell_of_snapshot(vm::id(work)?, told).await.map_err(|problem| problem.detail)?;
+    // What was told is read here next.
+    cluster.catch_up().await.map_err(|problem| problem.detail)
+}
+
+fn id(text: &str) -> Result<VolumeId, String> {
+    text.parse().map_err(|_| "The task names no layer.".to_owned())
+}
+
+async fn lay_each(agent: &Agent, disks: &[HeldDisk]) -> Result<(), String> {
+    for disk in disks {
+        let below = Below::Layer(id(&disk.layer)?);
+        let laid = agent.pool(&disk.pool).lay(id(&disk.next)?, below, None).await;
+        laid.map_err(|failed| failed.to_string())?;
+    }
+    Ok(())
+}
+
+/// Lays new layers on the disks of a machine.
+pub(super) async fn lay(work: &Work) -> Result<Did, String> {
+    let holding: Holding = asked(work)?;
+    lay_each(&work.agent, &holding.disks).await?;
+    tell(work, Told::LiesReady { holding, by: work.task.actor.clone() }).await?;
+    Ok(Did::Done)
+}
+
+/// How the disks of a machine that is on stand.
+struct Open {
+    domain: Element,
+    /// What is written to now, and what is to be written to.
+    to_change: Vec<(PathBuf, PathBuf)>,
+    /// The volumes that are written to in their new layers.
+    changed: Vec<String>,
+}
+
+async fn open(agent: &Agent, vm: VmId, disks: &[HeldDisk]) -> Result<Open, String> {
+    let description = agent.libvirt.running(vm).await.map_err(|failed| vm::sentence(&failed))?;
+    let domain = Element::from_xml(&description).map_err(|error| error.to_string())?;
+    let (mut to_change, mut changed) = (Vec::new(), Vec::new());
+    for chain in quantix_compute::chains(&domain) {
+        let written_to = &chain.layers[0].path;
+        for disk in disks {
+            let pool = agent.pool(&disk.pool);
+            if pool.is_file_of(id(&disk.next)?, written_to.clone()).await {
+                changed.push(disk.volume.clone());
+            } else if pool.is_file_of(id(&disk.layer)?, written_to.clone()).await {
+                to_change.push((written_to.clone(), pool.path(id(&disk.next)?)));
+            }
+        }
+    }
+    Ok(Open { domain, to_change, changed })
+}
+
+/// Holds its state: one that is off is held by the layers alone, one that is on goes on with the new ones.
+pub(super) async fn hold(work: &Work, hand: &Hand) -> Result<Did, String> {
+    let (agent, vm, holding) = (&work.agent, vm::id(work)?, asked::<Holding>(work)?);
+    let is_on = vm::state_or_off(agent, vm).await?.is_on();
+    let memory = memory_of(&holding.snapshot).filter(|_| holding.memory);
+    let mut kept = None;
+    let mut is_frozen = false;
+    if is_on {
+        let open = open(agent, vm, &holding.disks).await?;
+        if open.changed.len() + open.to_change.len() != holding.disks.len() {
+            return Err(
+                "Its disks are not those that are known here. Shut it down, and try again.".to_owned()
+            );
+        }
+        let pool = agent.pool(POOL);
+        let is_kept = memory.is_some_and(|memory| pool.memory(memory).exists());
+        if memory.is_some() && !is_kept && !open.changed.is_empty() {
+            return Err(NO_MEMORY.to_owned());
+        }
+        if !is_kept && (memory.is_some() || !open.to_change.is_empty()) {
+            let part = match memory {
+                Some(memory) => {
+                    Some(pool.memory_arriving(memory).await.map_err(|failed| failed.to_string())?)
+                }
+                None => None,
+            };
+            let drawn = draw_hold(&open.domain, &open.to_change, part.as_deref());
+            if !held(agent, vm, &drawn, holding.freeze, part, hand).await? {
+                return Ok(Did::Stopped);
+            }
+            is_frozen = holding.freeze;
+        }
+        if let Some(memory) = memory {
+            kept = Some(pool.keep_memory(memory).await.map_err(|failed| failed.to_string())?);
+        }
+    } else if holding.memory {
+        return Err(NO_MEMORY.to_owned());
+    }
+    agent.describe_vm(vm).await?;
+    tell(work, Told::IsMade { snapshot: holding.snapshot, memory: kept, is_frozen }).await?;
+    agent.pools_changed.notify_one();
+    agent.see_vm(vm, false).await?;
+    Ok(Did::Done)
+}
+
+/// Asks libvirt to hold it, and tells meanwhile how much of the memory is kept. Whether it was not stopped.
+async fn held(
+    agent: &Agent,
+    vm: VmId,
+    drawn: &Element,
+    freezes: bool,
+    memory: Option<PathBuf>,
+    hand: &Hand,
+) -> Result<bool, String> {
+    let mut holding = std::pin::pin!(agent.libvirt.hold(vm, drawn, freezes));
+    let mut is_stopped = false;
+    loop {
+        tokio::select! {
+            held = &mut holding => return match held {
+                Ok(()) => Ok(true),
+                Err(_) if is_stopped => Ok(false),
+                Err(failed) => Err(vm::sentence(&failed)),
+            },
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        if let Some(path) = &memory {
+            let written = tokio::fs::metadata(path).await.map_or(0, |about| about.len());
+            hand.is_at(Progress { done: written, total: None, unit: Unit::Bytes });
+        }
+        if hand.is_to_end() && memory.is_some() && !is_stopped {
+            is_stopped = agent.libvirt.give_up(vm).await.is_ok();
+        }
+    }
+}
+
+/// Nothing of a snapshot stays that could not be made. Disks that have gone on in new layers already are put together again.
+pub(super) async fn undo(work: &Work) {
+    let (Ok(vm), Ok(holding)) = (vm::id(work), asked::<Holding>(work)) else { return };
+    if let Err(why) = take_back(work, vm, holding).await {
+        log::warn!("What was begun of a snapshot of {} stays: {why}", work.task.object_name);
+    }
+}
+
+async fn take_back(work: &Work, vm: VmId, holding: Holding) -> Result<(), String> {
+    let agent = &work.agent;
+    let mut as_before = Vec::new();
+    if vm::state_or_off(agent, vm).await?.is_on() {
+        let changed = open(agent, vm, &holding.disks).await?.changed;
+        let others = holding.disks.iter().map(|disk| disk.volume.clone());
+        as_before = others.filter(|volume| !changed.contains(volume)).collect();
+    }
+    tell(work, Told::TakenBack { holding: holding.clone(), as_before }).await?;
+    let known = agent.layers_here().await?;
+    for disk in &holding.disks {
+        let next = id(&disk.next)?;
+        if !known.iter().any(|layer| layer.id == next) {
+            agent.pool(&disk.pool).remove(next).await.map_err(|failed| failed.to_string())?;
+        }
+    }
+    remove_memory(agent, &holding.snapshot).await?;
+    agent.describe_vm(vm).await?;
+    agent.tidy_layers(vm, |_, _| true).await?;
+    agent.see_vm(vm, false).await.map(drop)
+}
+
+async fn remove_memory(agent: &Agent, snapshot: &str) -> Result<(), String> {
+    let Some(memory) = memory_of(snapshot) else { return Ok(()) };
+    agent.pool(POOL).remove_memory(memory).await.map_err(|failed| failed.to_string())
+}
+
+/// Waits until the state of the machine is held that another is cloned from. Whether it was not stopped.
+pub(super) async fn is_held(work: &Work, source: &Source, hand: &Hand) -> Result<bool, String> {
+    loop {
+        let (vm, snapshot) = (source.vm.clone(), source.snapshot.clone());
+        let find = move |connection: &Connection| snapshots::find(connection, &vm, &snapshot);
+        let found = work.agent.cluster.read(find).await.map_err(|problem| problem.detail)?;
+        match found {
+            Some(snapshot) if snapshot.shown.is_ready => return Ok(true),
+            Some(_) => {}
+            None => return Err("The state of the machine it is cloned from could not be held.".to_owned()),
+        }
+        if hand.is_to_end() {
+            return Ok(false);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Takes a machine back to a snapshot.
+pub(super) async fn revert(work: &Work, step: usize, hand: &Hand) -> Result<Did, String> {
+    let ends = revert_ends(&work.task.params);
+    match (step, ends) {
+        (0, _) => switch_off(work).await,
+        (1, _) => go_back(work).await,
+        (2, RevertEnds::Woken) => wake(work).await,
+        (3, RevertEnds::Woken) => go_on(work).await,
+        (2, RevertEnds::Started) => vm::start(work).await,
+        _ => tidy(work, hand).await,
+    }
+}
+
+async fn switch_off(work: &Work) -> Result<Did, String> {
+    let (agent, vm) = (&work.agent, vm::id(work)?);
+    let state = vm::state_or_off(agent, vm).await?;
+    if state.is_on() || state == VmState::Suspended {
+        agent.libvirt.force_stop(vm).await.map_err(|failed| vm::sentence(&failed))?;
+    }
+    agent.see_vm(vm, false).await?;
+    Ok(Did::Done)
+}
+
+async fn go_back(work: &Work) -> Result<Did, String> {
+    let (agent, vm, reverting) = (&work.agent, vm::id(work)?, asked::<Reverting>(work)?);
+    agent.settle_names(vm).await?;
+    lay_each(agent, &reverting.disks).await?;
+    tell(work, Told::IsBack { reverting }).await?;
+    agent.describe_vm(vm).await?;
+    agent.see_vm(vm, false).await?;
+    Ok(Did::Done)
+}
+
+/// Wakes it with the memory of then. It stands still until that is noted, so that nothing is written twice.
+async fn wake(work: &Work) -> Result<Did, String> {
+    let (agent, vm, reverting) = (&work.agent, vm::id(work)?, asked::<Reverting>(work)?);
+    if !vm::state_or_off(agent, vm).await?.is_on() {
+        let snapshot = memory_of(&reverting.snapshot).ok_or("The task names no snapshot.")?;
+        let memory = agent.pool(POOL).memory(snapshot);
+        let described = agent.libvirt.kept_description(&memory).await;
+        let described =
+            described.map_err(|failed| format!("Its memory of then cannot be read: {failed}."))?;
+        let described = Element::from_xml(&described).map_err(|error| error.to_string())?;
+        let machine = agent.own_vm(vm).await?.ok_or("It is not among the machines.")?;
+        let drives = agent.drives(&machine).await?.into_iter().map(|drive| drive.path);
+        let files: Vec<_> = targets(&machine.spec).into_iter().zip(drives).collect();
+        let woken = agent.libvirt.wake(&memory, &with_files(described, &files).to_xml()).await;
+        woken.map_err(|failed| vm::sentence(&failed))?;
+    }
+    agent.see_vm(vm, true).await?;
+    Ok(Did::Done)
+}
+
+async fn go_on(work: &Work) -> Result<Did, String> {
+    let (agent, vm) = (&work.agent, vm::id(work)?);
+    match vm::state_or_off(agent, vm).await? {
+        VmState::Running => {}
+        VmState::Paused => agent.libvirt.resume(vm).await.map_err(|failed| vm::sentence(&failed))?,
+        _ => return Err("It ended while it woke. Take it back once more.".to_owned()),
+    }
+    agent.see_vm(vm, true).await?;
+    Ok(Did::Done)
+}
+
+/// Forgets snapshots, with the memory that was kept of them.
+pub(super) async fn forget(work: &Work) -> Result<Did, String> {
+    let dropping: Dropping = asked(work)?;
+    tell(work, Told::Forgotten { snapshots: Some(dropping.snapshots.clone()) }).await?;
+    for snapshot in &dropping.snapshots {
+        remove_memory(&work.agent, snapshot).await?;
+    }
+    Ok(Did::Done)
+}
+
+/// Puts the layers together that nobody needs apart.
+pub(super) async fn tidy(work: &Work, hand: &Hand) -> Result<Did, String> {
+    let (agent, vm) = (&work.agent, vm::id(work)?);
+    if !agent.tidy_layers(vm, going(hand)).await? {
+        return Ok(Did::Stopped);
+    }
+    agent.see_vm(vm, false).await?;
+    Ok(Did::Done)
+}
+
+/// Forgets all snapshots of a machine that goes. The disks that stay are put together.
+pub(super) async fn forget_all(work: &Work, vm: VmId, hand: &Hand) -> Result<Did, String> {
+    let (agent, text) = (&work.agent, vm.to_string());
+    let find = move |connection: &Connection| snapshots::of_vm(connection, &text);
+    let there = agent.cluster.read(find).await.map_err(|problem| problem.detail)?;
+    if there.is_empty() {
+        return Ok(Did::Done);
+    }
+    for snapshot in &there {
+        remove_memory(agent, &snapshot.shown.id).await?;
+    }
+    tell(work, Told::Forgotten { snapshots: None }).await?;
+    if work.task.kind == TaskKind::DeleteVm && !super::has_volumes(&work.task.params) {
+        return tidy(work, hand).await;
+    }
+    Ok(Did::Done)
+}

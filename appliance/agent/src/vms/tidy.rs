@@ -1,0 +1,340 @@
+//! What a host does so that the disks of its machines consist of no more layers than somebody needs, whether they are on or
+//! off. Whatever is begun here is found again after the program, or the power, has ended in the middle of it.
+
+use std::{future::Future, time::Duration};
+
+use quantix_api::VmState;
+use quantix_compute::{Chain, Element, Failed, VmId, chains};
+use quantix_storage::{Below, Directory, VolumeId};
+
+use crate::{
+    api::Agent,
+    storage::{
+        asked::Asked,
+        layers::{self, Deed, Layer},
+    },
+};
+
+/// How far libvirt is, is looked at so often: it tells only of the end.
+const LOOK: Duration = Duration::from_millis(200);
+/// What has to succeed while a machine stands still is tried so often.
+const TRIES: usize = 5;
+
+/// Told how many bytes of how many are done, and says whether to go on.
+pub(crate) trait Going: Fn(u64, Option<u64>) -> bool + Send + Sync {}
+impl<T: Fn(u64, Option<u64>) -> bool + Send + Sync> Going for T {}
+
+/// Two layers that become one.
+struct Pair<'a> {
+    vm: VmId,
+    pool: Directory,
+    lower: &'a Layer,
+    upper: &'a Layer,
+}
+
+fn failed(failed: Failed) -> String {
+    format!("{failed}.")
+}
+
+/// The layers of which the disks of a machine consist.
+fn of_machine<'a>(layers: &'a [Layer], vm: &str) -> Vec<&'a Layer> {
+    let mut all: Vec<&Layer> =
+        layers.iter().filter(|layer| layer.is_head && layer.vm.as_deref() == Some(vm)).collect();
+    let mut at = 0;
+    while at < all.len() && all.len() <= layers.len() {
+        let below = layers.iter().find(|layer| Some(layer.id) == all[at].parent);
+        all.extend(below.filter(|below| !all.iter().any(|known| known.id == below.id)));
+        at += 1;
+    }
+    all
+}
+
+impl Agent {
+    /// What QEMU has open as the disks of a machine that is on.
+    pub(crate) async fn chains(&self, vm: VmId) -> Result<Vec<Chain>, String> {
+        let description = self.libvirt.running(vm).await.map_err(failed)?;
+        Element::from_xml(&description).map(|domain| chains(&domain)).map_err(|error| error.to_string())
+    }
+
+    pub(crate) async fn layers_here(&self) -> Result<Vec<Layer>, String> {
+        let me = self.cluster.store().map_err(|problem| problem.detail)?.id();
+        self.cluster.catch_up().await.map_err(|problem| problem.detail)?;
+        let read = self.cluster.read(move |connection| layers::on_host(connection, me)).await;
+        read.map_err(|problem| problem.detail)
+    }
+
+    pub(crate) async fn tell_of_layer(&self, asked: Asked) -> Result<(), String> {
+        self.cluster.ask_about_storage(asked).await.map_err(|problem| problem.detail)
+    }
+
+    async fn remove_layer(&self, layer: &Layer) -> Result<(), String> {
+        self.pool(&layer.pool).remove(layer.id).await.map_err(|failed| failed.to_string())?;
+        self.tell_of_layer(Asked::LayerIsGone { layer: layer.id.to_string() }).await
+    }
+
+    /// Removes the layers that nothing lies on and nobody needs, one after the other down to what is needed.
+    pub(crate) async fn remove_spare_layers(&self) -> Result<(), String> {
+        loop {
+            let layers = self.layers_here().await?;
+            let spare = layers.iter().filter(|layer| layers::is_spare(&layers, layer));
+            let spare: Vec<_> = spare.collect();
+            if spare.is_empty() {
+                return Ok(());
+            }
+            for layer in spare {
+                self.remove_layer(layer).await?;
+            }
+        }
+    }
+
+    /// Takes out the layers of a machine that nobody needs any more. Whether it was not stopped.
+    pub(crate) async fn tidy_layers(&self, vm: VmId, going: impl Going) -> Result<bool, String> {
+        self.settle_names(vm).await?;
+        let mut is_on = false;
+        let done = loop {
+            let layers = self.layers_here().await?;
+            let find = |id| layers.iter().find(|layer| layer.id == id);
+            let one = match layers::next(&layers, &vm.to_string()) {
+                None => break true,
+                Some(Deed::Remove(id)) => {
+                    if let Some(layer) = find(id) {
+                        self.remove_layer(layer).await?;
+                    }
+                    continue;
+                }
+                Some(Deed::Merge { lower, upper }) => find(lower).zip(find(upper)),
+            };
+            let Some((lower, upper)) = one else { break true };
+            let pair = Pair { vm, pool: self.pool(&lower.pool), lower, upper };
+            match self.merge(&pair, &layers, &going).await? {
+                Some(was_on) => is_on |= was_on,
+                None => break false,
+            }
+        };
+        self.pools_changed.notify_one();
+        if is_on {
+            // libvirt keeps the names that it has gone on with.
+            self.describe_vm(vm).await?;
+        }
+        Ok(done)
+    }
+
+    /// Makes one layer of two: whether the machine was on, or nothing if it was stopped.
+    async fn merge(
+        &self,
+        pair: &Pair<'_>,
+        layers: &[Layer],
+        going: &impl Going,
+    ) -> Result<Option<bool>, String> {
+        let state = match self.libvirt.look(pair.vm).await {
+            Ok(seen) => seen.state,
+            Err(Failed::Unknown) => VmState::Stopped,
+            Err(why) => return Err(failed(why)),
+        };
+        let has_it = of_machine(layers, &pair.vm.to_string()).iter().any(|layer| layer.id == pair.upper.id);
+        let is_live = state.is_on() && has_it;
+        let merged =
+            if is_live { self.merge_live(pair, state, going).await? } else { merge_off(pair, going).await? };
+        if !merged {
+            return Ok(None);
+        }
+        // A memory on disk knows the files of its machine by their names.
+        let is_known = is_live || (has_it && state == VmState::Suspended);
+        if !is_live {
+            pair.take_name(is_known).await?;
+        }
+        let (lower, upper) = (pair.lower.id.to_string(), pair.upper.id.to_string());
+        self.tell_of_layer(Asked::LayersAreOne { lower, upper, is_known }).await?;
+        Ok(Some(is_live))
+    }
+
+    /// The same while QEMU has both open.
+    async fn merge_live(&self, pair: &Pair<'_>, state: VmState, going: &impl Going) -> Result<bool, String> {
+        let Some((chain, upper, lower)) = self.find_in_chain(pair).await? else {
+            return Err(
+                "Its layers are not those that are known here. Shut it down, and try again.".to_owned()
+            );
+        };
+        // Done before, up to the name.
+        let Some(upper) = upper.filter(|upper| *upper != lower) else {
+            pair.take_name(true).await?;
+            if lower == 0 && state == VmState::Paused {
+                // It was to stand still only for that.
+                self.libvirt.resume(pair.vm).await.map_err(failed)?;
+            }
+            return Ok(true);
+        };
+        let name = |at: usize| chain.name(&chain.layers[at]).unwrap_or_default();
+        let disk = chain.target.as_str();
+        let (upper_name, lower_name) = (name(upper), name(lower));
+        let inner = (upper > 0).then_some(upper_name.as_str());
+        let was_begun = self.libvirt.job(pair.vm, disk).await.map_err(failed)?.is_some();
+        if !was_begun {
+            self.libvirt.merge(pair.vm, disk, inner, &lower_name).await.map_err(failed)?;
+        }
+        loop {
+            let job = self.libvirt.job(pair.vm, disk).await.map_err(failed)?;
+            match job {
+                None if inner.is_some() => break,
+                None => return Err("libvirt has given up putting its layers together.".to_owned()),
+                Some(job) => {
+                    if !going(job.done, Some(job.whole)) {
+                        self.libvirt.end_job(pair.vm, disk, false).await.map_err(failed)?;
+                        return Ok(false);
+                    }
+                }
+            }
+            if inner.is_none() && self.is_ready(pair.vm, disk).await? {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        if inner.is_none() {
+            // While it stands still both layers hold the same: whatever ends now, nothing that it wrote is lost.
+            let runs = state == VmState::Running || was_begun;
+            self.libvirt.pause(pair.vm).await.map_err(failed)?;
+            let went_on = self.go_on_below(pair.vm, disk).await;
+            if went_on.is_ok() {
+                pair.take_name(true).await?;
+            }
+            if runs {
+                self.libvirt.resume(pair.vm).await.map_err(failed)?;
+            }
+            return went_on.map(|()| true);
+        }
+        if let Some((_, Some(_), _)) = self.find_in_chain(pair).await? {
+            return Err("libvirt could not put its layers together. Is there room in its pool?".to_owned());
+        }
+        pair.take_name(true).await?;
+        Ok(true)
+    }
+
+    async fn is_ready(&self, vm: VmId, disk: &str) -> Result<bool, String> {
+        Ok(self.chains(vm).await?.iter().any(|chain| chain.target == disk && chain.is_ready))
+    }
+
+    /// Lets a machine that stands still go on with the lower layer of a disk.
+    async fn go_on_below(&self, vm: VmId, disk: &str) -> Result<(), String> {
+        let gone_on = tried(async || self.libvirt.end_job(vm, disk, true).await.map_err(failed)).await;
+        if gone_on.is_err() {
+            drop(self.libvirt.end_job(vm, disk, false).await);
+        }
+        gone_on
+    }
+
+    /// The disk that has the lower of two layers, and where in it they are.
+    async fn find_in_chain(&self, pair: &Pair<'_>) -> Result<Option<(Chain, Option<usize>, usize)>, String> {
+        for chain in self.chains(pair.vm).await? {
+            let (mut upper, mut lower) = (None, None);
+            for (at, layer) in chain.layers.iter().enumerate() {
+                if upper.is_none() && pair.pool.is_file_of(pair.upper.id, layer.path.clone()).await {
+                    upper = Some(at);
+                }
+                if pair.pool.is_file_of(pair.lower.id, layer.path.clone()).await {
+                    lower = Some(at);
+                }
+            }
+            if let Some(lower) = lower {
+                return Ok(Some((chain, upper, lower)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes away the other names of layers that a machine knew while it was on. While it is on, or its memory is on disk, it
+    /// still does.
+    pub(crate) async fn settle_names(&self, vm: VmId) -> Result<(), String> {
+        match self.libvirt.look(vm).await {
+            Ok(seen) if !matches!(seen.state, VmState::Stopped | VmState::Crashed) => return Ok(()),
+            Ok(_) | Err(Failed::Unknown) => {}
+            Err(why) => return Err(failed(why)),
+        }
+        let layers = self.layers_here().await?;
+        let ours: Vec<VolumeId> = of_machine(&layers, &vm.to_string()).iter().map(|layer| layer.id).collect();
+        for alias in &layers {
+            let Some(real) = alias.alias_of.filter(|real| ours.contains(real)) else { continue };
+            for above in layers.iter().filter(|layer| layer.parent == Some(real)) {
+                let pool = self.pool(&above.pool);
+                pool.say_below(above.id, Below::Layer(real)).await.map_err(|failed| failed.to_string())?;
+            }
+            self.remove_layer(alias).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Pair<'_> {
+    async fn take_name(&self, keeps: bool) -> Result<(), String> {
+        let taken = tried(async || {
+            let taken = self.pool.take_name(self.lower.id, self.upper.id, keeps).await;
+            taken.map_err(|failed| failed.to_string())
+        });
+        taken.await
+    }
+}
+
+/// Tries what has to succeed several times.
+async fn tried<F: Future<Output = Result<(), String>>>(act: impl Fn() -> F) -> Result<(), String> {
+    let mut tries = 1;
+    loop {
+        match act().await {
+            Err(why) if tries < TRIES => log::info!("It is tried again: {why}"),
+            done => return done,
+        }
+        tries += 1;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Makes one layer of two that no machine has open.
+async fn merge_off(pair: &Pair<'_>, going: &impl Going) -> Result<bool, String> {
+    let (lower, upper) = (pair.lower.id, pair.upper.id);
+    let told = |failed: quantix_storage::Failed| failed.to_string();
+    // Done before, up to the word of it.
+    let is_there = tokio::fs::try_exists(pair.pool.path(lower)).await.map_err(|error| format!("{error}."))?;
+    if !is_there || pair.pool.is_file_of(upper, pair.pool.path(lower)).await {
+        return Ok(true);
+    }
+    let lies_on = match pair.pool.below(upper).await.map_err(told)? {
+        Some(Below::Layer(below)) => pair.pool.is_file_of(lower, pair.pool.path(below)).await,
+        _ => false,
+    };
+    if !lies_on {
+        return Err(format!(
+            "The layer {upper} does not lie on {lower}, as it should: nothing is done to them."
+        ));
+    }
+    match pair.pool.merge(upper, |done, whole| going(done, whole)).await {
+        Ok(()) => Ok(true),
+        Err(_) if !going(0, None) => Ok(false),
+        Err(why) => Err(told(why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_consists_of_its_heads_and_what_they_lie_on() {
+        let [a, b, c, d] = [(); 4].map(|()| VolumeId::new());
+        let layer = |id, parent| Layer {
+            id,
+            volume: None,
+            pool: "local".into(),
+            parent,
+            image: None,
+            bytes: 1,
+            alias_of: None,
+            is_head: false,
+            vm: None,
+            is_held: false,
+        };
+        let head = |id, parent, vm: &str| Layer { is_head: true, vm: Some(vm.into()), ..layer(id, parent) };
+        let layers = [layer(a, None), layer(b, Some(a)), head(c, Some(b), "one"), head(d, Some(a), "two")];
+        let of = |vm| of_machine(&layers, vm).iter().map(|layer| layer.id).collect::<Vec<_>>();
+        assert_eq!(of("one"), [c, b, a]);
+        assert_eq!(of("two"), [d, a]);
+        assert_eq!(of("three"), []);
+    }
+}
