@@ -12,6 +12,7 @@ pub(crate) fn new(pool: String, bytes: u64) -> NewDisk {
 pub(crate) async fn begin_as(
     session: &Session,
     image: &str,
+    linked: bool,
     disks: &mut Vec<NewDisk>,
 ) -> Result<(), Failure> {
     let image = images::find(session, image).await?;
@@ -22,6 +23,7 @@ pub(crate) async fn begin_as(
     }
     disks[0].pool = image.pool;
     disks[0].image = Some(image.id);
+    disks[0].linked = linked;
     Ok(())
 }
 

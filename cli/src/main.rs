@@ -17,6 +17,7 @@ mod kept;
 mod own;
 mod settings;
 mod shown;
+mod snapshots;
 mod storage;
 mod tasks;
 mod users;

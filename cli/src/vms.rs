@@ -13,6 +13,7 @@ use crate::{
     cluster::{confirmed, find as find_host},
     console, disks, folders,
     shown::{self, Output},
+    snapshots,
     storage::{find_pool, find_volume, in_units, size},
     waiting,
 };
@@ -122,6 +123,11 @@ pub(crate) enum Command {
     /// What the guest of one is told when it starts for the first time.
     #[command(subcommand)]
     CloudInit(cloud_init::Command),
+    /// Moments of one to which one can go back.
+    #[command(subcommand)]
+    Snapshot(snapshots::Command),
+    /// Make one that begins as another.
+    Clone(snapshots::Clone),
     /// Say which holds where libvirt's description of it differs.
     Drift {
         /// Name or id.
@@ -177,6 +183,9 @@ pub(crate) struct Make {
     /// The image that its first disk begins as a copy of. Without a size that is as big as the image's.
     #[arg(long)]
     image: Option<String>,
+    /// Let that disk share what it has in common with the image, instead of being copied whole.
+    #[arg(long, requires = "image")]
+    linked: bool,
     /// The pool its disks go into.
     #[arg(long, default_value = "local")]
     pool: String,
@@ -237,6 +246,9 @@ pub(crate) struct Hardware {
     /// Whether it cannot be removed.
     #[arg(long)]
     protected: Option<bool>,
+    /// Whether it is a template: it is not started, and others are cloned from it.
+    #[arg(long)]
+    template: Option<bool>,
     /// A label, as in team=web; once for each. They take the place of those it has.
     #[arg(long, value_parser = label)]
     label: Vec<(String, String)>,
@@ -297,6 +309,7 @@ impl Hardware {
         set(&mut policy.boot_delay, self.boot_delay.as_ref());
         set(&mut policy.restart_after_crash, self.restart_after_crash.as_ref());
         set(&mut policy.protected, self.protected.as_ref());
+        set(&mut policy.template, self.template.as_ref());
         if !self.label.is_empty() {
             policy.labels = self.label.iter().cloned().collect::<BTreeMap<_, _>>();
         }
@@ -328,6 +341,8 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
         Command::Screen { vm, port } => console::screen(&session, &vm, port).await,
         Command::Picture { vm, file } => console::picture(&session, &vm, file, output).await,
         Command::CloudInit(command) => cloud_init::run(&session, command, output).await,
+        Command::Snapshot(command) => snapshots::run(&session, command, output).await,
+        Command::Clone(asked) => snapshots::clone(&session, asked, output).await,
         Command::List { folder: path, host, state, text } => {
             list(&session, path, host, state, text, output).await
         }
@@ -498,7 +513,7 @@ async fn make(session: &Session, make: Make, output: Output) -> Result<(), Failu
         disks.extend(make.disk.iter().map(|bytes| disks::new(pool.clone(), *bytes)));
     }
     if let Some(image) = &make.image {
-        disks::begin_as(session, image, &mut disks).await?;
+        disks::begin_as(session, image, make.linked, &mut disks).await?;
     }
     let cloud_init = make.told.over(None)?;
     let new = NewVm { spec, disks, cloud_init, policy, folder, host, start: make.start };

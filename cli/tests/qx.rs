@@ -489,6 +489,38 @@ fn who_gets_into_a_machine_is_said_and_its_consoles_are_used() {
     host.done(&["vm", "remove", "web-01", "--confirm", "web-01"], "");
 }
 
+#[test]
+fn a_machine_is_held_taken_back_and_cloned() {
+    let host = Host::settled("qx-1");
+    let daemon = quantix_libvirt::Daemon::start();
+    std::os::unix::fs::symlink(daemon.dir.path().join("run/libvirt"), host.dir.path().join("libvirt"))
+        .unwrap();
+    until(|| host.done(&["pool", "list"], "").contains("ready"));
+    host.done(&["vm", "make", "web-01", "--cpus", "1", "--memory", "64", "--disk", "1G"], "");
+    host.done(&["vm", "snapshot", "make", "web-01", "before", "--description", "the update"], "");
+    host.done(&["vm", "start", "web-01"], "");
+    host.done(&["vm", "snapshot", "make", "web-01", "with it", "--memory"], "");
+    let refusal = host.refused(&["vm", "snapshot", "make", "web-01", "BEFORE"], "");
+    assert!(refusal.contains("named BEFORE already"), "{refusal}");
+    host.done(&["vm", "snapshot", "change", "web-01", "with it", "--name", "running"], "");
+    let list = host.done(&["vm", "snapshot", "list", "web-01"], "");
+    let line = list.lines().find(|line| line.starts_with("running")).unwrap();
+    assert!(line.contains("before") && line.contains("kept") && line.contains("here"), "{list}");
+    let refusal = host.refused(&["vm", "snapshot", "revert", "web-01", "before", "--confirm", "no"], "");
+    assert!(refusal.contains("web-01"), "{refusal}");
+    host.done(&["vm", "snapshot", "revert", "web-01", "before", "--confirm", "web-01"], "");
+    host.done(&["vm", "clone", "web-01", "web-02", "--linked", "--snapshot", "running", "--start"], "");
+    until(|| host.done(&["vm", "list", "--state", "running"], "").contains("web-02"));
+    host.done(&["vm", "clone", "web-01", "golden"], "");
+    host.done(&["vm", "change", "golden", "--template", "true"], "");
+    let refusal = host.refused(&["vm", "start", "golden"], "");
+    assert!(refusal.contains("is a template"), "{refusal}");
+    until(|| !host.done(&["vm", "snapshot", "list", "web-01"], "").contains("For golden"));
+    host.done(&["vm", "snapshot", "remove", "web-01", "before", "--children"], "");
+    let list = host.done(&["--output", "json", "vm", "snapshot", "list", "web-01"], "");
+    assert!(list.contains("\"items\": []"), "{list}");
+}
+
 /// A disk of so many bytes, with nothing but a boot sector.
 fn boot_sector(bytes: usize) -> Vec<u8> {
     let mut disk = vec![0; bytes];

@@ -1,4 +1,4 @@
-//! The page on which a name is typed before something is lost.
+//! The page on which somebody is asked before something is lost, and a name is typed before all of it is.
 
 use askama::Template;
 use axum::response::{IntoResponse, Response};
@@ -22,7 +22,7 @@ pub(crate) struct Confirm {
     pub(crate) sentences: Vec<String>,
     /// Something that can be said besides: its name in the form, and its words.
     pub(crate) choice: Option<(&'static str, &'static str)>,
-    /// What is to be typed.
+    /// What is to be typed, if something is.
     pub(crate) name: String,
     pub(crate) button: &'static str,
     pub(crate) problem: Option<Problem>,

@@ -58,6 +58,8 @@ pub(crate) struct VmForm {
     disk: String,
     #[serde(rename = "disks.0.image")]
     image: String,
+    #[serde(rename = "disks.0.linked")]
+    linked: Option<String>,
     #[serde(rename = "disks.0.pool")]
     pool: String,
     #[serde(rename = "spec.cds")]
@@ -74,12 +76,23 @@ pub(crate) struct VmForm {
     restart_after_crash: Option<String>,
     #[serde(rename = "policy.protected")]
     protected: Option<String>,
+    #[serde(rename = "policy.template")]
+    template: Option<String>,
     #[serde(rename = "policy.labels")]
     labels: String,
     start: Option<String>,
     version: String,
     #[serde(flatten)]
     told: Told,
+}
+
+/// The folders into which whoever asks may put machines.
+pub(super) fn folder_choices(all: &[Folder]) -> Vec<(String, String)> {
+    let may =
+        |id: &i64| all.iter().any(|folder| folder.id == *id && folder.rights.contains(&Right::ManageVms));
+    let none = ("0".to_owned(), "In no folder".to_owned());
+    let paths = folders::paths(all).into_iter().filter(|(id, _)| may(id));
+    std::iter::once(none).chain(paths.map(|(id, path)| (id.to_string(), path))).collect()
 }
 
 pub(super) fn checked(is: bool) -> Option<String> {
@@ -117,6 +130,7 @@ impl VmForm {
             nics: nics.join("\n"),
             disk: String::new(),
             image: String::new(),
+            linked: None,
             pool: String::new(),
             cd: spec.cds.first().map_or_else(String::new, |cd| cd.image.clone().unwrap_or(EMPTY.to_owned())),
             folder: folder.unwrap_or_default().to_string(),
@@ -126,6 +140,7 @@ impl VmForm {
             boot_delay: policy.boot_delay.to_string(),
             restart_after_crash: checked(policy.restart_after_crash),
             protected: checked(policy.protected),
+            template: checked(policy.template),
             labels: labels.join("\n"),
             start: None,
             version: version.to_string(),
@@ -165,6 +180,7 @@ impl VmForm {
         policy.boot_delay = number(&self.boot_delay, "policy.boot_delay")?;
         policy.restart_after_crash = self.restart_after_crash.is_some();
         policy.protected = self.protected.is_some();
+        policy.template = self.template.is_some();
         policy.labels = lines(&self.labels)
             .map(|line| {
                 let (key, value) = line.split_once('=').unwrap_or((line, ""));
@@ -189,7 +205,7 @@ impl VmForm {
             pool: self.pool.clone(),
             bytes,
             image,
-            linked: false,
+            linked: self.linked.is_some(),
             bus: None,
             cache: Cache::default(),
         }])
@@ -261,6 +277,7 @@ impl FormPage {
         "policy.boot_delay",
         "policy.labels",
         "policy.protected",
+        "policy.template",
     ];
 
     fn faults(&self) -> Fault {
@@ -295,12 +312,7 @@ impl FormPage {
     }
 
     fn folder_choices(&self) -> Vec<(String, String)> {
-        let may = |id: &i64| {
-            self.folders.iter().any(|folder| folder.id == *id && folder.rights.contains(&Right::ManageVms))
-        };
-        let none = ("0".to_owned(), "In no folder".to_owned());
-        let paths = folders::paths(&self.folders).into_iter().filter(|(id, _)| may(id));
-        std::iter::once(none).chain(paths.map(|(id, path)| (id.to_string(), path))).collect()
+        folder_choices(&self.folders)
     }
 
     fn image_choices(&self) -> Vec<(String, String)> {

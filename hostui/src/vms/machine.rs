@@ -59,7 +59,7 @@ impl VmPage {
 
     /// The buttons that make sense now.
     fn buttons(&self) -> Vec<Post> {
-        if !self.may_operate() {
+        if !self.may_operate() || self.vm.policy.template {
             return Vec::new();
         }
         let sensible = ACTIONS.iter().filter(|(action, ..)| makes_sense(*action, self.vm.state));

@@ -4,11 +4,16 @@ mod cloud_init;
 mod form;
 mod list;
 mod machine;
+mod snapshots;
 
 pub(crate) use cloud_init::{cloud_init_page, remove_cloud_init, set_cloud_init};
 pub(crate) use form::{edit, edit_page, make, new_page};
 pub(crate) use list::{folder, make_folder, many, page};
 pub(crate) use machine::{deed, power, remove, remove_page, vm_page};
+pub(crate) use snapshots::{
+    change_snapshot, clone, clone_page, drop_page, drop_snapshot, make_snapshot, revert, revert_page,
+    snapshot_page, snapshots_page,
+};
 
 use quantix_api::{Problem, Vm, VmAction, VmState};
 
@@ -17,6 +22,7 @@ use crate::component::Standing;
 /// A machine's state as a dot with words.
 fn standing(vm: &Vm) -> Standing {
     match vm.state {
+        VmState::Stopped if vm.policy.template => Standing::idle("Template"),
         VmState::Stopped if vm.is_wanted_on && vm.task.is_none() => Standing::warn("Off, and should be on"),
         VmState::Stopped => Standing::idle("Off"),
         VmState::Starting => Standing::busy("Is being started"),

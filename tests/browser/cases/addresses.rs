@@ -10,8 +10,8 @@ use std::{
 pub(crate) struct Page {
     /// As the product writes it.
     pub(crate) route: &'static str,
-    /// As somebody types it; `{this}` and `{other}` are the ids of two hosts, `{vm}` of a machine, `{volume}` of its
-    /// disk, `{image}` of an image.
+    /// As somebody types it; `{this}` and `{other}` are the ids of two hosts, `{vm}` of a machine, `{snapshot}` of its
+    /// snapshot, `{volume}` of its disk, `{image}` of an image.
     pub(crate) address: &'static str,
     /// Whether one has to be signed in.
     pub(crate) signed_in: bool,
@@ -56,6 +56,11 @@ pub(crate) const PAGES: &[Page] = &[
     page("/vms/{id}/edit", "/vms/{vm}/edit"),
     page("/vms/{id}/cloud-init", "/vms/{vm}/cloud-init"),
     page("/vms/{id}/remove", "/vms/{vm}/remove"),
+    page("/vms/{id}/clone", "/vms/{vm}/clone"),
+    page("/vms/{id}/snapshots", "/vms/{vm}/snapshots"),
+    page("/vms/{id}/snapshots/{snapshot}", "/vms/{vm}/snapshots/{snapshot}"),
+    page("/vms/{id}/snapshots/{snapshot}/revert", "/vms/{vm}/snapshots/{snapshot}/revert"),
+    page("/vms/{id}/snapshots/{snapshot}/remove", "/vms/{vm}/snapshots/{snapshot}/remove"),
     page("/console", "/console?vm={vm}"),
     page("/storage", "/storage"),
     page("/storage", "/storage?text=nothing+has+this+in+it"),

@@ -30,7 +30,9 @@ async fn every_page_of_machines_is_in_order_in_every_look() {
     let its = host.agent().call(&calls::vm(&vm).as_session(&session)).await.unwrap();
     let volume = its.spec.disks[0].volume.clone();
     let image = crate::machines::has_image(&host, &session).await;
-    all_in_order(&host, &[("{vm}", vm), ("{volume}", volume), ("{image}", image)], is_of_machines).await;
+    let snapshot = crate::snapshots::has_snapshots(&host, &session, &vm).await;
+    let ids = [("{vm}", vm), ("{volume}", volume), ("{image}", image), ("{snapshot}", snapshot)];
+    all_in_order(&host, &ids, is_of_machines).await;
 }
 
 fn is_of_machines(page: &Page) -> bool {

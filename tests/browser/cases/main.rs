@@ -9,3 +9,4 @@ mod live;
 mod looks;
 mod machines;
 mod sign_in;
+mod snapshots;

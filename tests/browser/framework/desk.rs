@@ -169,6 +169,11 @@ impl Desk {
         self.click("button", name).await;
     }
 
+    /// Ticks the box beside which this is written, or takes the tick away.
+    pub async fn tick(&self, label: &str) {
+        self.click("field", label).await;
+    }
+
     /// Follows the link on which this is written.
     pub async fn follow(&self, name: &str) {
         self.click("link", name).await;
