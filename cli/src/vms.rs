@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use quantix_api::{
-    Cache, ChangeVm, Firmware, Guest, Keep, NewVm, PowerVm, RemoveVm, Scope, SettleDrift, Vm, VmAction,
-    VmDisk, VmNic, VmPolicy, VmQuery, VmSpec, VolumeQuery, calls,
+    Cache, ChangeVm, Firmware, Guest, Keep, NewVm, PowerVm, RemoveVm, Scope, SetGuestPassword, SettleDrift,
+    Vm, VmAction, VmDisk, VmGuest, VmNic, VmPolicy, VmQuery, VmSpec, VolumeQuery, calls,
 };
 
 use crate::{
-    Failure, Session, cloud_init,
-    cluster::{confirmed, find as find_host},
+    Failure, Session, ask_secret, cloud_init,
+    cluster::{confirmed, done, find as find_host},
     console, disks, folders,
     shown::{self, Output},
     snapshots,
@@ -128,6 +128,13 @@ pub(crate) enum Command {
     Snapshot(snapshots::Command),
     /// Make one that begins as another.
     Clone(snapshots::Clone),
+    /// Give a user of its guest another password, which is asked for. The agent in the guest does so.
+    Password {
+        /// Name or id.
+        vm: String,
+        /// A user of the guest.
+        user: String,
+    },
     /// Say which holds where libvirt's description of it differs.
     Drift {
         /// Name or id.
@@ -343,6 +350,12 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
         Command::CloudInit(command) => cloud_init::run(&session, command, output).await,
         Command::Snapshot(command) => snapshots::run(&session, command, output).await,
         Command::Clone(asked) => snapshots::clone(&session, asked, output).await,
+        Command::Password { vm, user } => {
+            let vm = find(&session, &vm).await?;
+            let password = ask_secret(&format!("Password for {user}: "))?;
+            session.call(calls::set_guest_password(&vm.id, &SetGuestPassword { user, password })).await?;
+            done(output, "It has another password.")
+        }
         Command::List { folder: path, host, state, text } => {
             list(&session, path, host, state, text, output).await
         }
@@ -430,13 +443,14 @@ async fn list(
             None => break,
         }
     }
-    shown::list(output, &["NAME", "STATE", "CPUS", "MEMORY", "HOST", "ID"], &vms, |vm| {
+    shown::list(output, &["NAME", "STATE", "CPUS", "MEMORY", "HOST", "ADDRESS", "ID"], &vms, |vm| {
         vec![
             vm.spec.name.clone(),
             vm.state.name().to_owned(),
             vm.spec.cpu.count().to_string(),
             format!("{} MiB", vm.spec.memory.mib),
             vm.host_name.clone(),
+            vm.guest.iter().flat_map(VmGuest::addresses).next().unwrap_or_default().to_owned(),
             vm.id.clone(),
         ]
     })
@@ -474,6 +488,13 @@ async fn show(session: &Session, vm: &Vm, output: Output) -> Result<(), Failure>
     }
     for nic in &vm.spec.nics {
         rows.push([format!("network card {}", nic.mac), format!("on {}", nic.bridge)]);
+    }
+    if let Some(guest) = &vm.guest {
+        rows.push(["guest calls itself".to_owned(), guest.hostname.clone()]);
+        rows.push(["guest runs".to_owned(), guest.os.clone()]);
+        for card in &guest.cards {
+            rows.push([format!("address of {}", card.name), card.addresses.join(", ")]);
+        }
     }
     for (key, value) in &vm.policy.labels {
         rows.push([format!("label {key}"), value.clone()]);

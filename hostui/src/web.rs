@@ -111,6 +111,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/vms/{id}/console", post(consoles::open))
         .route("/vms/{id}/console/start", post(consoles::start))
         .route("/vms/{id}/remove", get(vms::remove_page).post(vms::remove))
+        .route("/vms/{id}/password", get(vms::password_page).post(vms::set_password))
         .route("/vms/{id}/clone", get(vms::clone_page).post(vms::clone))
         .route("/vms/{id}/snapshots", get(vms::snapshots_page).post(vms::make_snapshot))
         .route("/vms/{id}/snapshots/{snapshot}", get(vms::snapshot_page).post(vms::change_snapshot))

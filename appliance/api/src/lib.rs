@@ -13,6 +13,7 @@ pub mod connection;
 mod consoles;
 mod events;
 mod folders;
+mod guests;
 mod host;
 mod images;
 mod list;
@@ -46,6 +47,7 @@ pub use cluster::{
 pub use consoles::{CONSOLE_CLOSED, ConsoleKind, ConsoleTicket, OpenConsole};
 pub use events::{Change, ChangeOperation, Event, EventQuery, Severity};
 pub use folders::{ChangeFolder, Folder, Folders, NewFolder};
+pub use guests::{GuestCard, SetGuestPassword, VmGuest};
 pub use host::{
     Address, Clock, ConsoleCluster, ConsoleView, Cpu, Disk, Filesystem, HostFacts, Memory, Nic, Service,
     Slot, SlotName,

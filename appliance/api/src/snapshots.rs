@@ -57,7 +57,8 @@ pub struct NewSnapshot {
     /// Whether the memory of a machine that is on is kept, too.
     #[serde(default)]
     pub memory: bool,
-    /// Whether the guest is asked to hold its file systems meanwhile. Its agent must answer.
+    /// Whether the guest is asked to hold its file systems meanwhile. Its agent must answer. With its memory kept that is not
+    /// needed, and not done.
     #[serde(default)]
     pub freeze: bool,
 }

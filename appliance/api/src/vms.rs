@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::{CloudInit, NewDisk, Right, VmSpec};
+use crate::{CloudInit, NewDisk, Right, VmGuest, VmSpec};
 
 /// How a virtual machine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -191,9 +191,15 @@ pub struct Vm {
     /// Whether its guest is told something when it starts for the first time.
     #[serde(default)]
     pub has_cloud_init: bool,
+    /// As whom one gets in, if its guest is told so.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub user: String,
     /// How many snapshots it has.
     #[serde(default)]
     pub snapshots: u32,
+    /// What its guest tells of itself, if it is on and an agent answers in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<VmGuest>,
     /// The task that does something with it now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<i64>,

@@ -63,6 +63,11 @@ impl VmsPage {
         standing(vm)
     }
 
+    /// The first address that its guest tells.
+    fn address<'a>(&self, vm: &'a Vm) -> Option<&'a str> {
+        vm.guest.as_ref()?.addresses().next()
+    }
+
     fn memory(&self, vm: &Vm) -> String {
         words::bytes(vm.spec.memory.mib << 20)
     }

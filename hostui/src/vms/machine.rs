@@ -70,6 +70,13 @@ impl VmPage {
             .collect()
     }
 
+    /// How somebody gets in over SSH, where that is known.
+    fn way_in(&self) -> Option<String> {
+        let address = self.vm.guest.as_ref()?.addresses().next()?;
+        let user = &self.vm.user;
+        (!user.is_empty()).then(|| format!("ssh {user}@{address}"))
+    }
+
     /// The folders around it, the outermost first.
     fn crumbs(&self) -> Vec<&Folder> {
         let mut around = Vec::new();

@@ -4,12 +4,14 @@ mod cloud_init;
 mod form;
 mod list;
 mod machine;
+mod password;
 mod snapshots;
 
 pub(crate) use cloud_init::{cloud_init_page, remove_cloud_init, set_cloud_init};
 pub(crate) use form::{edit, edit_page, make, new_page};
 pub(crate) use list::{folder, make_folder, many, page};
 pub(crate) use machine::{deed, power, remove, remove_page, vm_page};
+pub(crate) use password::{password_page, set_password};
 pub(crate) use snapshots::{
     change_snapshot, clone, clone_page, drop_page, drop_snapshot, make_snapshot, revert, revert_page,
     snapshot_page, snapshots_page,

@@ -81,7 +81,7 @@ fn tree(snapshots: &[Snapshot]) -> Vec<(usize, &Snapshot)> {
     all
 }
 
-async fn machine(web: &Web, frame: &Frame, id: &str) -> Result<Vm, Response> {
+pub(super) async fn machine(web: &Web, frame: &Frame, id: &str) -> Result<Vm, Response> {
     match web.agent.call(&calls::vm(id).as_session(frame.token())).await {
         Ok(vm) => Ok(vm),
         Err(CallError::Problem(problem)) if problem.code == ProblemCode::NotFound => {
@@ -104,7 +104,11 @@ async fn show(web: &Web, frame: Frame, id: &str, filled: Option<(SnapshotForm, P
     let status = filled.as_ref().map(|(_, problem)| problem.code.status()).unwrap_or_default();
     let (filled, problem) = match filled {
         Some((filled, problem)) => (filled, Some(problem)),
-        None => (SnapshotForm::default(), None),
+        // A guest that can hold its file systems is asked to.
+        None => {
+            let freeze = (vm.guest.is_some() && vm.state == VmState::Running).then(|| "true".to_owned());
+            (SnapshotForm { freeze, ..SnapshotForm::default() }, None)
+        }
     };
     let page = SnapshotsPage { frame, vm, snapshots, filled, problem };
     let drawn =

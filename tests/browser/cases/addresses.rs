@@ -56,6 +56,7 @@ pub(crate) const PAGES: &[Page] = &[
     page("/vms/{id}/edit", "/vms/{vm}/edit"),
     page("/vms/{id}/cloud-init", "/vms/{vm}/cloud-init"),
     page("/vms/{id}/remove", "/vms/{vm}/remove"),
+    page("/vms/{id}/password", "/vms/{vm}/password"),
     page("/vms/{id}/clone", "/vms/{vm}/clone"),
     page("/vms/{id}/snapshots", "/vms/{vm}/snapshots"),
     page("/vms/{id}/snapshots/{snapshot}", "/vms/{vm}/snapshots/{snapshot}"),

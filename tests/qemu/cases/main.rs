@@ -8,6 +8,7 @@ mod boot;
 mod clock;
 mod cluster;
 mod full_state;
+mod guest;
 mod kvm;
 mod machines;
 mod network;

@@ -156,6 +156,47 @@ impl Browser {
         answer.map_err(|error| written.err().map_or(error.clone(), |first| format!("{error} ({first})")))
     }
 
+    /// Opens a WebSocket, sends one message, and gives what has come once the expected is in it.
+    pub fn talk(&self, path: &str, message: &str, expected: &str, bound: Duration) -> Result<String, String> {
+        let name = ServerName::try_from("quantix").map_err(|error| error.to_string())?;
+        let tls = ClientConnection::new(Arc::clone(&self.config), name).map_err(|error| error.to_string())?;
+        let stream = (self.connect)().map_err(|error| error.to_string())?;
+        let mut stream = StreamOwned::new(tls, stream);
+        let asked = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            self.host
+        );
+        // One frame of bytes, masked with zeros: it is short.
+        let length = u8::try_from(message.len()).ok().filter(|length| *length < 126);
+        let mut frame = vec![0x82, 0x80 | length.ok_or("This is too long for one frame.")?, 0, 0, 0, 0];
+        frame.extend_from_slice(message.as_bytes());
+        stream.write_all(asked.as_bytes()).map_err(|error| error.to_string())?;
+        let (begun, mut heard, mut is_open) = (std::time::Instant::now(), Vec::new(), false);
+        let mut piece = [0; 16384];
+        loop {
+            let text = String::from_utf8_lossy(&heard);
+            if !is_open && text.contains("\r\n\r\n") {
+                if !text.starts_with("HTTP/1.1 101") {
+                    return Err(format!("No WebSocket was opened: {text}"));
+                }
+                is_open = true;
+                stream.write_all(&frame).map_err(|error| error.to_string())?;
+            }
+            if is_open && text.contains(expected) {
+                return Ok(text.into_owned());
+            }
+            if begun.elapsed() > bound {
+                return Err(format!("{expected:?} did not come, but this: {text}"));
+            }
+            match stream.read(&mut piece) {
+                Ok(0) => return Err(format!("It ended before {expected:?} came: {text}")),
+                Ok(count) => heard.extend_from_slice(&piece[..count]),
+                Err(error) => return Err(format!("{error} before {expected:?} came: {text}")),
+            }
+        }
+    }
+
     fn keep_cookies(&mut self, response: &Response) {
         for (_, value) in response.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"))
         {

@@ -104,7 +104,7 @@ pub(crate) async fn attend(
 
 impl Agent {
     /// What only the host that has a machine can answer.
-    async fn ask_its_host(
+    pub(super) async fn ask_its_host(
         &self,
         vm: &Kept,
         method: Method,

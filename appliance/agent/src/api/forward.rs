@@ -49,7 +49,7 @@ pub(crate) async fn to_leader(
         return to_host(&agent, &host, request).await;
     }
     let is_for_here = is_about_host(request.uri().path())
-        || is_about_console(request.uri().path())
+        || is_about_guest(request.uri().path())
         || request.method().is_safe()
         || HERE.contains(&request.uri().path());
     if is_for_here {
@@ -89,8 +89,9 @@ pub(crate) async fn to_leader(
 const OF_HOST: &[&str] = &["certificate", "consoles"];
 
 /// The host that has a machine gives out the ways to its console, whoever leads.
-fn is_about_console(path: &str) -> bool {
-    path.strip_prefix(calls::VMS_PATH).is_some_and(|rest| rest.ends_with("/console"))
+fn is_about_guest(path: &str) -> bool {
+    let is_its_own = |rest: &str| rest.ends_with("/console") || rest.ends_with("/guest/password");
+    path.strip_prefix(calls::VMS_PATH).is_some_and(is_its_own)
 }
 
 fn about_host(path: &str) -> Option<&str> {

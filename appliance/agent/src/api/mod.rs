@@ -12,6 +12,7 @@ mod document;
 mod events;
 mod folders;
 mod forward;
+mod guests;
 mod host;
 mod hosts;
 mod images;
@@ -219,6 +220,7 @@ pub(crate) async fn serve(
         () = Arc::clone(&agent).do_tasks() => Ok(()),
         () = Arc::clone(&agent).watch_over() => Ok(()),
         () = Arc::clone(&agent).keep_vms() => Ok(()),
+        () = Arc::clone(&agent).keep_guests() => Ok(()),
         () = Arc::clone(&agent).keep_pools() => Ok(()),
         () = Arc::clone(&agent).tell_changes() => Ok(()),
         () = agent.renew_certificates() => Ok(()),
@@ -330,6 +332,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(snapshots::change, snapshots::remove))
                 .routes(routes!(snapshots::revert))
                 .routes(routes!(snapshots::clone))
+                .routes(routes!(guests::set_password))
                 .routes(routes!(storage::make))
                 .routes(routes!(storage::change, storage::remove))
                 .routes(routes!(storage::grow))

@@ -243,6 +243,9 @@ impl Agent {
             Err(failed) => return Err(format!("{failed}.")),
         };
         let mut more = vm.more.clone();
+        if !state.is_on() {
+            more.guest = None;
+        }
         more.running = match (state.is_on(), was_started, more.running) {
             (false, ..) => None,
             (true, false, Some(running)) => Some(running),

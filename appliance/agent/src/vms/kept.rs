@@ -46,6 +46,7 @@ macro_rules! state {
 const COLUMNS: &str = concat!(
     "vm.id, vm.spec, vm.policy, vm.folder, vm.host, coalesce(host.name, '') AS host_name, vm.is_wanted_on,
      vm.described, vm.cloud_init IS NOT NULL AS has_cloud_init,
+     coalesce(vm.cloud_init ->> '$.asked.user', '') AS user,
      (SELECT count(*) FROM snapshot WHERE snapshot.vm = vm.id) AS snapshots, vm.made_at, vm.made_by, vm.version, coalesce(seen.state, 'stopped') AS seen_state,
      coalesce(seen.since, vm.made_at) AS since, seen.more, task.id AS task, task.kind AS task_kind, ",
     state!(),
@@ -62,7 +63,9 @@ pub(crate) const TABLE: Table = Table {
     columns: COLUMNS,
     from: FROM,
     key: "vm.id",
-    searched: "concat_ws(char(10), vm.name, vm.id, host.name, vm.spec ->> 'description', vm.policy ->> 'labels')",
+    searched:
+        "concat_ws(char(10), vm.name, vm.id, host.name, vm.spec ->> 'description', vm.policy ->> 'labels',
+                         seen.more ->> '$.guest.hostname', seen.more ->> '$.guest.cards')",
     sorts: &[
         ("name", "vm.name COLLATE NOCASE"),
         ("state", "coalesce(seen.state, 'stopped')"),
@@ -91,8 +94,10 @@ pub(crate) struct Kept {
     pub(crate) described: u64,
     /// Whether its guest is told something when it starts for the first time.
     pub(crate) has_cloud_init: bool,
+    /// As whom one gets in.
+    user: String,
     /// How many snapshots it has.
-    pub(crate) snapshots: u32,
+    snapshots: u32,
     /// As its host saw it last.
     pub(crate) seen: VmState,
     pub(crate) since_ms: i64,
@@ -152,7 +157,9 @@ impl Kept {
             drift: self.more.drift,
             trouble: self.more.trouble,
             has_cloud_init: self.has_cloud_init,
+            user: self.user,
             snapshots: self.snapshots,
+            guest: self.more.guest.filter(|_| is_on),
             task: self.task.map(|(id, _)| id),
             made_at: at(self.made_at),
             made_by: self.made_by,
@@ -191,6 +198,7 @@ fn of_row(row: &Row<'_>) -> rusqlite::Result<Kept> {
         is_wanted_on: row.get("is_wanted_on")?,
         described: row.get("described")?,
         has_cloud_init: row.get("has_cloud_init")?,
+        user: row.get("user")?,
         snapshots: row.get("snapshots")?,
         seen: state(row, "seen_state")?,
         since_ms: row.get("since")?,

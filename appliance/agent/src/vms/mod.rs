@@ -9,6 +9,7 @@ pub(crate) mod cloud_init;
 pub(crate) mod console;
 pub(crate) mod disks;
 pub(crate) mod folders;
+mod guests;
 mod keeper;
 pub(crate) mod kept;
 pub(crate) mod sighting;

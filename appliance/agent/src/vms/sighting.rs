@@ -1,6 +1,6 @@
 //! How a host sees one of its machines, as it tells whoever leads.
 
-use quantix_api::{Problem, ProblemCode, Scope, Severity, VmSpec, VmState};
+use quantix_api::{Problem, ProblemCode, Scope, Severity, VmGuest, VmSpec, VmState};
 use quantix_store::HostId;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub(crate) struct More {
     pub(crate) theirs: Option<VmSpec>,
     /// What is wrong with it.
     pub(crate) trouble: String,
+    /// What its guest tells of itself.
+    pub(crate) guest: Option<VmGuest>,
 }
 
 impl Sighting {

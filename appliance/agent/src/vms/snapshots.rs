@@ -215,7 +215,8 @@ pub(crate) fn add(
         name: new.name.clone(),
         disks,
         memory: new.memory,
-        freeze: new.freeze,
+        // What is in its memory and on its disks belongs together.
+        freeze: new.freeze && !new.memory,
     };
     place(connection, vm, &holding, &spec, &new.description, by, now_ms)?;
     Ok(holding)

@@ -292,11 +292,20 @@ fn unmount(state: &Path) {
     drop(Command::new("umount").arg("--lazy").arg(state).status());
 }
 
-pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, is_so: impl AsyncFnMut() -> bool) {
+    until_within(30, what, is_so).await;
+}
+
+/// The same for what takes longer: so many seconds.
+pub(crate) async fn until_within(limit: u64, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !is_so().await {
-        assert!(start.elapsed() < Duration::from_secs(30), "waited 30 s until {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(start.elapsed() < Duration::from_secs(limit), "waited {limit} s until {what}");
+        // Whoever waits long does not take the processor from what is waited for.
+        tokio::time::sleep(Duration::from_millis(20 * limit / 30)).await;
+    }
+    if limit > 30 {
+        eprintln!("{:.1} s until {what}", start.elapsed().as_secs_f64());
     }
 }
 

@@ -8,6 +8,7 @@ mod certificate;
 mod cloud_init;
 mod consoles;
 mod fetch;
+mod guests;
 mod hostile;
 mod hosts;
 mod membership;

@@ -6,7 +6,7 @@ use super::{asking, part};
 use crate::{
     Call, ChangeFolder, ChangeSnapshot, ChangeVm, CloneVm, CloudInit, ConsoleTicket, Folder, Folders,
     NewDisk, NewFolder, NewSnapshot, NewVm, OpenConsole, Page, PowerVm, RemoveSnapshot, RemoveVm, RevertVm,
-    SettleDrift, Snapshot, Snapshots, Task, Vm, VmQuery,
+    SetGuestPassword, SettleDrift, Snapshot, Snapshots, Task, Vm, VmQuery,
 };
 
 /// Virtual machines.
@@ -97,6 +97,11 @@ pub fn clone_vm(id: &str, body: &CloneVm) -> Call<Task> {
 /// Asks for the way to a console of a virtual machine.
 pub fn open_console(id: &str, body: &OpenConsole) -> Call<ConsoleTicket> {
     Call::new(Method::POST, format!("{VMS_PATH}/{}/console", part(id))).json(body)
+}
+
+/// Gives a user of a guest another password.
+pub fn set_guest_password(id: &str, body: &SetGuestPassword) -> Call<()> {
+    Call::new(Method::POST, format!("{VMS_PATH}/{}/guest/password", part(id))).json(body)
 }
 
 /// A picture of the screen of a virtual machine, which is no JSON.

@@ -2,6 +2,7 @@
 
 pub(crate) mod console;
 pub(crate) mod events;
+pub(crate) mod guest;
 mod kept;
 pub(crate) mod layers;
 pub(crate) mod libvirt;

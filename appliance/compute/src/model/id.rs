@@ -14,6 +14,17 @@ impl VmId {
         Self(Uuid::now_v7())
     }
 
+    /// By what a network knows one of its cards: the same for the same card of the same machine, and for no other.
+    pub(crate) fn interface(self, mac: &str) -> String {
+        let mut bytes = self.0.into_bytes();
+        // Its beginning is a time, which others may share; how it ends is its own, and so is the card's address.
+        let octets = mac.split(':').filter_map(|octet| u8::from_str_radix(octet, 16).ok());
+        for (byte, octet) in bytes.iter_mut().zip(octets) {
+            *byte ^= octet;
+        }
+        Uuid::from_bytes(bytes).hyphenated().to_string()
+    }
+
     /// What tells it from others of the same name.
     pub fn short(self) -> String {
         let text = self.0.simple().to_string();

@@ -13,6 +13,8 @@ const OWN_PORTS: usize = 6;
 const SPARE_PORTS: usize = 8;
 /// Of the six devices that the chipset's own SATA controller takes, the last two are CD drives.
 pub(crate) const SATA_DISKS: usize = 4;
+/// The bridge on which Open vSwitch has the networks.
+const INTEGRATION: &str = "br-int";
 /// Where what is our own stands in a description.
 const NAMESPACE: &str = "https://quantix/domain/1";
 
@@ -180,7 +182,7 @@ fn devices(drawn: &Drawn<'_>) -> Element {
     devices = devices.holding_all(disks(drawn)).holding_all(drawn.seed.map(|path| seed(path, spec.guest)));
     let cds = drawn.cds.iter().enumerate();
     devices = devices.holding_all(cds.map(|(at, inside)| cd(at, inside.as_deref(), spec.disks.len())));
-    devices = devices.holding_all(spec.nics.iter().map(|wanted| nic(wanted, spec.guest)));
+    devices = devices.holding_all(spec.nics.iter().map(|wanted| nic(drawn.id, wanted, spec.guest)));
     let channel = Element::new("channel")
         .with("type", "unix")
         .holding(Element::new("target").with("type", "virtio").with("name", "org.qemu.guest_agent.0"));
@@ -351,12 +353,19 @@ fn seed(path: &Path, guest: Guest) -> Element {
         .holding(Element::new("readonly"))
 }
 
-fn nic(wanted: &VmNic, guest: Guest) -> Element {
+/// A card on the integration bridge is known to the networks by an id of its own; any other bridge is one of the kernel's.
+fn nic(id: VmId, wanted: &VmNic, guest: Guest) -> Element {
     let model = if guest == Guest::Legacy { "e1000e" } else { "virtio" };
+    let mac = wanted.mac.to_ascii_lowercase();
+    let known = (wanted.bridge == INTEGRATION).then(|| {
+        let parameters = Element::new("parameters").with("interfaceid", id.interface(&mac));
+        Element::new("virtualport").with("type", "openvswitch").holding(parameters)
+    });
     Element::new("interface")
         .with("type", "bridge")
-        .holding(Element::new("mac").with("address", wanted.mac.to_ascii_lowercase()))
+        .holding(Element::new("mac").with("address", mac))
         .holding(Element::new("source").with("bridge", &wanted.bridge))
+        .holding_all(known)
         .holding(Element::new("model").with("type", model))
 }
 

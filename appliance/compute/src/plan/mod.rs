@@ -4,5 +4,6 @@ pub(crate) mod allowed;
 pub(crate) mod cloud_init;
 pub(crate) mod differences;
 pub(crate) mod domain;
+pub(crate) mod guest;
 pub(crate) mod recognise;
 pub(crate) mod snapshot;

@@ -278,6 +278,7 @@ async fn go_on(work: &Work) -> Result<Did, String> {
         VmState::Paused => agent.libvirt.resume(vm).await.map_err(|failed| vm::sentence(&failed))?,
         _ => return Err("It ended while it woke. Take it back once more.".to_owned()),
     }
+    agent.set_clock_of(vm);
     agent.see_vm(vm, true).await?;
     Ok(Did::Done)
 }

@@ -174,6 +174,9 @@ pub(super) async fn start(work: &Work) -> Result<Did, String> {
         if with_console {
             agent.await_console(id);
         }
+        if now == VmState::Suspended {
+            agent.set_clock_of(id);
+        }
     }
     agent.see_vm(id, true).await?;
     Ok(Did::Done)

@@ -1,0 +1,100 @@
+//! What each host knows of the guests of its machines: what their agents tell, where there are some. That an agent comes or
+//! goes libvirt tells; what changes in a guest nothing tells, and so those that answered are asked again now and then.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use quantix_api::VmState;
+use quantix_compute::{Failed, Happened, VmId};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::kept;
+use crate::api::Agent;
+
+/// Guests that answered are asked again so often.
+const AGAIN: Duration = Duration::from_secs(30);
+/// A guest that was just started has no addresses yet.
+const SOON: Duration = Duration::from_secs(3);
+/// How often, and how long between, a clock is set that has stood still.
+const TRIES: usize = 10;
+const PAUSE: Duration = Duration::from_secs(2);
+
+impl Agent {
+    /// Asks the guests of this host's machines, for as long as the program runs.
+    pub(crate) async fn keep_guests(self: Arc<Self>) {
+        let store = self.cluster.opened().await;
+        let mut events = self.libvirt.events();
+        let mut connections = self.libvirt.connections();
+        let mut answered: HashSet<VmId> = HashSet::new();
+        let mut again = tokio::time::interval(AGAIN);
+        let mut soon = tokio::time::interval(SOON);
+        let mut fresh: HashSet<VmId> = HashSet::new();
+        loop {
+            let mut ask: HashSet<VmId> = HashSet::new();
+            tokio::select! {
+                event = events.recv() => match event {
+                    Ok(event) if event.happened == Happened::Agent => drop(ask.insert(event.id)),
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => ask.extend(self.on_here(store.id()).await),
+                    Err(RecvError::Closed) => return,
+                },
+                // What happened while nobody listened was told to nobody.
+                _ = connections.changed() => ask.extend(self.on_here(store.id()).await),
+                _ = soon.tick(), if !fresh.is_empty() => ask.extend(fresh.drain()),
+                _ = again.tick() => ask.extend(answered.iter().copied()),
+            }
+            for id in ask {
+                match self.ask_guest(id).await {
+                    Ok(has_addresses) => {
+                        let is_new = answered.insert(id);
+                        if has_addresses == Some(false) && (is_new || fresh.len() < 100) {
+                            fresh.insert(id);
+                        }
+                        if has_addresses.is_none() {
+                            answered.remove(&id);
+                        }
+                    }
+                    Err(why) => log::debug!("The guest of {id} cannot be asked: {why}"),
+                }
+            }
+        }
+    }
+
+    /// The machines of this host that are on.
+    async fn on_here(&self, me: quantix_store::HostId) -> Vec<VmId> {
+        let all = self.cluster.read(move |connection| kept::on_host(connection, me)).await;
+        let on = all.unwrap_or_default().into_iter().filter(|vm| vm.seen.is_on());
+        on.map(|vm| vm.id).collect()
+    }
+
+    /// Asks a guest, and tells what it says: whether it has addresses, or nothing if it has no agent that answers.
+    async fn ask_guest(&self, id: VmId) -> Result<Option<bool>, String> {
+        let guest = match self.libvirt.guest(id).await {
+            Ok(guest) => guest,
+            // It is off, or gone.
+            Err(Failed::Unknown | Failed::Refused(_)) => None,
+            Err(failed) => return Err(failed.to_string()),
+        };
+        let has_addresses =
+            guest.as_ref().map(|guest| guest.cards.iter().all(|card| !card.addresses.is_empty()));
+        self.tell_of_vm(id, |more| more.guest = guest).await?;
+        Ok(has_addresses)
+    }
+
+    /// Lets the clock of a guest that woke be right, if it has an agent.
+    pub(crate) fn set_clock_of(self: &Arc<Self>, id: VmId) {
+        let agent = Arc::clone(self);
+        tokio::spawn(async move {
+            for _ in 0..TRIES {
+                tokio::time::sleep(PAUSE).await;
+                match agent.libvirt.look(id).await {
+                    Ok(seen) if seen.state == VmState::Running => {}
+                    _ => return,
+                }
+                if agent.libvirt.set_clock(id).await.is_ok() {
+                    log::info!("The clock of the guest of {id} was set after it woke");
+                    return;
+                }
+            }
+        });
+    }
+}

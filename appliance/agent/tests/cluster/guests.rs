@@ -1,0 +1,121 @@
+//! What the agent in a guest tells and does: a Debian guest with cloud-init and qemu-guest-agent, as people have them.
+//! `tools/guest` builds it.
+
+use std::{fs, path::Path};
+
+use quantix_api::{
+    CloudInit, ImageState, MAX_PIECE_BYTES, NewDisk, NewImage, NewSnapshot, NewVm, ProblemCode, RevertVm,
+    Secret, SetGuestPassword, TaskState, VmAction, VmCpu, VmMemory, VmSpec, VmState, calls,
+};
+
+use crate::{
+    hosts::{problem, until, until_within},
+    place::{Place, new},
+};
+
+/// A guest that is imitated may take so many seconds to start.
+const BOOT: u64 = 170;
+
+impl Place {
+    /// The Debian guest as an image: its id.
+    async fn with_debian(&self) -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../out/guest/debian.qcow2");
+        let content = fs::read(&path).unwrap_or_else(|_| panic!("The guest is not there. Run: tools/guest"));
+        let (client, length) = (self.host.client(), content.len() as u64);
+        let new = NewImage {
+            name: "Debian 13".into(),
+            file: "debian-13-generic.qcow2".into(),
+            pool: "local".into(),
+            length,
+            sha256: None,
+        };
+        let image = client.call(&calls::make_image(&new).as_session(&self.session)).await.unwrap();
+        let mut at = 0;
+        for piece in content.chunks(MAX_PIECE_BYTES) {
+            let call = calls::bring_image(&image.id, at, piece.to_vec()).as_session(&self.session);
+            client.call(&call).await.unwrap();
+            at += piece.len() as u64;
+        }
+        let task = client.call(&calls::finish_image(&image.id).as_session(&self.session)).await.unwrap();
+        assert_eq!(self.ended(task.id).await.state, TaskState::Done);
+        let image = client.call(&calls::image(&image.id).as_session(&self.session)).await.unwrap();
+        assert_eq!((image.state, image.os.as_str()), (ImageState::Ready, "debian"));
+        image.id
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_debian_guest_tells_of_itself_and_does_what_it_is_asked() {
+    let place = Place::start().await.with_pool().await;
+    let client = place.host.client();
+    let image = place.with_debian().await;
+    let disk = NewDisk {
+        pool: "local".into(),
+        bytes: 3 << 30,
+        image: Some(image),
+        linked: true,
+        bus: None,
+        cache: quantix_api::Cache::default(),
+    };
+    let cpu = VmCpu { cores: 2, ..VmCpu::default() };
+    let spec = VmSpec { cpu, memory: VmMemory { mib: 384, balloon: true }, ..new("web-01").spec };
+    let told = CloudInit { password: Some(Secret::new("open sesame")), ..CloudInit::default() };
+    let wanted = NewVm { spec, disks: vec![disk], cloud_init: Some(told), start: true, ..new("web-01") };
+    let id = place.make(&wanted).await;
+    // Whom an image is made for is who gets in, unless somebody says otherwise.
+    assert_eq!(place.vm(&id).await.user, "debian");
+    until_within(BOOT, "its guest tells of itself", async || place.vm(&id).await.guest.is_some()).await;
+    let guest = place.vm(&id).await.guest.unwrap();
+    assert!(guest.os.starts_with("Debian GNU/Linux 13"), "{guest:?}");
+    until_within(BOOT, "it is called as it was told", async || {
+        place.vm(&id).await.guest.is_some_and(|guest| guest.hostname == "web-01")
+    })
+    .await;
+    // It is found by what it calls itself.
+    let query = quantix_api::VmQuery { text: Some("WEB-01".into()), ..Default::default() };
+    assert_eq!(client.call(&calls::vms(&query).as_session(&place.session)).await.unwrap().items.len(), 1);
+
+    // Another password, and what it refuses.
+    let set = async |user: &str, password: &str| {
+        let body = SetGuestPassword { user: user.into(), password: Secret::new(password) };
+        client.call(&calls::set_guest_password(&id, &body).as_session(&place.session)).await
+    };
+    until_within(BOOT, "cloud-init has made the user", async || set("debian", "close sesame").await.is_ok())
+        .await;
+    let refused = problem(set("nobody-of-this-name", "x").await);
+    assert_eq!((refused.code, refused.field.as_deref()), (ProblemCode::Conflict, Some("user")));
+    for (user, password, field) in
+        [("", "x", "user"), ("a:b", "x", "user"), ("debian", "", "password"), ("debian", "a\nb", "password")]
+    {
+        assert_eq!(problem(set(user, password).await).field.as_deref(), Some(field));
+    }
+    let log = client.call(&calls::audit(&Default::default()).as_session(&place.session)).await.unwrap();
+    assert!(log.items.iter().any(|line| line.action == "set-guest-password"));
+    assert!(!serde_json::to_string(&log).unwrap().contains("sesame"));
+
+    // Held by its guest, and with its memory.
+    for (name, memory, freeze) in [("held", false, true), ("running", true, true)] {
+        let held = NewSnapshot { name: name.into(), description: String::new(), memory, freeze };
+        let task = client.call(&calls::make_snapshot(&id, &held).as_session(&place.session)).await.unwrap();
+        let task = place.ended(task.id).await;
+        assert_eq!(task.state, TaskState::Done, "{task:?}");
+    }
+    let all = client.call(&calls::snapshots(&id).as_session(&place.session)).await.unwrap().items;
+    let facts: Vec<_> = all.iter().map(|one| (one.is_frozen, one.has_memory)).collect();
+    assert_eq!(facts, [(true, false), (false, true)]);
+
+    // It ends by itself when it is asked, and tells nothing then.
+    place.does(&id, VmAction::ShutDown).await;
+    assert!(place.vm(&id).await.guest.is_none());
+    assert_eq!(problem(set("debian", "x").await).code, ProblemCode::VmNotRunning);
+    // It wakes where it was: with nobody to start it, and its agent answers at once.
+    let revert = calls::revert_vm(&id, &all[1].id, &RevertVm::default()).as_session(&place.session);
+    let task = client.call(&revert).await.unwrap();
+    let task = place.ended(task.id).await;
+    assert_eq!(task.state, TaskState::Done, "{task:?}");
+    assert_eq!(place.vm(&id).await.state, VmState::Running);
+    until("its guest tells of itself again", async || place.vm(&id).await.guest.is_some()).await;
+    until("it does what it is asked", async || set("debian", "open again").await.is_ok()).await;
+    place.does(&id, VmAction::ForceStop).await;
+    place.remove(&id).await;
+}
