@@ -3,7 +3,9 @@
 
 use std::{fs, time::Duration};
 
-use quantix_qemu::{Browser, Machine, SavedMachine, fail, note, pages, project, spawn::local, wait_until};
+use quantix_qemu::{
+    Browser, Machine, SavedMachine, fail, note, pages, poll_until, project, spawn::local, wait_until,
+};
 
 /// A guest on an emulated processor that is emulated itself takes its time.
 const BOOT: Duration = Duration::from_secs(420);
@@ -60,12 +62,12 @@ fn wire(machine: &mut Machine) {
 }
 
 /// Types something on the serial line, and gives what the guest says to it.
-fn types(browser: &mut Browser, page: &str, typed: &str, expected: &str) -> String {
+fn types(browser: &mut Browser, page: &str, typed: &str, expected: &str, bound: Duration) -> String {
     let ticket =
         browser.post(&format!("{page}/console"), &[("kind", "serial"), ("take_over", "true")]).text();
     let address = after(&ticket, "\"address\":\"", '"')
         .unwrap_or_else(|| fail(format!("There is no way to the serial line: {ticket}")));
-    browser.talk(address, typed, expected, SOON).unwrap_or_else(|why| fail(why))
+    browser.talk(address, typed, expected, bound).unwrap_or_else(|why| fail(why))
 }
 
 /// What a command in the guest says over SSH.
@@ -127,10 +129,16 @@ fn a_debian_guest_is_made_lets_in_whom_it_should_and_goes_back() {
     let made = browser.post("/vms/new", &form);
     let page = made.location().to_owned();
     let id = page.trim_start_matches("/vms/").to_owned();
-    wait_until("the guest to tell its address", BOOT, || {
+    wait_until("it to be on", SOON, || browser.get(&page).text().contains("Running").then_some(()));
+    types(&mut browser, &page, "\r", "login: ", BOOT);
+    let told = poll_until(SOON, || {
         let text = browser.get(&page).text();
         (text.contains("192.0.2.10/24") && text.contains("web-01</dd>")).then_some(())
     });
+    if told.is_none() {
+        note(after(&browser.get(&page).text(), "<h2>Guest</h2>", '\0').unwrap_or_default());
+        fail("The guest did not tell its address.");
+    }
     let shown = browser.get(&page).text();
     assert!(shown.contains("Debian GNU/Linux 13") && shown.contains("ssh ops@192.0.2.10"));
     let kind = machine.run(&format!("virsh dumpxml {id} | head -n 1")).ok();
@@ -143,9 +151,8 @@ fn a_debian_guest_is_made_lets_in_whom_it_should_and_goes_back() {
     // Whoever has the key gets in over SSH, and whoever has the password over the serial line.
     wait_until("SSH to let in whoever has the key", SOON, || over_ssh(&machine, &key, "true"));
     assert_eq!(over_ssh(&machine, &key, "hostname").as_deref(), Some("web-01"));
-    types(&mut browser, &page, "\r", "login: ");
-    types(&mut browser, &page, "ops\r", "Password: ");
-    types(&mut browser, &page, "open sesame\r", "ops@web-01");
+    types(&mut browser, &page, "ops\r", "Password: ", SOON);
+    types(&mut browser, &page, "open sesame\r", "ops@web-01", SOON);
 
     // It goes on while it is held with its memory; what is done then is undone when it goes back, and nothing else.
     assert!(over_ssh(&machine, &key, "echo before > kept && sync").is_some());

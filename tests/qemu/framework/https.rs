@@ -173,18 +173,24 @@ impl Browser {
         frame.extend_from_slice(message.as_bytes());
         stream.write_all(asked.as_bytes()).map_err(|error| error.to_string())?;
         let (begun, mut heard, mut is_open) = (std::time::Instant::now(), Vec::new(), false);
-        let mut piece = [0; 16384];
+        let (mut piece, mut spoke) = ([0; 16384], std::time::Instant::now());
         loop {
-            let text = String::from_utf8_lossy(&heard);
-            if !is_open && text.contains("\r\n\r\n") {
-                if !text.starts_with("HTTP/1.1 101") {
-                    return Err(format!("No WebSocket was opened: {text}"));
+            // Whoever says nothing for long is taken for gone.
+            if is_open && spoke.elapsed() > Duration::from_secs(10) {
+                stream.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).map_err(|error| error.to_string())?;
+                spoke = std::time::Instant::now();
+            }
+            if !is_open && let Some(end) = heard.windows(4).position(|window| window == b"\r\n\r\n") {
+                if !heard.starts_with(b"HTTP/1.1 101") {
+                    return Err(format!("No WebSocket was opened: {}", String::from_utf8_lossy(&heard)));
                 }
+                heard.drain(..end + 4);
                 is_open = true;
                 stream.write_all(&frame).map_err(|error| error.to_string())?;
             }
+            let text = if is_open { messages(&heard) } else { String::new() };
             if is_open && text.contains(expected) {
-                return Ok(text.into_owned());
+                return Ok(text);
             }
             if begun.elapsed() > bound {
                 return Err(format!("{expected:?} did not come, but this: {text}"));
@@ -192,6 +198,12 @@ impl Browser {
             match stream.read(&mut piece) {
                 Ok(0) => return Err(format!("It ended before {expected:?} came: {text}")),
                 Ok(count) => heard.extend_from_slice(&piece[..count]),
+                // Nothing for a while.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) => {}
                 Err(error) => return Err(format!("{error} before {expected:?} came: {text}")),
             }
         }
@@ -210,6 +222,25 @@ impl Browser {
             }
         }
     }
+}
+
+/// What is in the frames of a WebSocket, as far as they have come whole.
+fn messages(mut frames: &[u8]) -> String {
+    let mut all = Vec::new();
+    while let [kind, length, rest @ ..] = frames {
+        let (length, rest) = match (*length, rest) {
+            (126, [high, low, rest @ ..]) => (usize::from(u16::from_be_bytes([*high, *low])), rest),
+            // Longer ones are not sent here.
+            (126.., _) => break,
+            (length, rest) => (usize::from(length), rest),
+        };
+        let Some(message) = rest.get(..length) else { break };
+        if kind & 0x0f < 8 {
+            all.extend_from_slice(message);
+        }
+        frames = &rest[length..];
+    }
+    String::from_utf8_lossy(&all).into_owned()
 }
 
 /// An answer over a plain connection, as from port 80.
