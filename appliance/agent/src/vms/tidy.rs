@@ -304,7 +304,7 @@ async fn merge_off(pair: &Pair<'_>, going: &impl Going) -> Result<bool, String> 
             "The layer {upper} does not lie on {lower}, as it should: nothing is done to them."
         ));
     }
-    match pair.pool.merge(upper, |done, whole| going(done, whole)).await {
+    match pair.pool.merge(upper, going).await {
         Ok(()) => Ok(true),
         Err(_) if !going(0, None) => Ok(false),
         Err(why) => Err(told(why)),

@@ -304,9 +304,6 @@ pub(crate) async fn until_within(limit: u64, what: &str, mut is_so: impl AsyncFn
         // Whoever waits long does not take the processor from what is waited for.
         tokio::time::sleep(Duration::from_millis(20 * limit / 30)).await;
     }
-    if limit > 30 {
-        eprintln!("{:.1} s until {what}", start.elapsed().as_secs_f64());
-    }
 }
 
 #[track_caller]
