@@ -127,8 +127,14 @@ const KINDS: [Kind; 25] = [
     of_vm(TaskKind::ResumeVm, Right::OperateVms),
     of_vm(TaskKind::SuspendVm, Right::OperateVms),
     of_vm(TaskKind::DeleteVm, Right::ManageVms),
-    Kind { cancel_until: usize::MAX, stays: false, ..of_vm(TaskKind::SnapshotVm, Right::ManageVms) },
-    of_vm(TaskKind::RevertVm, Right::ManageVms),
+    // What was laid for one attempt may have been written to: another attempt is asked for anew.
+    Kind {
+        cancel_until: usize::MAX,
+        stays: false,
+        can_retry: false,
+        ..of_vm(TaskKind::SnapshotVm, Right::ManageVms)
+    },
+    Kind { can_retry: false, ..of_vm(TaskKind::RevertVm, Right::ManageVms) },
     // What was not put together yet is put together with the next one.
     Kind { cancel_until: usize::MAX, ..of_vm(TaskKind::DeleteSnapshot, Right::ManageVms) },
     Kind { cancel_until: usize::MAX, stays: false, ..of_vm(TaskKind::CreateVolume, Right::ManageVms) },

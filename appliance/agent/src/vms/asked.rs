@@ -92,7 +92,7 @@ fn take(connection: &Connection, host: HostId, asked: &Asked, now_ms: i64) -> Re
         }
         Asked::Snapshot { vm, told } => {
             let id = vm.parse().map_err(|_| kept::not_there())?;
-            snapshots::take(connection, host, id, told, now_ms)
+            snapshots::take(connection, host, id, told)
         }
         Asked::DropSnapshot { vm, snapshot } => {
             let Some(there) = snapshots::find(connection, vm, snapshot)? else { return Ok(()) };

@@ -255,15 +255,9 @@ pub(crate) fn lies_ready(
     host: HostId,
     vm: &str,
     holding: &Holding,
-    by: &str,
-    now_ms: i64,
 ) -> Result<(), Refused> {
-    let kept = on_host(connection, host, vm)?;
-    if find(connection, vm, &holding.snapshot)?.is_none() {
-        // Another attempt takes its place anew.
-        name_must_be_free(connection, vm, &holding.name, "")?;
-        place(connection, &kept, holding, &spec_now(&kept), "", by, now_ms)?;
-    }
+    on_host(connection, host, vm)?;
+    one(connection, vm, &holding.snapshot)?;
     for disk in &holding.disks {
         if layers::find(connection, parsed(&disk.next)?)?.is_some() {
             continue;
@@ -539,7 +533,7 @@ pub(crate) fn memory_of(snapshot: &str) -> Option<VolumeId> {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) enum Told {
     /// The layers are there in which its disks are written to from now on.
-    LiesReady { holding: Holding, by: String },
+    LiesReady { holding: Holding },
     /// Its state is held.
     IsMade { snapshot: String, memory: Option<u64>, is_frozen: bool },
     /// It could not be held; these volumes are written to as before.
@@ -551,16 +545,10 @@ pub(crate) enum Told {
 }
 
 /// Takes in what a host tells.
-pub(crate) fn take(
-    connection: &Connection,
-    host: HostId,
-    vm: VmId,
-    told: &Told,
-    now_ms: i64,
-) -> Result<(), Refused> {
+pub(crate) fn take(connection: &Connection, host: HostId, vm: VmId, told: &Told) -> Result<(), Refused> {
     let vm = &vm.to_string();
     match told {
-        Told::LiesReady { holding, by } => lies_ready(connection, host, vm, holding, by, now_ms),
+        Told::LiesReady { holding } => lies_ready(connection, host, vm, holding),
         Told::IsMade { snapshot, memory, is_frozen } => {
             is_made(connection, host, vm, snapshot, *memory, *is_frozen)
         }

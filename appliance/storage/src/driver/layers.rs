@@ -195,12 +195,13 @@ impl Directory {
         let (dir, kept) = (self.memories_dir(), self.memory(id));
         in_files("The memory cannot be kept", move || {
             let part = kept.with_extension("part");
-            fs::set_permissions(&part, Permissions::from_mode(0o600))?;
-            let file = File::open(&part)?;
-            file.sync_all()?;
-            fs::rename(&part, &kept)?;
-            File::open(dir)?.sync_all()?;
-            Ok(file.metadata()?.blocks().saturating_mul(512))
+            if part.try_exists()? {
+                fs::set_permissions(&part, Permissions::from_mode(0o600))?;
+                File::open(&part)?.sync_all()?;
+                fs::rename(&part, &kept)?;
+                File::open(dir)?.sync_all()?;
+            }
+            Ok(fs::metadata(&kept)?.blocks().saturating_mul(512))
         })
         .await
     }
@@ -355,8 +356,10 @@ mod tests {
         let part = pool.memory_arriving(id).await.unwrap();
         fs::write(&part, vec![1; 8192]).unwrap();
         assert!(!pool.memory(id).exists());
-        assert!(pool.keep_memory(id).await.unwrap() >= 8192);
-        assert!(pool.memory(id).exists() && !part.exists());
+        for _ in 0..2 {
+            assert!(pool.keep_memory(id).await.unwrap() >= 8192);
+            assert!(pool.memory(id).exists() && !part.exists());
+        }
         for _ in 0..2 {
             pool.remove_memory(id).await.unwrap();
             assert!(!pool.memory(id).exists());

@@ -59,7 +59,7 @@ async fn lay_each(agent: &Agent, disks: &[HeldDisk]) -> Result<(), String> {
 pub(super) async fn lay(work: &Work) -> Result<Did, String> {
     let holding: Holding = asked(work)?;
     lay_each(&work.agent, &holding.disks).await?;
-    tell(work, Told::LiesReady { holding, by: work.task.actor.clone() }).await?;
+    tell(work, Told::LiesReady { holding }).await?;
     Ok(Did::Done)
 }
 
