@@ -227,10 +227,10 @@ impl Agent {
         for chain in self.chains(pair.vm).await? {
             let (mut upper, mut lower) = (None, None);
             for (at, layer) in chain.layers.iter().enumerate() {
-                if upper.is_none() && pair.pool.is_file_of(pair.upper.id, layer.path.clone()).await {
+                if upper.is_none() && pair.is_it(pair.upper, layer).await {
                     upper = Some(at);
                 }
-                if pair.pool.is_file_of(pair.lower.id, layer.path.clone()).await {
+                if pair.is_it(pair.lower, layer).await {
                     lower = Some(at);
                 }
             }
@@ -264,6 +264,11 @@ impl Agent {
 }
 
 impl Pair<'_> {
+    /// Whether a file that QEMU has open is a layer: by its name, or because it is the same file by another.
+    async fn is_it(&self, layer: &Layer, open: &quantix_compute::Layer) -> bool {
+        open.path == self.pool.path(layer.id) || self.pool.is_file_of(layer.id, open.path.clone()).await
+    }
+
     async fn take_name(&self, keeps: bool) -> Result<(), String> {
         let taken = tried(async || {
             let taken = self.pool.take_name(self.lower.id, self.upper.id, keeps).await;
