@@ -1,7 +1,11 @@
 //! What each host knows of the guests of its machines: what their agents tell, where there are some. That an agent comes or
 //! goes libvirt tells; what changes in a guest nothing tells, and so those that answered are asked again now and then.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use quantix_api::VmState;
 use quantix_compute::{Failed, Happened, VmId};
@@ -14,6 +18,7 @@ use crate::api::Agent;
 const AGAIN: Duration = Duration::from_secs(30);
 /// A guest that was just started has no addresses yet.
 const SOON: Duration = Duration::from_secs(3);
+const AT_ONCE: usize = 20;
 /// How often, and how long between, a clock is set that has stood still.
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_secs(2);
@@ -24,7 +29,8 @@ impl Agent {
         let store = self.cluster.opened().await;
         let mut events = self.libvirt.events();
         let mut connections = self.libvirt.connections();
-        let mut answered: HashSet<VmId> = HashSet::new();
+        // Those that answered, and how often they were asked again at once since their agent came.
+        let mut answered: HashMap<VmId, usize> = HashMap::new();
         let mut again = tokio::time::interval(AGAIN);
         let mut soon = tokio::time::interval(SOON);
         let mut fresh: HashSet<VmId> = HashSet::new();
@@ -32,7 +38,10 @@ impl Agent {
             let mut ask: HashSet<VmId> = HashSet::new();
             tokio::select! {
                 event = events.recv() => match event {
-                    Ok(event) if event.happened == Happened::Agent => drop(ask.insert(event.id)),
+                    Ok(event) if event.happened == Happened::Agent => {
+                        answered.remove(&event.id);
+                        ask.insert(event.id);
+                    }
                     Ok(_) => {}
                     Err(RecvError::Lagged(_)) => ask.extend(self.on_here(store.id()).await),
                     Err(RecvError::Closed) => return,
@@ -40,17 +49,17 @@ impl Agent {
                 // What happened while nobody listened was told to nobody.
                 _ = connections.changed() => ask.extend(self.on_here(store.id()).await),
                 _ = soon.tick(), if !fresh.is_empty() => ask.extend(fresh.drain()),
-                _ = again.tick() => ask.extend(answered.iter().copied()),
+                _ = again.tick() => ask.extend(answered.keys().copied()),
             }
             for id in ask {
                 match self.ask_guest(id).await {
-                    Ok(has_addresses) => {
-                        let is_new = answered.insert(id);
-                        if has_addresses == Some(false) && (is_new || fresh.len() < 100) {
+                    Ok(None) => drop(answered.remove(&id)),
+                    Ok(Some(has_addresses)) => {
+                        let asked = answered.entry(id).or_default();
+                        // A card that nobody gives an address may stay without for ever.
+                        if !has_addresses && *asked < AT_ONCE {
+                            *asked += 1;
                             fresh.insert(id);
-                        }
-                        if has_addresses.is_none() {
-                            answered.remove(&id);
                         }
                     }
                     Err(why) => log::debug!("The guest of {id} cannot be asked: {why}"),
