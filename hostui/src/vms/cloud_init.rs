@@ -11,11 +11,14 @@ use quantix_api::{
 };
 use serde::Deserialize;
 
-use super::form::{checked, lines};
+use super::{
+    form::{checked, lines},
+    machine_of,
+};
 use crate::{
     component::{Fault, Field, Post},
     frame::Frame,
-    problem::{Filled, Page, draw, is_told},
+    problem::{Filled, draw, is_told},
     reader::done,
     session::turned_away,
     web::{ClientAddress, Web},
@@ -181,14 +184,10 @@ impl CloudInitPage {
 }
 
 async fn show(web: &Web, frame: Frame, id: &str, filled: Option<(Told, Problem)>) -> Response {
-    let (vm, told) =
-        (calls::vm(id).as_session(frame.token()), calls::cloud_init(id).as_session(frame.token()));
-    let vm = match web.agent.call(&vm).await {
+    let told = calls::cloud_init(id).as_session(frame.token());
+    let vm = match machine_of(web, &frame, id).await {
         Ok(vm) => vm,
-        Err(CallError::Problem(problem)) if problem.code == ProblemCode::NotFound => {
-            return Page::not_found().into_response();
-        }
-        Err(error) => return turned_away(&error),
+        Err(answer) => return answer,
     };
     let (told, problem) = match filled {
         Some((told, problem)) => (told, Some(beside_its_field(problem))),

@@ -12,7 +12,7 @@ use quantix_api::{
 };
 use serde::Deserialize;
 
-use super::{ACTIONS, begun, makes_sense, standing};
+use super::{ACTIONS, begun, machine_of, makes_sense, standing};
 use crate::{
     component::{Badge, Fault, Field, Icon, Level, Post, Standing},
     confirm::Confirm,
@@ -339,12 +339,9 @@ pub(crate) async fn remove_page(State(web): State<Web>, frame: Frame, Path(id): 
 }
 
 async fn confirm(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Response {
-    let vm = match web.agent.call(&calls::vm(id).as_session(frame.token())).await {
+    let vm = match machine_of(web, &frame, id).await {
         Ok(vm) => vm,
-        Err(CallError::Problem(problem)) if problem.code == ProblemCode::NotFound => {
-            return Page::not_found().into_response();
-        }
-        Err(error) => return turned_away(&error),
+        Err(answer) => return answer,
     };
     let mut sentences =
         vec!["It is taken from its host, and its place here is given up. This cannot be undone.".to_owned()];

@@ -17,9 +17,21 @@ pub(crate) use snapshots::{
     snapshot_page, snapshots_page,
 };
 
-use quantix_api::{Problem, Vm, VmAction, VmState};
+use axum::response::{IntoResponse, Response};
+use quantix_api::{CallError, Problem, ProblemCode, Vm, VmAction, VmState, calls};
 
-use crate::component::Standing;
+use crate::{component::Standing, frame::Frame, problem::Page, session::turned_away, web::Web};
+
+/// The machine that a page is about, or what is answered instead.
+async fn machine_of(web: &Web, frame: &Frame, id: &str) -> Result<Vm, Response> {
+    match web.agent.call(&calls::vm(id).as_session(frame.token())).await {
+        Ok(vm) => Ok(vm),
+        Err(CallError::Problem(problem)) if problem.code == ProblemCode::NotFound => {
+            Err(Page::not_found().into_response())
+        }
+        Err(error) => Err(turned_away(&error)),
+    }
+}
 
 /// A machine's state as a dot with words.
 fn standing(vm: &Vm) -> Standing {

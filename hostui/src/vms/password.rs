@@ -8,7 +8,7 @@ use axum::{
 use quantix_api::{CallError, Problem, ProblemCode, Secret, SetGuestPassword, Vm, calls};
 use serde::Deserialize;
 
-use super::snapshots::machine;
+use super::machine_of;
 use crate::{
     component::{Fault, Field},
     frame::Frame,
@@ -36,7 +36,7 @@ pub(crate) struct PasswordForm {
 }
 
 async fn show(web: &Web, frame: Frame, id: &str, filled: Option<(String, Problem)>) -> Response {
-    let vm = match machine(web, &frame, id).await {
+    let vm = match machine_of(web, &frame, id).await {
         Ok(vm) => vm,
         Err(answer) => return answer,
     };

@@ -6,11 +6,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use quantix_api::{
-    CallError, ChangeSnapshot, CloneVm, Folder, NewSnapshot, Problem, ProblemCode, RemoveSnapshot, RevertVm,
-    Right, Snapshot, Vm, VmState, calls,
+    CallError, ChangeSnapshot, CloneVm, Folder, NewSnapshot, Problem, RemoveSnapshot, RevertVm, Right,
+    Snapshot, Vm, VmState, calls,
 };
 use serde::Deserialize;
 
+use super::machine_of;
 use crate::{
     component::{Badge, Fault, Field, Icon, Level},
     confirm::Confirm,
@@ -81,23 +82,13 @@ fn tree(snapshots: &[Snapshot]) -> Vec<(usize, &Snapshot)> {
     all
 }
 
-pub(super) async fn machine(web: &Web, frame: &Frame, id: &str) -> Result<Vm, Response> {
-    match web.agent.call(&calls::vm(id).as_session(frame.token())).await {
-        Ok(vm) => Ok(vm),
-        Err(CallError::Problem(problem)) if problem.code == ProblemCode::NotFound => {
-            Err(Page::not_found().into_response())
-        }
-        Err(error) => Err(turned_away(&error)),
-    }
-}
-
 async fn snapshots(web: &Web, frame: &Frame, id: &str) -> Result<Vec<Snapshot>, Response> {
     let call = calls::snapshots(id).as_session(frame.token());
     web.agent.call(&call).await.map(|all| all.items).map_err(|error| turned_away(&error))
 }
 
 async fn show(web: &Web, frame: Frame, id: &str, filled: Option<(SnapshotForm, Problem)>) -> Response {
-    let (vm, snapshots) = match (machine(web, &frame, id).await, snapshots(web, &frame, id).await) {
+    let (vm, snapshots) = match (machine_of(web, &frame, id).await, snapshots(web, &frame, id).await) {
         (Ok(vm), Ok(snapshots)) => (vm, snapshots),
         (Err(answer), _) | (_, Err(answer)) => return answer,
     };
@@ -152,7 +143,7 @@ async fn named(
     id: &str,
     snapshot: &str,
 ) -> Result<(Vm, Snapshot, usize), Response> {
-    let (vm, all) = (machine(web, frame, id).await?, snapshots(web, frame, id).await?);
+    let (vm, all) = (machine_of(web, frame, id).await?, snapshots(web, frame, id).await?);
     let after = all.iter().filter(|other| other.parent.as_deref() == Some(snapshot)).count();
     match all.into_iter().find(|known| known.id == snapshot) {
         Some(found) => Ok((vm, found, after)),
@@ -421,7 +412,7 @@ async fn show_clone(
     problem: Option<Problem>,
 ) -> Response {
     let folders = calls::folders().as_session(frame.token());
-    let (vm, snapshots) = match (machine(web, &frame, id).await, snapshots(web, &frame, id).await) {
+    let (vm, snapshots) = match (machine_of(web, &frame, id).await, snapshots(web, &frame, id).await) {
         (Ok(vm), Ok(snapshots)) => (vm, snapshots),
         (Err(answer), _) | (_, Err(answer)) => return answer,
     };
@@ -441,7 +432,7 @@ pub(crate) async fn clone_page(
     Query(mut filled): Query<CloneForm>,
 ) -> Response {
     if filled.folder.is_empty()
-        && let Ok(vm) = machine(&web, &frame, &id).await
+        && let Ok(vm) = machine_of(&web, &frame, &id).await
     {
         filled.folder = vm.folder.unwrap_or_default().to_string();
         filled.kind = if vm.policy.template { "linked" } else { "whole" }.to_owned();

@@ -241,27 +241,28 @@ pub(crate) enum Deed {
 
 /// Whether nobody needs a layer, and nothing lies on it.
 pub(crate) fn is_spare(layers: &[Layer], layer: &Layer) -> bool {
-    let is_needed = layer.is_head || layer.is_held || layer.alias_of.is_some();
-    !is_needed && above(layers, layer.id).next().is_none()
+    !is_needed(layer) && above(layers, layer.id).next().is_none()
+}
+
+/// Whether somebody needs a layer itself, or knows it by a name that is another's.
+fn is_needed(layer: &Layer) -> bool {
+    layer.is_head || layer.is_held || layer.alias_of.is_some()
 }
 
 /// What is to be done next, as far as it touches no machine but this one.
 pub(crate) fn next(layers: &[Layer], vm: &str) -> Option<Deed> {
-    let needed = |layer: &Layer| layer.is_head || layer.is_held;
-    let spare = layers.iter().filter(|layer| layer.alias_of.is_none() && !needed(layer));
-    spare
-        .filter_map(|layer| {
-            let mut above = above(layers, layer.id);
-            match (above.next(), above.next()) {
-                (None, _) => Some(Deed::Remove(layer.id)),
-                (Some(one), None) if is_only_of(layers, one, vm, layers.len()) => {
-                    Some(Deed::Merge { lower: layer.id, upper: one.id })
-                }
-                // Several lie on it, or another machine does: it is the same for all of them.
-                _ => None,
+    let mut spare = layers.iter().filter(|layer| !is_needed(layer));
+    spare.find_map(|layer| {
+        let mut above = above(layers, layer.id);
+        match (above.next(), above.next()) {
+            (None, _) => Some(Deed::Remove(layer.id)),
+            (Some(one), None) if is_only_of(layers, one, vm, layers.len()) => {
+                Some(Deed::Merge { lower: layer.id, upper: one.id })
             }
-        })
-        .next()
+            // Several lie on it, or another machine does: it is the same for all of them.
+            _ => None,
+        }
+    })
 }
 
 fn above(layers: &[Layer], id: VolumeId) -> impl Iterator<Item = &Layer> {

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 
 use quantix_api::VmState;
 use quantix_compute::{Chain, Element, Failed, VmId, chains};
-use quantix_storage::{Below, Directory, VolumeId};
+use quantix_storage::{Below, Directory, Going, VolumeId};
 
 use crate::{
     api::Agent,
@@ -19,10 +19,6 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(200);
 /// What has to succeed while a machine stands still is tried so often.
 const TRIES: usize = 5;
-
-/// Told how many bytes of how many are done, and says whether to go on.
-pub(crate) trait Going: Fn(u64, Option<u64>) -> bool + Send + Sync {}
-impl<T: Fn(u64, Option<u64>) -> bool + Send + Sync> Going for T {}
 
 /// Two layers that become one.
 struct Pair<'a> {

@@ -19,6 +19,9 @@ use crate::model::id::VolumeId;
 const MARK: &str = "quantix-pool";
 /// How long qemu-img may take for what is done at once.
 const LIMIT: Duration = Duration::from_secs(120);
+/// Whoever writes a whole disk may take so long, and is looked at so often.
+const AT_LENGTH: Duration = Duration::from_secs(6 * 3600);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Why something cannot be done with a pool.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -235,12 +238,27 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Lets QEMU's tool work for long; whether it goes on is asked again and again.
+pub(super) async fn qemu_img_at_length(
+    args: &[&str],
+    goes_on: impl Fn() -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    let mut worked = std::pin::pin!(run("qemu-img", args, AT_LENGTH));
+    loop {
+        tokio::select! {
+            done = &mut worked => return ended(done),
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        goes_on()?;
+    }
+}
+
 pub(super) async fn qemu_img(args: &[&str]) -> Result<(), Failed> {
     ended(run("qemu-img", args, LIMIT).await)
 }
 
 /// What came of QEMU's tool.
-pub(super) fn ended(finished: Result<Finished, RunError>) -> Result<(), Failed> {
+fn ended(finished: Result<Finished, RunError>) -> Result<(), Failed> {
     let finished = finished.map_err(|error| Failed::Other(error.to_string()))?;
     if finished.code == Some(0) {
         return Ok(());

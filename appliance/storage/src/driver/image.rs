@@ -6,20 +6,16 @@ use std::{
     io::{self, ErrorKind, Read, Seek, SeekFrom},
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use quantix_host::{filter, run};
+use quantix_host::filter;
 
-use super::directory::{Directory, Failed, in_files, qemu_img, remove};
+use super::directory::{Directory, Failed, in_files, qemu_img, qemu_img_at_length, remove};
 use crate::model::{
     content::{Content, DiskFormat, HEAD, LARGEST, Packing, recognise},
     id::VolumeId,
 };
 
-/// Whoever converts or unpacks may take so long.
-const LONG: Duration = Duration::from_secs(6 * 3600);
-const LOOK: Duration = Duration::from_millis(200);
 const PIECE: usize = 1 << 20;
 
 /// Told how many bytes of how many are done, and says whether to go on.
@@ -299,21 +295,14 @@ async fn convert(
 ) -> Result<(), Failed> {
     let (from, path) = (from.display().to_string(), to.display().to_string());
     let args = ["convert", "-q", "-f", format.driver(), "-O", "qcow2", &from, &path];
-    let mut converted = std::pin::pin!(run("qemu-img", &args, LONG));
-    let ended = loop {
-        tokio::select! {
-            ended = &mut converted => break ended,
-            () = tokio::time::sleep(LOOK) => {}
-        }
+    let goes_on = || {
         let written = fs::metadata(to).map_or(0, |about| about.blocks().saturating_mul(512));
         if written > most {
             return Err(Failed::Full);
         }
-        if !going(written, None) {
-            return Err(stopped());
-        }
+        if going(written, None) { Ok(()) } else { Err(stopped()) }
     };
-    super::directory::ended(ended)
+    qemu_img_at_length(&args, goes_on).await
 }
 
 #[cfg(test)]
@@ -330,7 +319,7 @@ mod tests {
     }
 
     async fn does(program: &str, args: &[&str]) {
-        let finished = run(program, args, LONG).await.unwrap();
+        let finished = quantix_host::run(program, args, std::time::Duration::from_secs(60)).await.unwrap();
         assert_eq!(finished.code, Some(0), "{program} {args:?}: {}", finished.stderr);
     }
 

@@ -9,20 +9,14 @@ use std::{
     io::{self, ErrorKind},
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use quantix_host::run;
-
 use super::{
-    directory::{Directory, Failed, ended, in_files, qemu_img, remove},
+    directory::{Directory, Failed, in_files, qemu_img, qemu_img_at_length, remove},
     image::{Going, stopped},
 };
 use crate::model::id::VolumeId;
 
-/// Whoever writes a whole disk may take so long.
-const LONG: Duration = Duration::from_secs(6 * 3600);
-const LOOK: Duration = Duration::from_millis(200);
 /// The longest name that is kept in a header.
 const LONGEST_NAME: u32 = 1023;
 
@@ -92,17 +86,7 @@ impl Directory {
         let path = self.path(upper).display().to_string();
         // What was written stays in the upper one, too, until it has no name any more.
         let args = ["commit", "-q", "-d", "-f", "qcow2", &path];
-        let mut merged = std::pin::pin!(run("qemu-img", &args, LONG));
-        let ended_as = loop {
-            tokio::select! {
-                ended = &mut merged => break ended,
-                () = tokio::time::sleep(LOOK) => {}
-            }
-            if !going(0, None) {
-                return Err(stopped());
-            }
-        };
-        ended(ended_as)
+        qemu_img_at_length(&args, || if going(0, None) { Ok(()) } else { Err(stopped()) }).await
     }
 
     /// Gives the lower of two layers, into which the upper was written, the name of the upper; if so, it keeps its own
@@ -150,17 +134,11 @@ impl Directory {
         let (from, to) = (self.path(from).display().to_string(), beside.display().to_string());
         // It may be below what a machine writes to.
         let args = ["convert", "-q", "-U", "-f", "qcow2", "-O", "qcow2", &from, &to];
-        let mut written = std::pin::pin!(run("qemu-img", &args, LONG));
-        let made = loop {
-            tokio::select! {
-                done = &mut written => break ended(done),
-                () = tokio::time::sleep(LOOK) => {}
-            }
+        let goes_on = || {
             let so_far = fs::metadata(&beside).map_or(0, |about| about.blocks().saturating_mul(512));
-            if !going(so_far, None) {
-                break Err(stopped());
-            }
+            if going(so_far, None) { Ok(()) } else { Err(stopped()) }
         };
+        let made = qemu_img_at_length(&args, goes_on).await;
         let made = match made {
             Ok(()) => qemu_img(&["resize", "-q", "-f", "qcow2", &to, &bytes.to_string()]).await,
             failed => failed,
@@ -240,6 +218,10 @@ fn named_below(path: &Path) -> io::Result<Option<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use quantix_host::run;
+
     use super::*;
 
     const SIZE: u64 = 8 << 20;
@@ -253,7 +235,8 @@ mod tests {
 
     async fn io(pool: &Directory, id: VolumeId, command: &str) -> String {
         let path = pool.path(id).display().to_string();
-        let done = run("qemu-io", &["-f", "qcow2", "-c", command, &path], LOOK * 100).await.unwrap();
+        let done =
+            run("qemu-io", &["-f", "qcow2", "-c", command, &path], Duration::from_secs(20)).await.unwrap();
         assert!(!done.stdout.contains("failed"), "{command}: {}", done.stdout);
         assert_eq!(done.code, Some(0), "{command}: {} {}", done.stdout, done.stderr);
         done.stdout
