@@ -97,7 +97,7 @@ impl Agent {
     fn raw(&self, request: &[u8]) -> String {
         let mut stream = UnixStream::connect(self.dir.path().join("run/api.sock")).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let _ = stream.write_all(request);
+        stream.write_all(request).unwrap();
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         String::from_utf8_lossy(&answer).split_whitespace().nth(1).unwrap_or("no answer").to_owned()
@@ -248,6 +248,14 @@ async fn what_is_not_a_request_gets_the_right_refusal_and_does_no_harm() {
         "400"
     );
     assert_eq!(agent.raw(post(&"x".repeat(quantix_api::MAX_BODY_BYTES + 1)).as_bytes()), "413");
+    // Who is refused before their request was read sends it to its end, and is told.
+    for (method, refused) in [("PUT", "401"), ("OPTIONS", "405")] {
+        let head =
+            format!("{method} /api/v1/images/1/content?at=0 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n");
+        let body = "x".repeat(quantix_api::MAX_PIECE_BYTES);
+        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        assert_eq!(agent.raw(request.as_bytes()), refused, "{method}");
+    }
     assert_eq!(agent.raw(b"GET /etc/passwd HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), "404");
     assert_eq!(agent.raw(b"GET /api/v1/../../x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), "404");
     assert_eq!(agent.raw(b"PATCH /api/v1/session HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), "405");

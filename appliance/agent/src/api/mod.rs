@@ -22,6 +22,7 @@ mod pages;
 mod peer;
 mod person;
 mod provider;
+mod rest;
 mod session;
 mod settings;
 mod snapshots;
@@ -436,5 +437,6 @@ fn routes(agent: Arc<Agent>) -> Router {
         .layer(middleware::map_response(answer::refused_alike))
         .layer(middleware::from_fn_with_state(Arc::clone(&agent), forward::to_leader))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(rest::read_to_end))
         .with_state(agent)
 }
