@@ -85,7 +85,9 @@ pub(crate) async fn restore(session: &Session, path: &Path, name: &str) -> Resul
 }
 
 /// The body of a success; the problem, of anything else.
-async fn checked(answer: http::Response<connection::Arriving>) -> Result<connection::Arriving, Failure> {
+pub(crate) async fn checked(
+    answer: http::Response<connection::Arriving>,
+) -> Result<connection::Arriving, Failure> {
     if answer.status().is_success() {
         return Ok(answer.into_body());
     }

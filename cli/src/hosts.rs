@@ -9,6 +9,7 @@ use quantix_api::{HostFacts, PowerHost, RestartServices, calls};
 use crate::{
     Failure, Session,
     cluster::{confirmed, find},
+    load,
     shown::{self, Output},
     tasks, waiting,
 };
@@ -20,6 +21,8 @@ pub(crate) enum Command {
         /// Name or id of the host.
         host: String,
     },
+    /// Show what a host uses, and used.
+    Metrics(load::Of),
     /// Restart a host.
     Restart {
         /// Name or id of the host.
@@ -72,6 +75,10 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
     match command {
         Command::Show { host } => {
             show(&session.call(calls::host_facts(&find(&cluster, &host)?.id)).await?, output)
+        }
+        Command::Metrics(of) => {
+            let host = find(&cluster, &of.name)?;
+            load::show(&session.call(calls::host_metrics(&host.id, &of.query())).await?, output)
         }
         Command::Restart { host, confirm, no_wait } => {
             let host = find(&cluster, &host)?;

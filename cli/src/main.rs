@@ -14,6 +14,7 @@ mod folders;
 mod hosts;
 mod images;
 mod kept;
+mod load;
 mod own;
 mod settings;
 mod shown;
@@ -122,6 +123,8 @@ enum Command {
     /// Volumes: disks of virtual machines.
     #[command(subcommand)]
     Volume(storage::VolumeCommand),
+    /// Write what this host and its machines have used, for Prometheus.
+    Metrics,
     /// Write a script that completes commands, for a shell.
     Completion {
         /// The shell.
@@ -180,6 +183,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Volume(command) => storage::volumes(command, arguments.output).await,
         Command::Certificate(arguments_of) => certificate::run(arguments_of, arguments.output).await,
         Command::Audit(arguments_of) => audit::run(arguments_of, arguments.output).await,
+        Command::Metrics => load::counters(&Session::open()?).await,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "qx", &mut io::stdout());
             Ok(())

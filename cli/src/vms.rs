@@ -11,7 +11,7 @@ use quantix_api::{
 use crate::{
     Failure, Session, ask_secret, cloud_init,
     cluster::{confirmed, done, find as find_host},
-    console, disks, folders,
+    console, disks, folders, load,
     shown::{self, Output},
     snapshots,
     storage::{find_pool, find_volume, in_units, size},
@@ -120,6 +120,8 @@ pub(crate) enum Command {
         /// The file; its name with .png, if none is said.
         file: Option<PathBuf>,
     },
+    /// Show what one uses, and used.
+    Metrics(load::Of),
     /// What the guest of one is told when it starts for the first time.
     #[command(subcommand)]
     CloudInit(cloud_init::Command),
@@ -347,6 +349,10 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
         Command::Console { vm, take_over } => console::serial(&session, &vm, take_over).await,
         Command::Screen { vm, port } => console::screen(&session, &vm, port).await,
         Command::Picture { vm, file } => console::picture(&session, &vm, file, output).await,
+        Command::Metrics(of) => {
+            let vm = find(&session, &of.name).await?;
+            load::show(&session.call(calls::vm_metrics(&vm.id, &of.query())).await?, output)
+        }
         Command::CloudInit(command) => cloud_init::run(&session, command, output).await,
         Command::Snapshot(command) => snapshots::run(&session, command, output).await,
         Command::Clone(asked) => snapshots::clone(&session, asked, output).await,

@@ -75,6 +75,22 @@ function isInUse(block) {
   return focused || $(":popover-open, dialog[open]", block) !== null;
 }
 
+// What is drawn anew by the clock is so only while somebody looks: an open page alone does not keep a session open.
+const LOOKED_WITHIN = 15 * 60 * 1000;
+let lookedAt = Date.now();
+for (const sign of ["pointermove", "pointerdown", "keydown", "wheel", "visibilitychange"]) {
+  document.addEventListener(sign, () => (lookedAt = Date.now()), { passive: true });
+}
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const nobodyLooks = document.hidden || Date.now() - lookedAt > LOOKED_WITHIN;
+  if (event.target.matches("[data-timed]") && nobodyLooks) event.preventDefault();
+});
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const block = event.detail.target;
+  // Figures that somebody reads stay until they are folded away.
+  if (block?.matches("[data-timed]") && $("details[open]", block)) event.detail.shouldSwap = false;
+});
+
 document.addEventListener("htmx:beforeSwap", (event) => {
   const block = event.detail.target;
   if (!block?.id || !block.matches("[hx-trigger*='sse:']")) return;

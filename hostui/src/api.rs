@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use quantix_api::{
-    ANSWERED_HEADERS, ASKED_HEADERS, CLIENT_ADDRESS_HEADER, MAX_BODY_BYTES, Problem, ProblemCode,
+    ANSWERED_HEADERS, ASKED_HEADERS, CLIENT_ADDRESS_HEADER, MAX_BODY_BYTES, Problem, ProblemCode, calls,
 };
 
 use crate::web::{ClientAddress, Web};
@@ -24,6 +24,16 @@ pub(crate) async fn pass_on(web: State<Web>, client: Extension<ClientAddress>, r
             refuse(&Problem::new(ProblemCode::TooLarge, sentence))
         }
     }
+}
+
+/// `GET /metrics`: what the API has for Prometheus, where Prometheus looks for it. It is asked with a token for programs.
+pub(crate) async fn counters(
+    web: State<Web>,
+    client: Extension<ClientAddress>,
+    mut request: Request,
+) -> Response {
+    *request.uri_mut() = axum::http::Uri::from_static(calls::COUNTERS_PATH);
+    stream(web, client, request).await
 }
 
 /// The same with a body of any length, as it comes.

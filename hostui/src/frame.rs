@@ -233,7 +233,27 @@ impl Frame {
         let topics: Vec<_> = topics.split(',').map(|topic| format!("sse:{}", topic.trim())).collect();
         Live { block, link: self.address.with(BLOCK, block).to_string(), triggers: topics.join(", ") }
     }
+
+    /// The same for what changes all the time, so that nobody tells of it: it is drawn anew every so many seconds while
+    /// somebody looks.
+    pub(crate) fn timed(&self, block: &'static str, seconds: u32) -> Timed {
+        Timed { block, link: self.address.with(BLOCK, block).to_string(), seconds }
+    }
 }
+
+/// See [`Frame::timed`].
+#[derive(Debug, askama::Template)]
+#[template(
+    ext = "html",
+    source = r#"id="{{ block }}" data-timed hx-get="{{ link }}" hx-trigger="every {{ seconds }}s" hx-target="this" hx-swap="outerHTML""#
+)]
+pub(crate) struct Timed {
+    block: &'static str,
+    link: String,
+    seconds: u32,
+}
+
+impl askama::filters::HtmlSafe for Timed {}
 
 /// See [`Frame::live`].
 #[derive(Debug, askama::Template)]

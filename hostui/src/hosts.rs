@@ -16,6 +16,7 @@ use tokio::{task::JoinSet, time::timeout};
 use crate::{
     component::{Badge, Chips, Heads, Icon, Level, Meter, Pager, Search, Standing},
     frame::Frame,
+    load::{self, Load},
     member::Member,
     problem::{Page, draw},
     session::turned_away,
@@ -134,6 +135,8 @@ struct HostPage {
     /// What it says about itself, or why it says nothing.
     facts: Result<Box<HostFacts>, String>,
     tab: Tab,
+    /// What it uses, where that is shown.
+    load: Option<Load>,
 }
 
 impl HostPage {
@@ -217,7 +220,17 @@ async fn host_page(web: &Web, frame: Frame, id: &str, tab: Tab) -> Response {
         }
         Err(error) => Err(error.to_string()),
     };
-    let page = HostPage { frame, cluster, host, facts, tab };
+    let load = match &facts {
+        Ok(facts) if tab == Tab::Summary && frame.block() != Some("host") => {
+            let call = calls::host_metrics(&host.id, &load::asked(&frame.address)).as_session(frame.token());
+            Some(Load::of(&frame, web.agent.call(&call).await, facts.memory.total_bytes))
+        }
+        _ => None,
+    };
+    if let Some(load) = load.as_ref().filter(|_| frame.block() == Some(load::BLOCK)) {
+        return draw(load);
+    }
+    let page = HostPage { frame, cluster, host, facts, tab, load };
     if page.frame.block() == Some("host") { draw(&page.as_host()) } else { draw(&page) }
 }
 

@@ -27,6 +27,7 @@ mod health;
 mod hosts;
 mod idle;
 mod live;
+mod load;
 mod member;
 mod next;
 mod options;

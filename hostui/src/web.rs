@@ -154,6 +154,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/api/v1/{*path}", any(api::pass_on))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
+        .route("/metrics", get(api::counters))
         .route("/assets/{version}/{*name}", get(assets::asset))
         .fallback(async || Page::not_found())
         .method_not_allowed_fallback(async || Page::wrong_method())

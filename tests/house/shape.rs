@@ -18,7 +18,7 @@ use std::{
 const MAY_USE: &[(&str, &[&str])] = &[
     ("openvswitch-ovsdb", &[]),
     ("quantix-api", &[]),
-    ("quantix-compute", &["quantix-api"]),
+    ("quantix-compute", &["quantix-api", "quantix-host"]),
     ("quantix-service", &[]),
     ("quantix-storage", &["quantix-host"]),
     ("quantix-store", &[]),
@@ -138,6 +138,8 @@ const MAY_BE_UNSAFE: &[&str] = &[
     "appliance/compute/src/driver/events.rs",
     "appliance/compute/src/driver/guest.rs",
     "appliance/compute/src/driver/layers.rs",
+    "appliance/compute/src/driver/load.rs",
+    "appliance/compute/src/driver/params.rs",
 ];
 
 #[test]

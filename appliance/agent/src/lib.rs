@@ -22,6 +22,7 @@ mod events;
 pub mod fuzz;
 mod hashing;
 mod list;
+mod metrics;
 mod options;
 mod outside;
 mod provider;

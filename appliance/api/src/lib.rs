@@ -17,6 +17,7 @@ mod guests;
 mod host;
 mod images;
 mod list;
+mod metrics;
 mod problem;
 mod readiness;
 mod rights;
@@ -57,6 +58,7 @@ pub use images::{
     RemoveImage,
 };
 pub use list::{ListQuery, Page, to_query};
+pub use metrics::{Metric, Metrics, MetricsQuery, Span};
 pub use problem::{Problem, ProblemCode};
 pub use readiness::{Check, CheckState, Readiness};
 pub use rights::{

@@ -9,6 +9,8 @@ mod plan;
 pub use driver::{
     blocking::blocking,
     host::{Host, hostname, nics},
+    load::load,
     run::{Finished, RunError, filter, run, run_into_file},
     services::Asked,
 };
+pub use model::load::Load;

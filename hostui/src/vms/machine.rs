@@ -18,6 +18,7 @@ use crate::{
     confirm::Confirm,
     folders,
     frame::Frame,
+    load::{self, Load},
     problem::{Filled, Page, draw},
     reader::done,
     session::turned_away,
@@ -37,6 +38,8 @@ struct VmPage {
     volumes: Vec<Volume>,
     pools: Vec<Pool>,
     images: Vec<Image>,
+    /// Nothing where only another block is drawn.
+    load: Option<Load>,
     problem: Option<Problem>,
 }
 
@@ -170,7 +173,18 @@ pub(super) fn guest(guest: Guest) -> &'static str {
 
 /// `GET /vms/{id}`
 pub(crate) async fn vm_page(State(web): State<Web>, frame: Frame, Path(id): Path<String>) -> Response {
-    show(&web, frame, &id, None).await
+    if frame.block() != Some(load::BLOCK) {
+        return show(&web, frame, &id, None).await;
+    }
+    match web.agent.call(&calls::vm(&id).as_session(frame.token())).await {
+        Ok(vm) => draw(&load_of(&web, &frame, &vm).await),
+        Err(error) => turned_away(&error),
+    }
+}
+
+async fn load_of(web: &Web, frame: &Frame, vm: &Vm) -> Load {
+    let call = calls::vm_metrics(&vm.id, &load::asked(&frame.address)).as_session(frame.token());
+    Load::of(frame, web.agent.call(&call).await, vm.spec.memory.mib << 20)
 }
 
 async fn show(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Response {
@@ -200,6 +214,10 @@ async fn show(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Re
                 }
             };
             let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
+            let load = match frame.block() {
+                Some(_) => None,
+                None => Some(load_of(web, &frame, &vm).await),
+            };
             let page = VmPage {
                 frame,
                 vm,
@@ -208,6 +226,7 @@ async fn show(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Re
                 volumes: volumes.items,
                 pools: pools.items,
                 images,
+                load,
                 problem,
             };
             let drawn = if page.frame.block() == Some("vm") { draw(&page.as_vm()) } else { draw(&page) };

@@ -106,6 +106,7 @@ const NO_PAGES: &[&str] = &[
     "/",
     "/api/v1/{*path}",
     "/healthz",
+    "/metrics",
     "/readyz",
     "/api/v1/images/{image}/content",
     "/api/v1/cluster/hosts/{host}/consoles/{ticket}",

@@ -6,6 +6,7 @@ mod hostile;
 mod journeys;
 mod keyboard;
 mod live;
+mod load;
 mod looks;
 mod machines;
 mod sign_in;

@@ -16,6 +16,7 @@ mod guests;
 mod host;
 mod hosts;
 mod images;
+mod metrics;
 pub(crate) mod once;
 mod own;
 mod pages;
@@ -85,6 +86,7 @@ pub(crate) struct Agent {
     pub(crate) seeing: tokio::sync::Mutex<()>,
     pub(crate) starting: Starting,
     pub(crate) consoles: Consoles,
+    pub(crate) metrics: crate::metrics::Kept,
     pub(crate) state_dir: PathBuf,
     pub(crate) pools_dir: PathBuf,
     /// Told when it is worth looking at the pools at once.
@@ -129,6 +131,7 @@ impl Agent {
             seeing: tokio::sync::Mutex::default(),
             starting: Starting::default(),
             consoles: Consoles::default(),
+            metrics: crate::metrics::Kept::in_folder(state_dir),
             state_dir: state_dir.clone(),
             pools_dir: pools_dir.clone(),
             pools_changed: tokio::sync::Notify::new(),
@@ -223,6 +226,8 @@ pub(crate) async fn serve(
         () = Arc::clone(&agent).keep_vms() => Ok(()),
         () = Arc::clone(&agent).keep_guests() => Ok(()),
         () = Arc::clone(&agent).keep_pools() => Ok(()),
+        () = Arc::clone(&agent).keep_host_metrics() => Ok(()),
+        () = Arc::clone(&agent).keep_vm_metrics() => Ok(()),
         () = Arc::clone(&agent).tell_changes() => Ok(()),
         () = agent.renew_certificates() => Ok(()),
         why = agent.do_duties() => Err(io::Error::other(why)),
@@ -281,6 +286,9 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(host::facts))
                 .routes(routes!(hosts::show))
                 .routes(routes!(hosts::facts_of))
+                .routes(routes!(metrics::of_host))
+                .routes(routes!(metrics::of_vm))
+                .routes(routes!(metrics::counters))
                 .routes(routes!(tasks::list))
                 .routes(routes!(tasks::show))
                 .routes(routes!(tasks::cancel))

@@ -136,7 +136,7 @@ impl Person {
     }
 }
 
-fn may_not(right: Right) -> Problem {
+pub(super) fn may_not(right: Right) -> Problem {
     let what = match right {
         Right::See => "see this",
         Right::SeeActivity => "read who did what",

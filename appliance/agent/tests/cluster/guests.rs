@@ -4,8 +4,9 @@
 use std::{fs, path::Path};
 
 use quantix_api::{
-    CloudInit, ImageState, MAX_PIECE_BYTES, NewDisk, NewImage, NewSnapshot, NewVm, ProblemCode, RevertVm,
-    Secret, SetGuestPassword, TaskState, VmAction, VmCpu, VmMemory, VmSpec, VmState, calls,
+    CloudInit, ImageState, MAX_PIECE_BYTES, Metric, MetricsQuery, NewDisk, NewImage, NewSnapshot, NewVm,
+    ProblemCode, RevertVm, Secret, SetGuestPassword, TaskState, VmAction, VmCpu, VmMemory, VmSpec, VmState,
+    calls,
 };
 
 use crate::{
@@ -69,6 +70,13 @@ async fn a_debian_guest_tells_of_itself_and_does_what_it_is_asked() {
     assert!(guest.os.starts_with("Debian GNU/Linux 13"), "{guest:?}");
     until_within(BOOT, "it is called as it was told", async || {
         place.vm(&id).await.guest.is_some_and(|guest| guest.hostname == "web-01")
+    })
+    .await;
+    // What it does with its memory only it knows.
+    let used = calls::vm_metrics(&id, &MetricsQuery::default()).as_session(&place.session);
+    until("its guest tells of its memory", async || {
+        let used = client.call(&used).await.unwrap().last(Metric::Memory);
+        used.is_some_and(|used| used > 16e6 && used < 384e6 * 1.05)
     })
     .await;
     // It is found by what it calls itself.

@@ -28,7 +28,7 @@ pub(crate) struct Host {
     pub(crate) hosts: SocketAddr,
     /// How far its clock is off, in seconds.
     pub(crate) clock: i64,
-    dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
     mounted: Option<PathBuf>,
     /// libvirt's socket, and where it keeps what it was told.
     libvirt: Option<(PathBuf, PathBuf)>,

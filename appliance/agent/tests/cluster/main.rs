@@ -12,6 +12,7 @@ mod guests;
 mod hostile;
 mod hosts;
 mod membership;
+mod metrics;
 mod once;
 mod place;
 mod provider;

@@ -1,9 +1,9 @@
 use http::Method;
 
-use super::part;
+use super::{asking, part};
 use crate::{
-    Call, Cluster, HostFacts, JoinCluster, JoinToken, MadeJoinToken, MakeBackup, MoveLead, NewJoinToken,
-    Page, RemoveHost, SetVoters, Task,
+    Call, Cluster, HostFacts, JoinCluster, JoinToken, MadeJoinToken, MakeBackup, Metrics, MetricsQuery,
+    MoveLead, NewJoinToken, Page, RemoveHost, SetVoters, Task,
 };
 
 /// The cluster.
@@ -81,6 +81,11 @@ pub fn set_voters(body: &SetVoters) -> Call<()> {
 /// What a host of the cluster is made of.
 pub fn host_facts(id: &str) -> Call<HostFacts> {
     Call::new(Method::GET, format!("{HOSTS_PATH}/{}/facts", part(id)))
+}
+
+/// What a host of the cluster used.
+pub fn host_metrics(id: &str, query: &MetricsQuery) -> Call<Metrics> {
+    Call::new(Method::GET, asking(format!("{HOSTS_PATH}/{}/metrics", part(id)), query))
 }
 
 /// Takes a host out of the cluster.

@@ -8,6 +8,8 @@ pub const READY_PATH: &str = "/api/v1/ready";
 pub const HOST_PATH: &str = "/api/v1/host";
 /// The document of the API itself, as OpenAPI.
 pub const DOCUMENT_PATH: &str = "/api/v1/openapi.json";
+/// What this host and its machines have used, as text for Prometheus.
+pub const COUNTERS_PATH: &str = "/api/v1/metrics";
 /// What the screen at the machine shows.
 pub const CONSOLE_PATH: &str = "/api/v1/console";
 
@@ -24,6 +26,11 @@ pub fn ready() -> Call<Readiness> {
 /// Facts about the host.
 pub fn host() -> Call<HostFacts> {
     Call::new(Method::GET, HOST_PATH)
+}
+
+/// What this host and its machines have used, as text for Prometheus.
+pub fn counters() -> Call<()> {
+    Call::new(Method::GET, COUNTERS_PATH)
 }
 
 /// What the screen at the machine shows.

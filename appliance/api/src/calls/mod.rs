@@ -29,9 +29,9 @@ use std::borrow::Cow;
 use crate::list::to_query;
 
 /// An address with a query behind it.
-fn asking(path: &'static str, query: &impl serde::Serialize) -> Cow<'static, str> {
-    let query = to_query(query);
-    if query.is_empty() { path.into() } else { format!("{path}?{query}").into() }
+fn asking(path: impl Into<Cow<'static, str>>, query: &impl serde::Serialize) -> Cow<'static, str> {
+    let (path, query) = (path.into(), to_query(query));
+    if query.is_empty() { path } else { format!("{path}?{query}").into() }
 }
 
 /// A name as a part of a path: whatever it holds, it stays one part.

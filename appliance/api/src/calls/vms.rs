@@ -5,8 +5,9 @@ use http::Method;
 use super::{asking, part};
 use crate::{
     Call, ChangeFolder, ChangeSnapshot, ChangeVm, CloneVm, CloudInit, ConsoleTicket, Folder, Folders,
-    NewDisk, NewFolder, NewSnapshot, NewVm, OpenConsole, Page, PowerVm, RemoveSnapshot, RemoveVm, RevertVm,
-    SetGuestPassword, SettleDrift, Snapshot, Snapshots, Task, Vm, VmQuery,
+    Metrics, MetricsQuery, NewDisk, NewFolder, NewSnapshot, NewVm, OpenConsole, Page, PowerVm,
+    RemoveSnapshot, RemoveVm, RevertVm, SetGuestPassword, SettleDrift, Snapshot, Snapshots, Task, Vm,
+    VmQuery,
 };
 
 /// Virtual machines.
@@ -107,6 +108,11 @@ pub fn set_guest_password(id: &str, body: &SetGuestPassword) -> Call<()> {
 /// A picture of the screen of a virtual machine, which is no JSON.
 pub fn vm_picture(id: &str) -> Call<()> {
     Call::new(Method::GET, format!("{VMS_PATH}/{}/picture", part(id)))
+}
+
+/// What a virtual machine used.
+pub fn vm_metrics(id: &str, query: &MetricsQuery) -> Call<Metrics> {
+    Call::new(Method::GET, asking(format!("{VMS_PATH}/{}/metrics", part(id)), query))
 }
 
 /// Says which holds where libvirt's description differs from what is kept.

@@ -2,19 +2,18 @@
 
 #![expect(unsafe_code, reason = "libvirt tells it as parameters of C")]
 
-use std::{
-    collections::BTreeMap,
-    ffi::{CStr, c_char},
-    ptr, slice,
-};
+use std::{collections::BTreeMap, ptr};
 
 use quantix_api::VmGuest;
 use virt::{domain::Domain, error::Error};
 
-use super::libvirt::{Failed, LOOKS_WITHIN, Libvirt};
+use super::{
+    libvirt::{Failed, LOOKS_WITHIN, Libvirt},
+    params,
+};
 use crate::{
-    model::{element::Element, id::VmId},
-    plan::guest::{Told, agent_answers, read},
+    model::{element::Element, id::VmId, told::Told},
+    plan::guest::{agent_answers, read},
 };
 
 impl Libvirt {
@@ -59,29 +58,9 @@ fn told(domain: &Domain) -> Result<BTreeMap<String, Told>, Error> {
     if asked < 0 {
         return Err(Error::last_error());
     }
-    let mut all = BTreeMap::new();
-    if !params.is_null() {
-        // SAFETY: libvirt allocated so many parameters there.
-        let params = unsafe { slice::from_raw_parts(params, usize::try_from(count).unwrap_or_default()) };
-        all.extend(params.iter().filter_map(|param| Some((text(param.field.as_ptr()), value(param)?))));
-    }
+    // SAFETY: libvirt allocated so many parameters there.
+    let all = unsafe { params::read(params, count) };
     // SAFETY: they are libvirt's, and are not used any more.
     unsafe { virt_sys::virTypedParamsFree(params, count) };
     Ok(all)
-}
-
-/// A text of libvirt's.
-fn text(from: *const c_char) -> String {
-    // SAFETY: libvirt's texts end with a zero, and are there as long as what they belong to.
-    unsafe { CStr::from_ptr(from) }.to_string_lossy().into_owned()
-}
-
-fn value(param: &virt_sys::virTypedParameter) -> Option<Told> {
-    match u32::try_from(param.type_).ok()? {
-        // SAFETY: the kind says which of the values it is.
-        virt_sys::VIR_TYPED_PARAM_STRING => Some(Told::Text(text(unsafe { param.value.s }))),
-        // SAFETY: as above.
-        virt_sys::VIR_TYPED_PARAM_UINT => Some(Told::Number(unsafe { param.value.ui })),
-        _ => None,
-    }
 }

@@ -6,3 +6,5 @@ pub(crate) mod guest;
 mod kept;
 pub(crate) mod layers;
 pub(crate) mod libvirt;
+pub(crate) mod load;
+pub(crate) mod params;

@@ -212,6 +212,8 @@ fn devices(drawn: &Drawn<'_>) -> Element {
     let mut balloon = Element::new("memballoon").with("model", model);
     if spec.memory.balloon {
         balloon = balloon.with("freePageReporting", "on");
+        // How often a guest that has a driver for it tells what it does with its memory, in seconds.
+        balloon = balloon.holding(Element::new("stats").with("period", "5"));
     }
     devices.holding(balloon)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quantix_api::{GuestCard, VmGuest};
 
-use crate::model::element::Element;
+use crate::model::{element::Element, told::Told};
 
 /// What is kept of it at most.
 const MOST_CARDS: usize = 32;
@@ -12,15 +12,6 @@ const MOST_ADDRESSES: usize = 16;
 const LONGEST: usize = 128;
 /// What the agent's line is called.
 const AGENT: &str = "org.qemu.guest_agent.0";
-
-/// A value that is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// A text.
-    Text(String),
-    /// A number.
-    Number(u32),
-}
 
 /// Whether an agent runs in the guest of a machine that is on.
 pub(crate) fn agent_answers(domain: &Element) -> bool {
@@ -37,7 +28,7 @@ pub(crate) fn read(told: &BTreeMap<String, Told>) -> VmGuest {
         _ => String::new(),
     };
     let count = |name: &str, most: usize| match told.get(name) {
-        Some(Told::Number(count)) => (*count as usize).min(most),
+        Some(Told::Number(count)) => usize::try_from(*count).unwrap_or(most).min(most),
         _ => 0,
     };
     let card = |at: usize| {
@@ -105,9 +96,9 @@ mod tests {
         let long = "x\n\u{1b}[31m".repeat(1000);
         let guest = read(&told(&[
             ("hostname", said(&long)),
-            ("if.count", Told::Number(u32::MAX)),
+            ("if.count", Told::Number(u64::MAX)),
             ("if.0.name", said("a")),
-            ("if.0.addr.count", Told::Number(u32::MAX)),
+            ("if.0.addr.count", Told::Number(u64::MAX)),
         ]));
         assert!(guest.hostname.chars().count() <= LONGEST && !guest.hostname.contains('\n'));
         assert_eq!((guest.cards.len(), guest.cards[0].addresses.len()), (MOST_CARDS, MOST_ADDRESSES));

@@ -5,5 +5,6 @@ pub(crate) mod cloud_init;
 pub(crate) mod differences;
 pub(crate) mod domain;
 pub(crate) mod guest;
+pub(crate) mod load;
 pub(crate) mod recognise;
 pub(crate) mod snapshot;

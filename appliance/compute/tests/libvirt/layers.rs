@@ -16,9 +16,9 @@ fn qemu_img(args: &[&str]) {
     assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-struct Disk {
-    daemon: Daemon,
-    id: VmId,
+pub(crate) struct Disk {
+    pub(crate) daemon: Daemon,
+    pub(crate) id: VmId,
 }
 
 impl Disk {
@@ -58,7 +58,7 @@ impl Disk {
 }
 
 /// A machine with one disk that is on.
-async fn machine() -> (Disk, Libvirt) {
+pub(crate) async fn machine() -> (Disk, Libvirt) {
     let daemon = Daemon::start();
     let libvirt = connect(&daemon);
     let disk = Disk { daemon, id: VmId::new() };

@@ -8,5 +8,6 @@ mod events;
 mod faults;
 mod layers;
 mod life;
+mod load;
 mod machines;
 mod words;

@@ -35,6 +35,12 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 /// Interfaces that are hardware, or that a hypervisor gave us as such: those with a device behind them.
+pub(crate) fn interface_names(root: &Path) -> impl Iterator<Item = String> {
+    let class = root.join("sys/class/net");
+    names(&class).into_iter().filter(move |name| class.join(name).join("device").exists())
+}
+
+/// Them, with their addresses.
 pub(crate) fn nics(root: &Path) -> Vec<Nic> {
     let mut addresses: BTreeMap<String, Vec<Address>> = BTreeMap::new();
     for interface in getifaddrs().into_iter().flatten() {
@@ -56,12 +62,9 @@ pub(crate) fn nics(root: &Path) -> Vec<Nic> {
         };
         addresses.entry(interface.interface_name).or_default().push(found);
     }
-    let class = root.join("sys/class/net");
-    names(&class)
-        .into_iter()
-        .filter(|name| class.join(name).join("device").exists())
+    interface_names(root)
         .map(|name| {
-            let dir = class.join(&name);
+            let dir = root.join("sys/class/net").join(&name);
             let driver = fs::read_link(dir.join("device/driver")).ok();
             Nic {
                 mac: text(&dir.join("address")).unwrap_or_default(),
@@ -76,18 +79,18 @@ pub(crate) fn nics(root: &Path) -> Vec<Nic> {
 }
 
 /// Whole disks, without what only stands for a part of one or for memory.
+pub(crate) fn disk_names(root: &Path) -> impl Iterator<Item = String> {
+    const NO_DISKS: &[&str] = &["loop", "dm-", "ram", "zram", "sr", "md", "nbd", "rbd", "fd"];
+    let is_disk = |name: &String| !NO_DISKS.iter().any(|kind| name.starts_with(kind));
+    names(&root.join("sys/block")).into_iter().filter(is_disk)
+}
+
+/// Them, with what they are.
 pub(crate) fn disks(root: &Path) -> Vec<Disk> {
-    let block = root.join("sys/block");
     let system = root_partition(root).and_then(|partition| disk_of(root, &partition));
-    names(&block)
-        .into_iter()
-        .filter(|name| {
-            !["loop", "dm-", "ram", "zram", "sr", "md", "nbd", "rbd", "fd"]
-                .iter()
-                .any(|kind| name.starts_with(kind))
-        })
+    disk_names(root)
         .map(|name| {
-            let dir = block.join(&name);
+            let dir = root.join("sys/block").join(&name);
             let some = |path: &str| text(&dir.join(path)).filter(|text| !text.is_empty());
             Disk {
                 model: some("device/model"),

@@ -4,5 +4,6 @@ pub(crate) mod blocking;
 pub(crate) mod hardware;
 pub(crate) mod host;
 pub(crate) mod kvm;
+pub(crate) mod load;
 pub(crate) mod run;
 pub(crate) mod services;
