@@ -9,6 +9,8 @@ pub struct Figures {
     pub per_second: f64,
     /// Half of the requests took no longer.
     pub p50: Duration,
+    /// All but one in twenty took no longer.
+    pub p95: Duration,
     /// All but one in a hundred took no longer.
     pub p99: Duration,
     /// The longest.
@@ -25,6 +27,7 @@ impl Figures {
         Self {
             per_second: took.len() as f64 / over.as_secs_f64(),
             p50: part(50),
+            p95: part(95),
             p99: part(99),
             max: part(100),
         }

@@ -25,7 +25,10 @@ pub struct Programs {
     agent: Child,
     pages: Child,
     port: u16,
+    built: PathBuf,
     folder: PathBuf,
+    /// libvirt's socket, and where it keeps what it was told.
+    machines: Option<(PathBuf, PathBuf)>,
     /// Sessions of so many administrators; the first is the one that every host has.
     pub sessions: Vec<Secret>,
 }
@@ -40,7 +43,8 @@ impl Programs {
         lines: u32,
         machines: Option<&Daemon>,
     ) -> Self {
-        let mut agent = start_agent(built, folder, machines);
+        let machines = machines.map(|daemon| (daemon.socket(), daemon.kept()));
+        let agent = start_agent(built, folder, machines.as_ref());
         let client = AgentClient::new(folder.join("run/api.sock"));
         let mut sessions = vec![begin(&client, "admin", first_password(&client).await).await];
         for number in 1..people {
@@ -48,18 +52,28 @@ impl Programs {
             let made = client.call(&calls::make_user(&new).as_session(&sessions[0])).await.unwrap();
             sessions.push(begin(&client, &new.username, made.password).await);
         }
-        // What years of use would have left is written while nobody looks.
-        agent.kill().unwrap();
-        agent.wait().unwrap();
-        fill(folder, lines);
-        agent = start_agent(built, folder, machines);
+        let (pages, port) = start_pages(built, folder);
+        let (built, folder) = (built.to_owned(), folder.to_owned());
+        let mut programs = Self { agent, pages, port, built, folder, machines, sessions };
+        programs.fill(|database| in_the_log(database, lines)).await;
+        programs
+    }
+
+    /// Writes what years of use would have left, while nobody looks: the agent ends, and starts again.
+    pub async fn fill(&mut self, write: impl FnOnce(&Connection)) {
+        self.agent.kill().unwrap();
+        self.agent.wait().unwrap();
+        let mut database = Connection::open(database(&self.folder)).unwrap();
+        let transaction = database.transaction().unwrap();
+        write(&transaction);
+        transaction.commit().unwrap();
+        drop(database);
+        self.agent = start_agent(&self.built, &self.folder, self.machines.as_ref());
         let start = Instant::now();
-        while client.call(&calls::session().as_session(&sessions[0])).await.is_err() {
+        while self.agent().call(&calls::session().as_session(&self.sessions[0])).await.is_err() {
             assert!(start.elapsed() < START, "the agent did not come up again");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let (pages, port) = start_pages(built, folder);
-        Self { agent, pages, port, folder: folder.to_owned(), sessions }
     }
 
     /// Where the pages and the API are.
@@ -114,13 +128,13 @@ async fn first_password(client: &AgentClient) -> Secret {
     }
 }
 
-fn start_agent(built: &Path, folder: &Path, machines: Option<&Daemon>) -> Child {
+fn start_agent(built: &Path, folder: &Path, machines: Option<&(PathBuf, PathBuf)>) -> Child {
     let (state, run) = (folder.join("state"), folder.join("run"));
     let log = fs::File::options().create(true).append(true).open(folder.join("agent.log")).unwrap();
     let mut command = program(&built.join("quantixd"));
     command.arg("--state-dir").arg(state).arg("--run-dir").arg(run).args(["--hosts", "127.0.0.1:0"]);
-    if let Some(daemon) = machines {
-        command.arg("--libvirt").arg(daemon.socket()).arg("--libvirt-kept").arg(daemon.kept());
+    if let Some((socket, kept)) = machines {
+        command.arg("--libvirt").arg(socket).arg("--libvirt-kept").arg(kept);
     }
     command.stderr(log).spawn().unwrap()
 }
@@ -143,21 +157,23 @@ fn program(path: &Path) -> Command {
     command
 }
 
-/// Lines as people make them, into the database of an agent that does not run.
-fn fill(folder: &Path, lines: u32) {
+fn database(folder: &Path) -> PathBuf {
     let store = folder.join("state/cluster/store");
     let database = fs::read_dir(&store).unwrap().filter_map(|entry| Some(entry.ok()?.path())).find(|path| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         name.starts_with("state-") && name.ends_with(".db")
     });
-    let mut connection = Connection::open(database.unwrap()).unwrap();
-    let transaction = connection.transaction().unwrap();
+    database.unwrap()
+}
+
+/// Lines of the audit log as people make them.
+fn in_the_log(database: &Connection, lines: u32) {
     for number in 0..lines {
         let person = format!("person-{}", number % 40);
         let action =
             ["sign in", "sign out", "make join token", "lock user", "make backup"][number as usize % 5];
         let address = format!("192.0.2.{}", number % 250);
-        transaction
+        database
             .prepare_cached(
                 "INSERT INTO audit (id, at, actor, address, action, object, outcome)
                  SELECT coalesce(max(id), 0) + 1, ?1, ?2, ?3, ?4, ?5, 'done' FROM audit",
@@ -166,7 +182,6 @@ fn fill(folder: &Path, lines: u32) {
             .execute(params![1_760_000_000 + i64::from(number), person, address, action, person])
             .unwrap();
     }
-    transaction.commit().unwrap();
 }
 
 fn resident(pid: u32) -> u64 {
