@@ -26,7 +26,10 @@ pub use plan::{
     allowed::{Refused, allowed, allows_hold},
     cloud_init::{Address, Addressing, CardNetwork, CloudInit, StaticAddresses, Texts, UserData, seed},
     differences::differences,
-    domain::{Accelerator, Drawn, Drive, Format, domain_name, draw, draw_plugged, plugged, targets},
+    domain::{
+        Accelerator, Drawn, Drive, Format, cards, domain_name, draw, draw_cd, draw_nic, draw_plugged,
+        plugged, targets,
+    },
     recognise::{Missing, Recognised, recognise},
     snapshot::{Chain, Layer, chains, draw_hold, with_files},
 };

@@ -1,7 +1,7 @@
 //! The disks of machines: those that are made with one, and what libvirt is told of where each is.
 
-use quantix_api::{NewDisk, NewVm, Problem, ProblemCode, Scope, VmCd, VmDisk, VmSpec, VolumeState};
-use quantix_compute::{Accelerator, Drawn, Drive, Element, Format, VmId, draw_plugged, plugged};
+use quantix_api::{NewDisk, NewVm, Problem, ProblemCode, Scope, VmCd, VmDisk, VmSpec};
+use quantix_compute::{Drive, Format, VmId};
 use quantix_storage::VolumeId;
 use quantix_store::HostId;
 use rusqlite::Connection;
@@ -148,52 +148,8 @@ pub(crate) fn taken_over(before: Option<&VmSpec>, spec: &VmSpec) -> Vec<Scope> {
 }
 
 impl Agent {
-    /// Plugs disks into a machine that is on which it shall have and does not have yet. What cannot be plugged in now waits
-    /// for its next start.
-    pub(crate) async fn plug_in_disks(&self, id: VmId) -> Result<(), String> {
-        let Some(vm) = self.own_vm(id).await? else { return Ok(()) };
-        let Some(running) = &vm.more.running else { return Ok(()) };
-        // What stands before others is in the place it was in when it was started.
-        let count = running.disks.len();
-        if vm.spec.disks.len() <= count || vm.spec.disks[..count] != running.disks {
-            return Ok(());
-        }
-        let known = self.volumes_of(&vm).await?;
-        let drives = self.drives_of(&vm, &known)?;
-        let is_ready = |disk: &VmDisk| {
-            known
-                .iter()
-                .any(|volume| volume.shown.id == disk.volume && volume.shown.state == VolumeState::Ready)
-        };
-        let description = self.libvirt.running(id).await.map_err(|failed| format!("{failed}."))?;
-        let there = Element::from_xml(&description).map(|domain| plugged(&domain)).unwrap_or_default();
-        let drawn = Drawn {
-            id,
-            spec: &vm.spec,
-            drives: &drives,
-            cds: &[],
-            seed: None,
-            accelerator: Accelerator::Tcg,
-        };
-        let mut running = running.clone();
-        for (at, disk) in vm.spec.disks.iter().enumerate().skip(count) {
-            if !there.contains(&drives[at].path) {
-                if !is_ready(disk) {
-                    break;
-                }
-                let Some(device) = draw_plugged(&drawn, at) else { break };
-                if let Err(failed) = self.libvirt.plug_in(id, device.to_xml()).await {
-                    log::info!("A disk of {} waits for its next start: {failed}", vm.spec.name);
-                    break;
-                }
-            }
-            running.disks.push(disk.clone());
-        }
-        self.tell_of_vm(id, |more| more.running = Some(running)).await
-    }
-
     /// The volumes that a machine has.
-    async fn volumes_of(&self, vm: &Kept) -> Result<Vec<volumes::Kept>, String> {
+    pub(super) async fn volumes_of(&self, vm: &Kept) -> Result<Vec<volumes::Kept>, String> {
         let id = vm.id.to_string();
         let known = self.cluster.read(move |connection| volumes::of_vm(connection, &id)).await;
         known.map_err(|problem| problem.detail)
@@ -223,7 +179,7 @@ impl Agent {
         self.drives_of(vm, &self.volumes_of(vm).await?)
     }
 
-    fn drives_of(&self, vm: &Kept, known: &[volumes::Kept]) -> Result<Vec<Drive>, String> {
+    pub(super) fn drives_of(&self, vm: &Kept, known: &[volumes::Kept]) -> Result<Vec<Drive>, String> {
         let drive = |disk: &VmDisk| {
             let volume = known.iter().find(|volume| volume.shown.id == disk.volume);
             let volume = volume.ok_or_else(|| format!("Its volume {} is not there.", disk.volume))?;

@@ -163,7 +163,7 @@ impl Agent {
         }
         let state = self.see_vm(id, false).await?;
         if state.is_on() {
-            self.plug_in_disks(id).await?;
+            self.change_while_on(id).await?;
         }
         if state == VmState::Crashed && vm.policy.restart_after_crash && vm.is_wanted_on {
             self.start_after_crash(id);
@@ -237,12 +237,13 @@ impl Agent {
     pub(crate) async fn see_vm(&self, id: VmId, was_started: bool) -> Result<VmState, String> {
         let _one_at_a_time = self.seeing.lock().await;
         let Some(vm) = self.own_vm(id).await? else { return Ok(VmState::Unknown) };
-        let state = match self.libvirt.look(id).await {
-            Ok(seen) => seen.state,
-            Err(Failed::Unknown) => VmState::Stopped,
+        let (state, cannot_write) = match self.libvirt.look(id).await {
+            Ok(seen) => (seen.state, seen.cannot_write),
+            Err(Failed::Unknown) => (VmState::Stopped, false),
             Err(failed) => return Err(format!("{failed}.")),
         };
         let mut more = vm.more.clone();
+        more.cannot_write = cannot_write;
         if !state.is_on() {
             more.guest = None;
         }

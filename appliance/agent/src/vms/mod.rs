@@ -12,6 +12,7 @@ pub(crate) mod folders;
 mod guests;
 mod keeper;
 pub(crate) mod kept;
+mod live;
 pub(crate) mod sighting;
 pub(crate) mod snapshots;
 mod tidy;

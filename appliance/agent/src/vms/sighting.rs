@@ -1,11 +1,11 @@
 //! How a host sees one of its machines, as it tells whoever leads.
 
-use quantix_api::{Problem, ProblemCode, Scope, Severity, VmGuest, VmSpec, VmState};
+use quantix_api::{Problem, ProblemCode, Severity, VmGuest, VmSpec, VmState};
 use quantix_store::HostId;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
-use super::kept;
+use super::kept::{self, Kept};
 use crate::{
     cluster::Refused,
     events::{self, Happened},
@@ -13,6 +13,9 @@ use crate::{
 
 /// Sentences about what differs; more help nobody.
 const MOST_DIFFERENCES: usize = 20;
+
+const CANNOT_WRITE: &str = "It stands still because one of its disks could not be written: there is no room left in the pool. \
+                            Nothing that it wrote is lost. Make room, and let it go on.";
 
 /// How a host sees one of its machines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,10 +40,19 @@ pub(crate) struct More {
     pub(crate) drift: Vec<String>,
     /// What libvirt has, if that differs and can be adopted.
     pub(crate) theirs: Option<VmSpec>,
-    /// What is wrong with it.
+    /// What is wrong with its description.
     pub(crate) trouble: String,
+    /// Whether it stands still because one of its disks could not be written.
+    pub(crate) cannot_write: bool,
     /// What its guest tells of itself.
     pub(crate) guest: Option<VmGuest>,
+}
+
+impl More {
+    /// What is wrong with it.
+    pub(crate) fn trouble(&self) -> String {
+        if self.cannot_write { CANNOT_WRITE.to_owned() } else { self.trouble.clone() }
+    }
 }
 
 impl Sighting {
@@ -58,6 +70,23 @@ impl Sighting {
 /// The key of the event that a machine ended by itself.
 fn crashed_key(id: &str) -> String {
     format!("vm/{id}/crashed")
+}
+
+/// The key of the event that a machine stands still because it cannot write.
+fn cannot_write_key(id: &str) -> String {
+    format!("vm/{id}/cannot-write")
+}
+
+fn happened(vm: &Kept, key: String, severity: Severity, sentence: String) -> Happened {
+    Happened {
+        key,
+        severity,
+        component: "virtual machines".to_owned(),
+        object: vm.scope().to_string(),
+        host: vm.host_name.clone(),
+        sentence,
+        is_lasting: true,
+    }
 }
 
 /// Takes in how a host sees a machine. What is not on that host is none of its business.
@@ -81,6 +110,16 @@ pub(crate) fn take(
              ON CONFLICT (vm) DO UPDATE SET state = excluded.state, since = excluded.since, more = excluded.more",
         )?
         .execute(params![sighting.vm, sighting.state.name(), since, more])?;
+    if sighting.more.cannot_write {
+        let sentence = format!(
+            "{} stands still because one of its disks could not be written. Make room in the pool, and let it go on.",
+            vm.spec.name
+        );
+        let happened = happened(&vm, cannot_write_key(&sighting.vm), Severity::Error, sentence);
+        events::raise(connection, &happened, now_ms)?;
+    } else if vm.more.cannot_write {
+        events::clear(connection, &cannot_write_key(&sighting.vm), now_ms)?;
+    }
     if vm.seen == sighting.state {
         return Ok(());
     }
@@ -90,15 +129,8 @@ pub(crate) fn take(
     }
     match sighting.state {
         VmState::Crashed => {
-            let happened = Happened {
-                key: crashed_key(&sighting.vm),
-                severity: Severity::Error,
-                component: "virtual machines".to_owned(),
-                object: Scope::Vm(sighting.vm.clone()).to_string(),
-                host: vm.host_name,
-                sentence: format!("{} ended in a way it should not.", vm.spec.name),
-                is_lasting: true,
-            };
+            let sentence = format!("{} ended in a way it should not.", vm.spec.name);
+            let happened = happened(&vm, crashed_key(&sighting.vm), Severity::Error, sentence);
             events::raise(connection, &happened, now_ms)
         }
         _ => events::clear(connection, &crashed_key(&sighting.vm), now_ms),
@@ -107,6 +139,7 @@ pub(crate) fn take(
 
 /// What is open about a machine is over with it.
 pub(crate) fn forget(connection: &Connection, id: &str, now_ms: i64) -> Result<(), Refused> {
+    events::clear(connection, &cannot_write_key(id), now_ms)?;
     events::clear(connection, &crashed_key(id), now_ms)
 }
 

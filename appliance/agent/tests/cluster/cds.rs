@@ -74,13 +74,26 @@ async fn a_cd_is_in_a_drive_until_it_is_taken_out() {
         assert_eq!(problem(client.call(&call).await).code, ProblemCode::Invalid);
     }
 
-    // Taken out, it counts from the next start; somebody who takes it out on the host is seen.
-    let empty = VmSpec { cds: vec![VmCd::default()], ..wanted.clone() };
-    place.changed(&id, empty).await;
-    assert!(place.vm(&id).await.waits_for_restart);
-    place.does(&id, VmAction::ForceStop).await;
-    place.does(&id, VmAction::Start).await;
-    until("it is out", async || !place.daemon.virsh(&["dumpxml", &id]).contains(".iso")).await;
+    // It is put into the other drive, and taken out, at once.
+    let file = format!("images/{}.iso", image.id);
+    let running = async || place.daemon.virsh(&["dumpxml", &id]);
+    let other = vec![VmCd::default(), VmCd { image: Some(image.id.clone()) }];
+    place.changed(&id, VmSpec { cds: other, ..wanted.clone() }).await;
+    until("it is in the other drive", async || {
+        let now = running().await;
+        let behind =
+            now.split("dev='sdy'").next().unwrap().contains(&file) && now.matches(&file).count() == 1;
+        behind && !place.vm(&id).await.waits_for_restart
+    })
+    .await;
+    place.changed(&id, VmSpec { cds: vec![VmCd::default(); 2], ..wanted.clone() }).await;
+    until("it is out", async || !running().await.contains(".iso")).await;
+    until("nothing waits", async || !place.vm(&id).await.waits_for_restart).await;
+    assert!(place.vm(&id).await.drift.is_empty());
+    // A drive that is not there yet comes with the next start.
+    place.changed(&id, VmSpec { cds: vec![VmCd::default()], ..wanted.clone() }).await;
+    until("that waits", async || place.vm(&id).await.waits_for_restart).await;
+    // Somebody who takes it out on the host is seen.
     place.does(&id, VmAction::ForceStop).await;
     place.changed(&id, wanted).await;
     until("it is in again", async || place.daemon.virsh(&["dumpxml", &id]).contains(".iso")).await;

@@ -61,10 +61,24 @@ impl Host {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let hosts = free.local_addr().unwrap();
         drop(free);
-        let mut host = Self::at(name, 0, hosts);
-        host.libvirt = Some((daemon.socket(), daemon.kept()));
-        host.keeper = Some(host.keep());
-        host
+        let host = Self::at(name, 0, hosts);
+        host.with_libvirt(daemon)
+    }
+
+    /// One that keeps everything in a folder that is there already.
+    pub(crate) fn start_in(dir: tempfile::TempDir, daemon: &Daemon) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let hosts = free.local_addr().unwrap();
+        drop(free);
+        let mut host = Self::at("qx-1", 0, hosts);
+        host.dir = dir;
+        host.with_libvirt(daemon)
+    }
+
+    fn with_libvirt(mut self, daemon: &Daemon) -> Self {
+        self.libvirt = Some((daemon.socket(), daemon.kept()));
+        self.keeper = Some(self.keep());
+        self
     }
 
     /// Forgets in which start of the machine it was, as if the machine had started anew.

@@ -325,6 +325,50 @@ async fn a_template_stays_as_it_is_for_those_that_are_cloned_from_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fifty_clones_at_once() {
+    let place = Place::start().await.with_pool().await;
+    let client = place.host.client();
+    let id = place.with_disk("golden").await;
+    place.writes(&id, 0, 1);
+    place.holds(&id, &snapshot("all begin here")).await;
+    let from = Some(place.snapshot(&id, "all begin here").await.id);
+    let mut tasks = Vec::new();
+    for number in 0..50 {
+        // Some are whole, and some are started: each is a process.
+        let (name, linked, start) = (format!("web-{number:02}"), number % 10 != 0, number < 10);
+        let body = CloneVm { name, folder: None, snapshot: from.clone(), linked, start };
+        let call = calls::clone_vm(&id, &body).as_session(&place.session);
+        let client = client.clone();
+        tasks.push(tokio::spawn(async move { client.call(&call).await.unwrap() }));
+    }
+    let mut ids = Vec::new();
+    for task in tasks {
+        let task = task.await.unwrap();
+        ids.push(task.object.strip_prefix("vm/").unwrap().to_owned());
+        place.is_done(task).await;
+    }
+    until("ten are on", async || {
+        place.vms().await.iter().filter(|vm| vm.state == VmState::Running).count() == 10
+    })
+    .await;
+    let mut tasks = Vec::new();
+    for clone in &ids {
+        let vm = place.vm(clone).await;
+        if vm.state == VmState::Running {
+            place.does(clone, VmAction::ForceStop).await;
+        }
+        place.reads(clone, &[1]);
+        let body = RemoveVm { name: vm.spec.name, keep_disks: false };
+        tasks.push(client.call(&calls::remove_vm(clone, &body).as_session(&place.session)).await.unwrap());
+    }
+    for task in tasks {
+        place.is_done(task).await;
+    }
+    place.reads(&id, &[1]);
+    assert_eq!((place.vms().await.len(), place.domains().len(), place.layers()), (1, 1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_held_or_gone_back_to_is_refused() {
     let place = Place::start().await.with_pool().await;
     let client = place.host.client();

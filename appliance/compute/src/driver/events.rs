@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "libvirt tells of events through functions of C")]
 
 use std::{
-    ffi::{c_int, c_void},
+    ffi::{c_char, c_int, c_void},
     ptr,
     sync::OnceLock,
 };
@@ -34,6 +34,8 @@ pub enum Happened {
     State,
     /// The program in its guest came or went.
     Agent,
+    /// Its guest gave back something that had been plugged in.
+    Unplugged,
 }
 
 /// Where events go. It is called on the thread of events, and must not wait.
@@ -69,8 +71,18 @@ impl Hearing {
         sink: impl Fn(Event) + Send + Clone + 'static,
     ) -> Result<Self, Error> {
         let mut hearing = Self { connection, callbacks: Vec::new() };
+        // SAFETY: these events come with two numbers, and this one with a text. libvirt calls a function with the arguments
+        // that belong to the event it was given for, whatever type it was handed over as.
+        let (lifecycle, agent, unplugged) = unsafe {
+            (
+                std::mem::transmute::<Numbers, Any>(lifecycle),
+                std::mem::transmute::<Numbers, Any>(agent),
+                std::mem::transmute::<Text, Any>(unplugged),
+            )
+        };
         hearing.hear(virt_sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, Box::new(sink.clone()))?;
-        hearing.hear(virt_sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, agent, Box::new(sink))?;
+        hearing.hear(virt_sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, agent, Box::new(sink.clone()))?;
+        hearing.hear(virt_sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, unplugged, Box::new(sink))?;
         Ok(hearing)
     }
 
@@ -79,11 +91,7 @@ impl Hearing {
         &self.connection
     }
 
-    fn hear(&mut self, event: virt_sys::virDomainEventID, function: Told, sink: Sink) -> Result<(), Error> {
-        type Any = unsafe extern "C" fn(virt_sys::virConnectPtr, virt_sys::virDomainPtr, *mut c_void);
-        // SAFETY: libvirt calls a function with the arguments that belong to the event it was given for, whatever type
-        // it was handed over as.
-        let function = unsafe { std::mem::transmute::<Told, Any>(function) };
+    fn hear(&mut self, event: virt_sys::virDomainEventID, function: Any, sink: Sink) -> Result<(), Error> {
         let event = c_int::try_from(event).unwrap_or_default();
         let sink = Box::into_raw(Box::new(sink)).cast::<c_void>();
         // SAFETY: the connection is open; the sink is libvirt's from here on, and `free` takes it back when the
@@ -121,8 +129,13 @@ impl Drop for Hearing {
     }
 }
 
-/// Both kinds of events come with two numbers.
-type Told = unsafe extern "C" fn(virt_sys::virConnectPtr, virt_sys::virDomainPtr, c_int, c_int, *mut c_void);
+/// As libvirt takes a function, whatever its event comes with.
+type Any = unsafe extern "C" fn(virt_sys::virConnectPtr, virt_sys::virDomainPtr, *mut c_void);
+/// An event that comes with two numbers.
+type Numbers =
+    unsafe extern "C" fn(virt_sys::virConnectPtr, virt_sys::virDomainPtr, c_int, c_int, *mut c_void);
+/// An event that comes with a text.
+type Text = unsafe extern "C" fn(virt_sys::virConnectPtr, virt_sys::virDomainPtr, *const c_char, *mut c_void);
 
 /// # Safety
 ///
@@ -155,6 +168,19 @@ unsafe extern "C" fn agent(
 ) {
     // SAFETY: as this function's caller promises.
     unsafe { tell(domain, Happened::Agent, sink) };
+}
+
+/// # Safety
+///
+/// libvirt gives it a domain, and the sink it was registered with.
+unsafe extern "C" fn unplugged(
+    _: virt_sys::virConnectPtr,
+    domain: virt_sys::virDomainPtr,
+    _device: *const c_char,
+    sink: *mut c_void,
+) {
+    // SAFETY: as this function's caller promises.
+    unsafe { tell(domain, Happened::Unplugged, sink) };
 }
 
 /// # Safety

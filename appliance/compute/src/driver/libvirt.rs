@@ -71,6 +71,8 @@ pub struct Seen {
     pub name: String,
     /// How it is.
     pub state: VmState,
+    /// Whether it stands still because one of its disks could not be written.
+    pub cannot_write: bool,
 }
 
 type Work = Box<dyn FnOnce(&Shared) + Send>;
@@ -265,6 +267,18 @@ impl Libvirt {
         self.act(id, move |domain| domain.attach_device_flags(&device, live).map(drop)).await
     }
 
+    /// Changes something that a machine that is on has, until it is switched off.
+    pub async fn change_device(&self, id: VmId, device: String) -> Result<(), Failed> {
+        let live = virt_sys::VIR_DOMAIN_AFFECT_LIVE;
+        self.act(id, move |domain| domain.update_device_flags(&device, live)).await
+    }
+
+    /// Asks the guest of a machine that is on to give something back. When it has, the machine's description is without it.
+    pub async fn unplug(&self, id: VmId, device: String) -> Result<(), Failed> {
+        let live = virt_sys::VIR_DOMAIN_AFFECT_LIVE;
+        self.act(id, move |domain| domain.detach_device_flags(&device, live)).await
+    }
+
     /// Makes a disk of a machine that is on bigger, for its guest to see.
     pub async fn grow_disk(&self, id: VmId, disk: String, bytes: u64) -> Result<(), Failed> {
         self.act(id, move |domain| domain.block_resize(&disk, bytes, virt_sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES))
@@ -365,6 +379,8 @@ fn seen(domain: &Domain) -> Result<Seen, Error> {
     // QEMU stands still before its first instruction.
     let begins =
         matches!(reason, Enum::Known(DomainStateReason::Paused(Enum::Known(DomainPausedReason::StartingUp))));
+    let cannot_write =
+        matches!(reason, Enum::Known(DomainStateReason::Paused(Enum::Known(DomainPausedReason::IOError))));
     let state = match state {
         Enum::Known(DomainState::Paused) if begins => VmState::Starting,
         Enum::Known(DomainState::Running | DomainState::Blocked) => VmState::Running,
@@ -376,7 +392,7 @@ fn seen(domain: &Domain) -> Result<Seen, Error> {
         Enum::Known(DomainState::Crashed) => VmState::Crashed,
         Enum::Known(DomainState::NoState) | Enum::Unknown(_) => VmState::Unknown,
     };
-    Ok(Seen { id: VmId(domain.uuid()?), name: domain.name()?, state })
+    Ok(Seen { id: VmId(domain.uuid()?), name: domain.name()?, state, cannot_write })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -237,6 +237,17 @@ pub fn draw_plugged(drawn: &Drawn<'_>, at: usize) -> Option<Element> {
     can_be.then(|| disks(drawn).into_iter().nth(at))?
 }
 
+/// Draws a CD drive, with what shall be in it.
+pub fn draw_cd(drawn: &Drawn<'_>, at: usize) -> Element {
+    let inside = drawn.cds.get(at).and_then(Option::as_deref);
+    cd(at, inside, drawn.spec.disks.len())
+}
+
+/// Draws a network card.
+pub fn draw_nic(drawn: &Drawn<'_>, wanted: &VmNic) -> Element {
+    nic(drawn.id, wanted, drawn.spec.guest)
+}
+
 /// What the disks of a machine are called there: `vda`, `vdb`.
 pub fn targets(spec: &VmSpec) -> Vec<String> {
     let mut letters = Letters::default();
@@ -251,6 +262,12 @@ pub fn plugged(domain: &Element) -> Vec<PathBuf> {
         source.attribute("file").or_else(|| source.attribute("dev")).map(PathBuf::from)
     };
     disks.filter_map(source).collect()
+}
+
+/// The addresses of the network cards in a description.
+pub fn cards(domain: &Element) -> Vec<String> {
+    let cards = domain.child("devices").into_iter().flat_map(|devices| devices.all("interface"));
+    cards.filter_map(|card| Some(card.child("mac")?.attribute("address")?.to_ascii_lowercase())).collect()
 }
 
 pub(crate) fn bus(disk: &VmDisk, guest: Guest) -> Bus {

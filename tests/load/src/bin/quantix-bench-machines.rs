@@ -166,7 +166,7 @@ async fn main() {
     println!("\nThe agent with {MACHINES} machines, none of them asked for: {}.", idle(&programs).await);
 
     let ids: Vec<_> = {
-        let query = VmQuery { limit: Some(ON as u32), ..VmQuery::default() };
+        let query = VmQuery { text: Some("web-".into()), limit: Some(ON as u32), ..VmQuery::default() };
         let page = asker.client.call(&calls::vms(&query).as_session(&asker.session)).await.unwrap();
         page.items.into_iter().map(|vm| vm.id).collect()
     };

@@ -209,7 +209,11 @@ pub(super) async fn is_held(work: &Work, source: &Source, hand: &Hand) -> Result
         match found {
             Some(snapshot) if snapshot.shown.is_ready => return Ok(true),
             Some(_) => {}
-            None => return Err("The state of the machine it is cloned from could not be held.".to_owned()),
+            None => {
+                let sentence =
+                    "The moment that it was to begin from is not kept. Clone the machine once more.";
+                return Err(sentence.to_owned());
+            }
         }
         if hand.is_to_end() {
             return Ok(false);

@@ -11,7 +11,7 @@ use super::{Work, snapshot, volume};
 use crate::{
     api::Agent,
     tasks::runner::{Did, Hand},
-    vms::disks::{Making, Removing},
+    vms::disks::{Making, Removing, Source},
 };
 
 /// What libvirt does not tell is looked for so often.
@@ -127,10 +127,8 @@ pub(super) async fn describe(work: &Work) -> Result<Did, String> {
     let making = making(work)?;
     take_place(work, making.clone()).await?;
     agent.describe_vm(id).await?;
-    if let Some(source) = making.source.filter(|source| source.is_passing)
-        && let Err(problem) = agent.cluster.drop_snapshot(source.vm, source.snapshot).await
-    {
-        log::info!("A snapshot that was made for {} stays: {}", work.task.object_name, problem.detail);
+    if let Some(source) = making.source.filter(|source| source.is_passing) {
+        drop_snapshot(work, source).await;
     }
     // It is made. What cannot be told of it now is told later.
     if let Err(why) = agent.see_vm(id, false).await {
@@ -143,7 +141,7 @@ pub(super) async fn describe(work: &Work) -> Result<Did, String> {
 /// machines all the same.
 pub(super) async fn undo(work: &Work) {
     let Ok(id) = id(work) else { return };
-    let volumes = making(work).map(|making| making.volumes).unwrap_or_default();
+    let (volumes, source) = making(work).map(|making| (making.volumes, making.source)).unwrap_or_default();
     for one in volumes {
         volume::take_back(&work.agent, &one).await;
     }
@@ -155,6 +153,16 @@ pub(super) async fn undo(work: &Work) {
     }
     if let Err(problem) = work.agent.cluster.forget_vm(id).await {
         log::warn!("{} could not be taken back: {problem}", work.task.object_name);
+    }
+    if let Some(source) = source {
+        drop_snapshot(work, source).await;
+    }
+}
+
+/// Has the snapshot removed that was made for this machine to begin from.
+async fn drop_snapshot(work: &Work, source: Source) {
+    if let Err(problem) = work.agent.cluster.drop_snapshot(source.vm, source.snapshot).await {
+        log::info!("A snapshot that was made for {} stays: {}", work.task.object_name, problem.detail);
     }
 }
 

@@ -114,7 +114,7 @@ pub(super) async fn make(work: &Work, hand: &Hand) -> Result<Did, String> {
     if let Some(vm) = work.task.vm() {
         work.agent.cluster.catch_up().await.map_err(|problem| problem.detail)?;
         // What cannot be plugged in now is there from the next start.
-        if let Err(why) = work.agent.plug_in_disks(vm).await {
+        if let Err(why) = work.agent.change_while_on(vm).await {
             log::info!("A disk of {} is not plugged in: {why}", work.task.object_name);
         }
     }

@@ -1,0 +1,145 @@
+//! What is changed of a machine while it is on: disks and network cards are plugged in, cards given back, CDs put into drives
+//! and taken out. What a machine cannot change now waits for its next start.
+
+use quantix_api::{VmDisk, VmNic, VmSpec, VolumeState};
+use quantix_compute::{
+    Accelerator, Drawn, Element, Failed, VmId, cards, draw_cd, draw_nic, draw_plugged, plugged,
+};
+
+use super::kept::Kept;
+use crate::api::Agent;
+
+impl Agent {
+    /// Makes a machine that is on what it shall be, as far as that can be while it is on, and tells what it is then.
+    pub(crate) async fn change_while_on(&self, id: VmId) -> Result<(), String> {
+        let Some(vm) = self.own_vm(id).await? else { return Ok(()) };
+        let Some(running) = &vm.more.running else { return Ok(()) };
+        let VmSpec { disks, cds, nics, .. } = &vm.spec;
+        if (disks, cds, nics) == (&running.disks, &running.cds, &running.nics) {
+            return Ok(());
+        }
+        let mut now = running.clone();
+        self.plug_in_disks(&vm, &mut now).await?;
+        self.change_cds(&vm, &mut now).await?;
+        self.change_nics(&vm, &mut now).await?;
+        if now == *running {
+            return Ok(());
+        }
+        self.tell_of_vm(id, |more| more.running = Some(now)).await
+    }
+
+    async fn domain(&self, id: VmId) -> Result<Element, String> {
+        let description = self.libvirt.running(id).await.map_err(|failed| format!("{failed}."))?;
+        Element::from_xml(&description).map_err(|malformed| malformed.to_string())
+    }
+
+    /// Plugs in disks that it shall have and does not have yet.
+    async fn plug_in_disks(&self, vm: &Kept, now: &mut VmSpec) -> Result<(), String> {
+        // What stands before others is in the place it was in when it was started.
+        let count = now.disks.len();
+        if vm.spec.disks.len() <= count || vm.spec.disks[..count] != now.disks {
+            return Ok(());
+        }
+        let known = self.volumes_of(vm).await?;
+        let drives = self.drives_of(vm, &known)?;
+        let is_ready = |disk: &VmDisk| {
+            known
+                .iter()
+                .any(|volume| volume.shown.id == disk.volume && volume.shown.state == VolumeState::Ready)
+        };
+        let there = plugged(&self.domain(vm.id).await?);
+        let drawn = Drawn { drives: &drives, ..drawn(vm) };
+        for (at, disk) in vm.spec.disks.iter().enumerate().skip(count) {
+            if !there.contains(&drives[at].path) {
+                if !is_ready(disk) {
+                    break;
+                }
+                let Some(device) = draw_plugged(&drawn, at) else { break };
+                if !done(vm, "A disk", self.libvirt.plug_in(vm.id, device.to_xml()).await)? {
+                    break;
+                }
+            }
+            now.disks.push(disk.clone());
+        }
+        Ok(())
+    }
+
+    /// Puts CDs into the drives that it has, and takes them out. A guest that holds on to one keeps it.
+    async fn change_cds(&self, vm: &Kept, now: &mut VmSpec) -> Result<(), String> {
+        if vm.spec.cds == now.cds {
+            return Ok(());
+        }
+        let inside = self.cds(vm).await?;
+        let drawn = Drawn { cds: &inside, ..drawn(vm) };
+        for (at, (wanted, is)) in vm.spec.cds.iter().zip(&mut now.cds).enumerate() {
+            if wanted != is
+                && done(vm, "A CD", self.libvirt.change_device(vm.id, draw_cd(&drawn, at).to_xml()).await)?
+            {
+                is.clone_from(wanted);
+            }
+        }
+        Ok(())
+    }
+
+    /// Plugs in cards that it shall have, puts others on another bridge, and asks for those back that it shall not have.
+    async fn change_nics(&self, vm: &Kept, now: &mut VmSpec) -> Result<(), String> {
+        if vm.spec.nics == now.nics {
+            return Ok(());
+        }
+        let there = cards(&self.domain(vm.id).await?);
+        let drawn = drawn(vm);
+        let xml = |nic: &VmNic| draw_nic(&drawn, nic).to_xml();
+        let wanted = |mac: &str| vm.spec.nics.iter().find(|nic| is(nic, mac));
+        let mut left = Vec::new();
+        for nic in &now.nics {
+            match wanted(&nic.mac) {
+                Some(same) if same == nic => left.push(nic.clone()),
+                Some(other) => {
+                    let moved = done(vm, "A card", self.libvirt.change_device(vm.id, xml(other)).await)?;
+                    left.push(if moved { other.clone() } else { nic.clone() });
+                }
+                None if !there.contains(&nic.mac.to_ascii_lowercase()) => {}
+                None => {
+                    // When its guest has given it back, that is told, and it is looked at again.
+                    done(vm, "A card", self.libvirt.unplug(vm.id, xml(nic)).await)?;
+                    left.push(nic.clone());
+                }
+            }
+        }
+        for nic in &vm.spec.nics {
+            let has = left.iter().any(|other| is(other, &nic.mac));
+            if !has
+                && (there.contains(&nic.mac.to_ascii_lowercase())
+                    || done(vm, "A card", self.libvirt.plug_in(vm.id, xml(nic)).await)?)
+            {
+                left.push(nic.clone());
+            }
+        }
+        // Whoever has the same cards has them in the same order.
+        let order = |nic: &VmNic| vm.spec.nics.iter().position(|other| is(other, &nic.mac));
+        left.sort_by_key(|nic| order(nic).unwrap_or(usize::MAX));
+        now.nics = left;
+        Ok(())
+    }
+}
+
+fn is(nic: &VmNic, mac: &str) -> bool {
+    nic.mac.eq_ignore_ascii_case(mac)
+}
+
+/// What is drawn of a machine that is on, without what is not needed for it.
+fn drawn(vm: &Kept) -> Drawn<'_> {
+    Drawn { id: vm.id, spec: &vm.spec, drives: &[], cds: &[], seed: None, accelerator: Accelerator::Tcg }
+}
+
+/// Whether something was done at once. What was refused waits; whether libvirt is away is another matter.
+fn done(vm: &Kept, what: &str, done: Result<(), Failed>) -> Result<bool, String> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(failed @ Failed::Refused(_)) => {
+            log::info!("{what} of {} waits for its next start: {failed}", vm.spec.name);
+            Ok(false)
+        }
+        Err(failed) => Err(format!("{failed}.")),
+    }
+}
