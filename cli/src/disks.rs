@@ -1,6 +1,6 @@
 //! The disks of virtual machines.
 
-use quantix_api::{Cache, ChangeVm, NewDisk, VmCd, VmDisk, calls};
+use quantix_api::{Cache, ChangeVm, Image, NewDisk, VmCd, VmDisk, calls, in_whole_gib};
 
 use crate::{Failure, Session, images, shown::Output, vms};
 
@@ -9,17 +9,19 @@ pub(crate) fn new(pool: String, bytes: u64) -> NewDisk {
 }
 
 /// Makes the first of some disks begin as a copy of an image. Without any, there is one that is as big as the image's.
+/// The further disks of a machine that came as an image come along.
 pub(crate) async fn begin_as(
     session: &Session,
-    image: &str,
+    image: Image,
     linked: bool,
     disks: &mut Vec<NewDisk>,
 ) -> Result<(), Failure> {
-    let image = images::find(session, image).await?;
-    let bytes = image.bytes.unwrap_or_default().div_ceil(1 << 30) << 30;
+    let bytes = in_whole_gib(image.bytes.unwrap_or_default());
     if disks.is_empty() {
-        let pool = image.pool.clone();
-        disks.push(new(pool, bytes));
+        disks.push(new(image.pool.clone(), bytes));
+    }
+    if let Some(draft) = &image.draft {
+        disks.extend(draft.further_disks(&session.call(calls::images()).await?.items, linked));
     }
     disks[0].pool = image.pool;
     disks[0].image = Some(image.id);

@@ -11,7 +11,7 @@ use quantix_api::{
 use crate::{
     Failure, Session, ask_secret, cloud_init,
     cluster::{confirmed, done, find as find_host},
-    console, disks, folders, load,
+    console, disks, folders, images, load,
     shown::{self, Output},
     snapshots,
     storage::{find_pool, find_volume, in_units, size},
@@ -189,7 +189,8 @@ pub(crate) struct Make {
     /// A disk that is made with it, as in 20G; once for each.
     #[arg(long, value_parser = size)]
     disk: Vec<u64>,
-    /// The image that its first disk begins as a copy of. Without a size that is as big as the image's.
+    /// The image that its first disk begins as a copy of. Without a size that is as big as the image's. Of one that came as
+    /// an OVA the machine is what it was there, with all its disks, where nothing else is said.
     #[arg(long)]
     image: Option<String>,
     /// Let that disk share what it has in common with the image, instead of being copied whole.
@@ -522,7 +523,13 @@ async fn show(session: &Session, vm: &Vm, output: Output) -> Result<(), Failure>
 }
 
 async fn make(session: &Session, make: Make, output: Output) -> Result<(), Failure> {
-    let mut spec = VmSpec::named(&make.name);
+    let image = match &make.image {
+        Some(image) => Some(images::find(session, image).await?),
+        None => None,
+    };
+    let draft = image.as_ref().and_then(|image| image.draft.as_ref());
+    let came = draft.map(|draft| VmSpec { name: make.name.clone(), ..draft.spec("br-int") });
+    let mut spec = came.unwrap_or_else(|| VmSpec::named(&make.name));
     let mut policy = VmPolicy::default();
     make.hardware.change(&mut spec, &mut policy);
     spec.cds = disks::cds(session, &make.hardware.cd, spec.cds).await?;
@@ -539,7 +546,7 @@ async fn make(session: &Session, make: Make, output: Output) -> Result<(), Failu
         let pool = find_pool(session, &make.pool).await?.id;
         disks.extend(make.disk.iter().map(|bytes| disks::new(pool.clone(), *bytes)));
     }
-    if let Some(image) = &make.image {
+    if let Some(image) = image {
         disks::begin_as(session, image, make.linked, &mut disks).await?;
     }
     let cloud_init = make.told.over(None)?;

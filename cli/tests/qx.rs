@@ -420,6 +420,34 @@ fn machines_are_made_switched_put_into_folders_and_removed() {
     host.done(&["image", "remove", "Debian 12", "--confirm", "Debian 12"], "");
     assert!(!host.done(&["image", "list"], "").contains("Debian 12"));
     host.done(&["vm", "remove", "web-03", "--confirm", "web-03"], "");
+    // A machine that was exported elsewhere.
+    let disk = |file: &str| {
+        let what = format!("<rasd:HostResource>ovf:/file/{file}</rasd:HostResource>");
+        format!("<Item><rasd:ResourceType>17</rasd:ResourceType>{what}</Item>")
+    };
+    let ovf = format!(
+        "<Envelope><References><File ovf:id='a' ovf:href='a'/><File ovf:id='b' ovf:href='b'/></References>\
+         <VirtualSystem ovf:id='shop'><VirtualHardwareSection>{}{}</VirtualHardwareSection></VirtualSystem></Envelope>",
+        disk("a"),
+        disk("b")
+    );
+    for (name, content) in
+        [("shop.ovf", ovf.into_bytes()), ("a", boot_sector(1 << 20)), ("b", boot_sector(2 << 20))]
+    {
+        host.file(name, &content);
+    }
+    let (folder, ova) = (host.dir.path().display().to_string(), host.file("shop.ova", b""));
+    let tar = ["--format=ustar", "-C", &folder, "-cf", &ova, "shop.ovf", "a", "b"];
+    assert!(Command::new("tar").args(tar).status().unwrap().success());
+    host.done(&["image", "upload", &ova, "--name", "Shop"], "");
+    assert!(host.done(&["image", "list"], "").contains("Shop, disk 2"));
+    host.done(&["vm", "make", "web-04", "--image", "shop", "--memory", "64"], "");
+    let made = host.done(&["vm", "show", "web-04"], "");
+    assert!(made.contains("web-04-disk-2, 1 GiB in local") && made.contains("64 MiB"), "{made}");
+    host.done(&["vm", "remove", "web-04", "--confirm", "web-04"], "");
+    for image in ["Shop", "Shop, disk 2"] {
+        host.done(&["image", "remove", image, "--confirm", image], "");
+    }
     host.done(&["pool", "change", "local", "--name", "disks", "--limit", "95"], "");
     assert!(host.done(&["pool", "show", "disks"], "").contains("95 %"));
     host.done(&["vm", "remove", shown["id"].as_str().unwrap(), "--confirm", "web-01", "--keep-disks"], "");
@@ -466,6 +494,14 @@ fn who_gets_into_a_machine_is_said_and_its_consoles_are_used() {
     }
     let picture = host.dir.path().join("web-01.png");
     host.done(&["vm", "picture", "web-01", picture.to_str().unwrap()], "");
+    // What it uses, and its host.
+    until(|| host.done(&["vm", "metrics", "web-01", "--span", "minutes"], "").contains("memory of its host"));
+    assert!(host.done(&["host", "metrics", "qx-1"], "").contains("processors in use"));
+    let all = host.done(&["metrics"], "");
+    assert!(
+        all.contains("quantix_host_processors{host=\"qx-1\"}") && all.contains("name=\"web-01\""),
+        "{all}"
+    );
     assert!(std::fs::read(&picture).unwrap().starts_with(b"\x89PNG"));
     let mut serial = host.begun(&["vm", "console", "web-01"]);
     let mut out = serial.stdout.take().unwrap();

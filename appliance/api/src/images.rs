@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::Right;
+use crate::{Cache, Firmware, Guest, NewDisk, Right, VmCpu, VmMemory, VmNic, VmSpec};
 
 /// An image comes in pieces of at most so many bytes.
 pub const MAX_PIECE_BYTES: usize = 4 * 1024 * 1024;
@@ -46,6 +46,9 @@ pub struct Image {
     pub bytes: Option<u64>,
     /// What it takes of its pool, in bytes.
     pub used: Option<u64>,
+    /// The machine that it came with, if it came as an OVA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<VmDraft>,
     /// The task that does something with it now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<i64>,
@@ -64,6 +67,55 @@ impl Image {
     pub fn is_cd(&self) -> bool {
         self.format.as_deref() == Some("iso")
     }
+}
+
+/// A machine that came as an OVA: what it was where it comes from, to be made here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VmDraft {
+    /// Its name there.
+    pub name: String,
+    /// How many processors it had.
+    pub cpus: u16,
+    /// How much memory, in MiB.
+    pub memory_mib: u64,
+    /// Its firmware.
+    pub firmware: Firmware,
+    /// What its guest is.
+    pub guest: Guest,
+    /// How many network cards it had.
+    pub nics: u32,
+    /// The images of its disks, in their order; the first is the one that says this.
+    pub disks: Vec<String>,
+}
+
+impl VmDraft {
+    /// The machine as it may be made here, with all its cards on one bridge. Its disks are made with it, from the images.
+    pub fn spec(&self, bridge: &str) -> VmSpec {
+        let nic = VmNic { bridge: bridge.to_owned(), mac: String::new() };
+        let cpu = VmCpu { sockets: 1, cores: self.cpus, ..VmCpu::default() };
+        let memory = VmMemory { mib: self.memory_mib, ..VmMemory::default() };
+        let nics = (0..self.nics).map(|_| nic.clone()).collect();
+        VmSpec { guest: self.guest, firmware: self.firmware, cpu, memory, nics, ..VmSpec::named(&self.name) }
+    }
+
+    /// Its disks behind the first, as copies of those images that are still there.
+    pub fn further_disks(&self, images: &[Image], linked: bool) -> Vec<NewDisk> {
+        let there = self.disks.iter().skip(1).filter_map(|id| images.iter().find(|image| image.id == *id));
+        let disk = |image: &Image| NewDisk {
+            pool: image.pool.clone(),
+            bytes: in_whole_gib(image.bytes.unwrap_or_default()),
+            image: Some(image.id.clone()),
+            linked,
+            bus: None,
+            cache: Cache::default(),
+        };
+        there.map(disk).collect()
+    }
+}
+
+/// So many bytes a disk has at least that begins as a copy of one: whole GiB.
+pub fn in_whole_gib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 30).max(1) << 30
 }
 
 /// How an image is.

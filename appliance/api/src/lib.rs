@@ -55,7 +55,7 @@ pub use host::{
 };
 pub use images::{
     Arrived, Catalogue, FetchImage, Image, ImageState, Images, MAX_PIECE_BYTES, NewImage, Offer, PieceQuery,
-    RemoveImage,
+    RemoveImage, VmDraft, in_whole_gib,
 };
 pub use list::{ListQuery, Page, to_query};
 pub use metrics::{Metric, Metrics, MetricsQuery, Span};

@@ -6,6 +6,7 @@ mod driver;
 mod model;
 
 pub use driver::{
+    appliance::{Appliance, Member},
     arriving::Sums,
     directory::{Directory, Failed, Found, Room},
     image::{Going, Kept as KeptImage},

@@ -7,7 +7,7 @@ use axum::{
 };
 use quantix_api::{
     Cache, CallError, ChangeVm, CloudInit, Firmware, Folder, Guest, Image, ImageState, NewDisk, NewVm,
-    Problem, ProblemCode, Right, Vm, VmCd, VmNic, VmPolicy, VmSpec, calls,
+    Problem, ProblemCode, Right, Vm, VmCd, VmDraft, VmNic, VmPolicy, VmSpec, calls, in_whole_gib,
 };
 use serde::Deserialize;
 
@@ -60,6 +60,8 @@ pub(crate) struct VmForm {
     image: String,
     #[serde(rename = "disks.0.linked")]
     linked: Option<String>,
+    /// Whether the further disks come along of a machine that came as the image.
+    further: Option<String>,
     #[serde(rename = "disks.0.pool")]
     pool: String,
     #[serde(rename = "spec.cds")]
@@ -113,6 +115,20 @@ impl VmForm {
         }
     }
 
+    /// As a machine was that came as an image.
+    fn came(image: &Image, draft: &VmDraft, folder: &str) -> Self {
+        let of_it = Self::of(&draft.spec("br-int"), &VmPolicy::default(), None, 0);
+        let bytes = in_whole_gib(image.bytes.unwrap_or_default());
+        Self {
+            disk: (bytes >> 30).to_string(),
+            image: image.id.clone(),
+            pool: image.pool.clone(),
+            further: checked(true),
+            folder: folder.to_owned(),
+            ..of_it
+        }
+    }
+
     fn of(spec: &VmSpec, policy: &VmPolicy, folder: Option<i64>, version: u64) -> Self {
         let labels: Vec<_> = policy.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let nics: Vec<_> = spec.nics.iter().map(|nic| format!("{} {}", nic.bridge, nic.mac)).collect();
@@ -131,6 +147,7 @@ impl VmForm {
             disk: String::new(),
             image: String::new(),
             linked: None,
+            further: None,
             pool: String::new(),
             cd: spec.cds.first().map_or_else(String::new, |cd| cd.image.clone().unwrap_or(EMPTY.to_owned())),
             folder: folder.unwrap_or_default().to_string(),
@@ -325,6 +342,22 @@ impl FormPage {
         std::iter::once(none).chain(ready.map(|image| (image.id.clone(), title(image)))).collect()
     }
 
+    /// What is said of the further disks of a machine that came as the image that is chosen; nothing, if there are none.
+    fn further(&self) -> Option<String> {
+        let image = self.images.iter().find(|image| image.id == self.form.image)?;
+        let disks = image.draft.as_ref()?.further_disks(&self.images, false);
+        let sizes: Vec<_> = disks.iter().map(|disk| words::bytes(disk.bytes)).collect();
+        match &sizes[..] {
+            [] => None,
+            [one] => Some(format!("With the other disk that came with it, of {one}")),
+            several => Some(format!(
+                "With the other {} disks that came with it, of {}",
+                several.len(),
+                several.join(", ")
+            )),
+        }
+    }
+
     fn cd_choices(&self) -> Vec<(String, String)> {
         let none = (String::new(), "It has no CD drive".to_owned());
         let empty = (EMPTY.to_owned(), "Nothing is in it".to_owned());
@@ -363,8 +396,31 @@ async fn draw_form(
 
 /// `GET /vms/new?folder=…`
 pub(crate) async fn new_page(State(web): State<Web>, frame: Frame) -> Response {
-    let form = VmForm::usual(frame.address.get("folder"));
+    let (folder, image) = (frame.address.get("folder"), frame.address.get("image"));
+    let mut form = VmForm::usual(folder);
+    if !image.is_empty() {
+        match web.agent.call(&calls::image(image).as_session(frame.token())).await {
+            Ok(image) => match &image.draft {
+                Some(draft) => form = VmForm::came(&image, draft, folder),
+                None => form.image = image.id,
+            },
+            Err(error) => return turned_away(&error),
+        }
+    }
     draw_form(&web, frame, None, form, None).await
+}
+
+/// The disks that a form asks for.
+async fn disks_of(web: &Web, frame: &Frame, form: &VmForm) -> Result<Vec<NewDisk>, CallError> {
+    let mut disks = form.disks()?;
+    if form.further.is_some() && !form.image.is_empty() {
+        let images = web.agent.call(&calls::images().as_session(frame.token())).await?.items;
+        let chosen = images.iter().find(|image| image.id == form.image);
+        if let Some(draft) = chosen.and_then(|image| image.draft.as_ref()) {
+            disks.extend(draft.further_disks(&images, form.linked.is_some()));
+        }
+    }
+    Ok(disks)
 }
 
 /// `POST /vms/new`
@@ -374,10 +430,17 @@ pub(crate) async fn make(
     frame: Frame,
     Filled(form): Filled<VmForm>,
 ) -> Response {
-    let read = |(spec, policy)| Ok((spec, policy, form.disks()?, form.told.read()?));
-    let (spec, policy, disks, cloud_init) = match form.read(None).and_then(read) {
+    let read = |(spec, policy)| Ok((spec, policy, form.told.read()?));
+    let (spec, policy, cloud_init) = match form.read(None).and_then(read) {
         Ok(read) => read,
         Err(problem) => return draw_form(&web, frame, None, form, Some(problem)).await,
+    };
+    let disks = match disks_of(&web, &frame, &form).await {
+        Ok(disks) => disks,
+        Err(CallError::Problem(problem)) if is_told(&problem) => {
+            return draw_form(&web, frame, None, form, Some(problem)).await;
+        }
+        Err(error) => return turned_away(&error),
     };
     let new = NewVm {
         spec,

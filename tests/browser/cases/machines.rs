@@ -344,6 +344,56 @@ async fn an_image_is_brought_and_a_disk_begins_as_a_copy_of_it() {
     desk.sees("No images yet").await;
 }
 
+#[expect(clippy::disallowed_methods, reason = "tests prepare what the product finds")]
+fn ova(folder: &std::path::Path) -> std::path::PathBuf {
+    let item =
+        |kind: u8, what: &str| format!("<Item><rasd:ResourceType>{kind}</rasd:ResourceType>{what}</Item>");
+    let count = |count: u32| format!("<rasd:VirtualQuantity>{count}</rasd:VirtualQuantity>");
+    let disk = |file: &str| format!("<rasd:HostResource>/file/{file}</rasd:HostResource>");
+    let hardware =
+        [item(3, &count(2)), item(4, &count(64)), item(17, &disk("one")), item(17, &disk("two"))].concat();
+    let ovf = format!(
+        "<Envelope><References><File id='one' href='one.raw'/><File id='two' href='two.raw'/></References>\
+         <VirtualSystem><Name>Shop</Name><VirtualHardwareSection>{hardware}</VirtualHardwareSection></VirtualSystem></Envelope>"
+    );
+    std::fs::write(folder.join("shop.ovf"), ovf).unwrap();
+    for name in ["one.raw", "two.raw"] {
+        let mut disk = vec![0; 1 << 20];
+        disk[510..512].copy_from_slice(b"\x55\xaa");
+        std::fs::write(folder.join(name), disk).unwrap();
+    }
+    let ova = folder.join("shop.ova");
+    let mut tar = std::process::Command::new("tar");
+    tar.args(["--format=ustar", "-C"]).arg(folder).arg("-cf").arg(&ova);
+    assert!(tar.args(["shop.ovf", "one.raw", "two.raw"]).status().unwrap().success());
+    ova
+}
+
+#[tokio::test]
+async fn a_machine_that_was_exported_elsewhere_is_brought_and_made() {
+    let host = Host::with_machines("qx-01").await;
+    has_pool(&host).await;
+    let folder = tempfile::tempdir().unwrap();
+    let desk = Desk::at(&host).await;
+    desk.sign_in().await;
+    desk.open("/storage/images").await;
+    desk.fill("File", &ova(folder.path()).display().to_string()).await;
+    desk.fill("Name optional", "Shop").await;
+    desk.press("Upload").await;
+    desk.sees("Shop, disk 2").await;
+    desk.open("/storage/images").await;
+    desk.follow("Make the machine Shop").await;
+    desk.heading("New virtual machine").await;
+    desk.sees("With the other disk that came with it, of 1 GiB").await;
+    desk.press("Make it").await;
+    desk.heading("Shop").await;
+    desk.sees("2 vCPU").await;
+    desk.sees("Shop-disk-1").await;
+    desk.sees("Shop-disk-2").await;
+    desk.sees("BIOS").await;
+    assert_eq!(desk.complaints().await, Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn what_cannot_be_fetched_is_said_beside_its_field_or_by_its_task() {
     let host = Host::with_machines("qx-01").await;

@@ -483,4 +483,7 @@ pub(super) const SCHEMA: &[Migration] = &[Migration {
         -- The snapshot that a machine goes on from.
         ALTER TABLE vm ADD COLUMN snapshot TEXT;
         ",
+}, Migration {
+    name: "machines that come as a file",
+    sql: "ALTER TABLE image ADD COLUMN draft TEXT;",
 }];

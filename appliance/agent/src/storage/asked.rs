@@ -41,7 +41,13 @@ pub(crate) enum Asked {
     /// That the file of an image has a sum.
     ImageHasSum { image: String, sum: String },
     /// That an image is ready.
-    ImageIsReady { image: String, facts: images::Facts },
+    ImageIsReady {
+        image: String,
+        facts: images::Facts,
+        /// The machine that it came with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        machine: Option<images::Machine>,
+    },
     /// That an image is forgotten.
     ForgetImage { image: String },
     /// That it is forgotten.
@@ -74,7 +80,9 @@ fn take(connection: &Connection, host: HostId, asked: &Asked, now_ms: i64) -> Re
         Asked::HasGrown { volume, bytes } => Ok(volumes::has_grown(connection, host, volume, *bytes)?),
         Asked::ImageHasLength { image, length } => Ok(images::has_length(connection, host, image, *length)?),
         Asked::ImageHasSum { image, sum } => Ok(images::has_sum(connection, host, image, sum)?),
-        Asked::ImageIsReady { image, facts } => Ok(images::is_ready(connection, host, image, facts)?),
+        Asked::ImageIsReady { image, facts, machine } => {
+            Ok(images::is_ready(connection, host, image, facts, machine.as_ref(), now_ms)?)
+        }
         Asked::ForgetImage { image } => match images::find(connection, image)? {
             Some(kept) if kept.host == host || !cluster::kept::is_there(connection, kept.host)? => {
                 Ok(images::forget(connection, image)?)

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use quantix_api::{
-    FetchImage, Held, Image, ImageState, NewImage, Problem, ProblemCode, Scope, text::is_line,
+    FetchImage, Held, Image, ImageState, NewImage, Problem, ProblemCode, Scope, VmDraft, text::is_line,
 };
 use quantix_storage::{KeptImage, Os, VolumeId};
 use quantix_store::HostId;
@@ -25,7 +25,7 @@ const LONGEST: u64 = 1 << 40;
 
 const SELECT: &str = "SELECT image.id, image.name, image.file, image.os, image.os_version, image.pool,
         coalesce(pool.name, '') AS pool_name, image.host, coalesce(host.name, '') AS host_name, image.length,
-        image.sha256, image.format, image.bytes, image.used, image.made_at, image.made_by, image.version, task.id AS task,
+        image.sha256, image.format, image.bytes, image.used, image.draft, image.made_at, image.made_by, image.version, task.id AS task,
         CASE WHEN host.id IS NULL OR host.lost_at IS NOT NULL THEN 'unknown'
              WHEN image.state = 'arriving' AND task.id IS NOT NULL THEN 'making'
              ELSE image.state END AS state
@@ -42,6 +42,15 @@ pub(crate) struct Facts {
     format: String,
     bytes: u64,
     used: u64,
+}
+
+/// A machine that came as one file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Machine {
+    pub(crate) draft: VmDraft,
+    /// The images of its further disks.
+    pub(crate) others: Vec<(String, Facts)>,
 }
 
 impl From<KeptImage> for Facts {
@@ -84,6 +93,8 @@ fn of_row(row: &Row<'_>) -> rusqlite::Result<Kept> {
             format: row.get("format")?,
             bytes: row.get("bytes")?,
             used: row.get("used")?,
+            // What a later version says of a machine is nothing that is known here.
+            draft: row.get::<_, Option<String>>("draft")?.and_then(|draft| serde_json::from_str(&draft).ok()),
             task: row.get("task")?,
             made_at: Timestamp::from_millisecond(row.get("made_at")?).unwrap_or_default(),
             made_by: row.get("made_by")?,
@@ -249,14 +260,29 @@ pub(crate) fn is_ready(
     host: HostId,
     id: &str,
     facts: &Facts,
+    machine: Option<&Machine>,
+    now_ms: i64,
 ) -> rusqlite::Result<()> {
-    connection
-        .execute(
-            "UPDATE image SET state = 'ready', format = ?3, bytes = ?4, used = ?5, version = version + 1
-             WHERE id = ?1 AND host = ?2",
-            params![id, host.0, facts.format, facts.bytes, facts.used],
-        )
-        .map(drop)
+    // A form of JSON is there for all of it.
+    let draft = machine.map(|machine| serde_json::to_string(&machine.draft).unwrap_or_default());
+    connection.execute(
+        "UPDATE image SET state = 'ready', format = ?3, bytes = ?4, used = ?5, draft = ?6, version = version + 1
+         WHERE id = ?1 AND host = ?2",
+        params![id, host.0, facts.format, facts.bytes, facts.used, draft],
+    )?;
+    for (number, (other, facts)) in machine.iter().flat_map(|machine| (2..).zip(&machine.others)) {
+        // Told twice, it is there once.
+        connection.execute(
+            "INSERT INTO image (id, name, file, os, os_version, pool, host, length, format, bytes, used, state, made_at, made_by)
+             SELECT ?2, iif(EXISTS (SELECT 1 FROM image AS same WHERE same.name = substr(image.name, 1, 50) || ', disk ' || ?3),
+                            ?2, substr(image.name, 1, 50) || ', disk ' || ?3),
+                 '', image.os, image.os_version, image.pool, image.host, ?6, ?4, ?5, ?6, 'ready', ?7, image.made_by
+             FROM image WHERE id = ?1 AND host = ?8
+             ON CONFLICT (id) DO NOTHING",
+            params![id, other, number, facts.format, facts.bytes, facts.used, now_ms, host.0],
+        )?;
+    }
+    Ok(())
 }
 
 /// Forgets it.

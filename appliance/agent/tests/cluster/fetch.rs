@@ -202,7 +202,7 @@ impl Place {
         self.ended(task.id).await
     }
 
-    async fn all_images(&self) -> Vec<Image> {
+    pub(crate) async fn all_images(&self) -> Vec<Image> {
         self.host.client().call(&calls::images().as_session(&self.session)).await.unwrap().items
     }
 

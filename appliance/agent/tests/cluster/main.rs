@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test ends it")]
 
+mod appliance;
 mod backup;
 mod cds;
 mod certificate;

@@ -6,5 +6,6 @@ pub(crate) mod differences;
 pub(crate) mod domain;
 pub(crate) mod guest;
 pub(crate) mod load;
+pub(crate) mod ovf;
 pub(crate) mod recognise;
 pub(crate) mod snapshot;

@@ -12,7 +12,7 @@ use quantix_host::filter;
 
 use super::directory::{Directory, Failed, in_files, qemu_img, qemu_img_at_length, remove};
 use crate::model::{
-    content::{Content, DiskFormat, HEAD, LARGEST, Packing, recognise},
+    content::{Content, HEAD, LARGEST, Packing, recognise},
     id::VolumeId,
 };
 
@@ -87,9 +87,14 @@ impl Directory {
                 self.named(from, self.iso_image(id)).await?;
                 "iso"
             }
+            Content::Archive => {
+                let sentence = "A machine that came as a packed file. Unpack it, and give the OVA itself";
+                return Err(Failed::Other(sentence.to_owned()));
+            }
             Content::Disk(format) => {
                 let beside = self.images_dir().join(format!("{id}.new"));
-                convert(&from, format, &beside, most, &going).await?;
+                let source = ["-f".to_owned(), format.driver().to_owned(), from.display().to_string()];
+                convert(&source, &beside, most, &going).await?;
                 self.named(beside, self.disk_image(id)).await?;
                 format.name()
             }
@@ -106,7 +111,7 @@ impl Directory {
     }
 
     /// Gives a file that is whole its name.
-    async fn named(&self, from: PathBuf, to: PathBuf) -> Result<(), Failed> {
+    pub(super) async fn named(&self, from: PathBuf, to: PathBuf) -> Result<(), Failed> {
         let dir = self.images_dir();
         in_files("The image could not be finished", move || {
             fs::set_permissions(&from, Permissions::from_mode(0o600))?;
@@ -118,7 +123,11 @@ impl Directory {
     }
 
     /// The image as it is kept, if it is.
-    async fn kept_image(&self, id: VolumeId, format: &'static str) -> Result<Option<Kept>, Failed> {
+    pub(super) async fn kept_image(
+        &self,
+        id: VolumeId,
+        format: &'static str,
+    ) -> Result<Option<Kept>, Failed> {
         let (disk, iso) = (self.disk_image(id), self.iso_image(id));
         let about = |path: PathBuf| {
             in_files("The image cannot be looked at", move || match fs::metadata(path) {
@@ -184,15 +193,23 @@ fn size(path: &Path) -> io::Result<u64> {
 }
 
 /// What a file is.
-async fn look(path: PathBuf) -> Result<Content, Failed> {
+pub(super) async fn look(path: PathBuf) -> Result<Content, Failed> {
+    look_at(path, 0, u64::MAX).await
+}
+
+/// What a part of a file is.
+pub(super) async fn look_at(path: PathBuf, begin: u64, length: u64) -> Result<Content, Failed> {
     let found = in_files("The image cannot be read", move || {
         let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        let mut head = Vec::new();
-        (&file).take(HEAD as u64).read_to_end(&mut head)?;
-        let mut tail = Vec::new();
-        file.seek(SeekFrom::Start(length.saturating_sub(512)))?;
-        file.take(512).read_to_end(&mut tail)?;
+        let length = length.min(file.metadata()?.len().saturating_sub(begin));
+        let mut part = |from: u64, length: u64| {
+            let mut bytes = Vec::new();
+            file.seek(SeekFrom::Start(begin + from))?;
+            (&file).take(length).read_to_end(&mut bytes)?;
+            io::Result::Ok(bytes)
+        };
+        let head = part(0, length.min(HEAD as u64))?;
+        let tail = part(length.saturating_sub(512), length.min(512))?;
         Ok(recognise(&head, &tail, length))
     });
     found.await?.map_err(|unfit| Failed::Other(unfit.to_string().trim_end_matches('.').to_owned()))
@@ -286,15 +303,11 @@ async fn unpack(
 }
 
 /// Writes a disk as it is kept.
-async fn convert(
-    from: &Path,
-    format: DiskFormat,
-    to: &Path,
-    most: u64,
-    going: &impl Going,
-) -> Result<(), Failed> {
-    let (from, path) = (from.display().to_string(), to.display().to_string());
-    let args = ["convert", "-q", "-f", format.driver(), "-O", "qcow2", &from, &path];
+pub(super) async fn convert(from: &[String], to: &Path, most: u64, going: &impl Going) -> Result<(), Failed> {
+    let path = to.display().to_string();
+    let mut args = vec!["convert", "-q", "-O", "qcow2"];
+    args.extend(from.iter().map(String::as_str));
+    args.push(&path);
     let goes_on = || {
         let written = fs::metadata(to).map_or(0, |about| about.blocks().saturating_mul(512));
         if written > most {

@@ -1,5 +1,6 @@
 //! The only code here that reaches files and programs.
 
+pub(crate) mod appliance;
 pub(crate) mod arriving;
 pub(crate) mod directory;
 pub(crate) mod image;

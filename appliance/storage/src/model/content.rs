@@ -18,6 +18,8 @@ pub enum Content {
     Disk(DiskFormat),
     /// A CD or a DVD, with the label that is on it.
     Iso,
+    /// Files put together; an OVA, if they are a machine.
+    Archive,
     /// Something packed: what it is shows when it is unpacked.
     Packed(Packing),
 }
@@ -119,7 +121,10 @@ pub fn recognise(head: &[u8], tail: &[u8], length: u64) -> Result<Content, Unfit
     if begins(b"BZh") && head.get(4..10) == Some(b"1AY&SY") {
         return Ok(Content::Packed(Packing::Bzip2));
     }
-    if at(head, 257) == Some(*b"ustar") || begins(b"PK\x03\x04") || begins(b"7z\xbc\xaf\x27\x1c") {
+    if at(head, 257) == Some(*b"ustar") {
+        return Ok(Content::Archive);
+    }
+    if begins(b"PK\x03\x04") || begins(b"7z\xbc\xaf\x27\x1c") {
         return unfit("This is an archive, not a disk or a CD. Unpack it, and give what is in it.");
     }
     // What lies behind the first sixteen sectors of a CD. One that starts from a USB stick too looks like a disk as well.
@@ -201,7 +206,8 @@ mod tests {
         refused(b"", "empty");
         refused(b"#!/bin/sh\nrm -rf /\n", "neither");
         refused(&[0; 4096], "neither");
-        refused(&with(512, &[(257, b"ustar")]), "archive");
+        refused(&with(512, &[(0, b"PK\x03\x04")]), "archive");
+        assert_eq!(kind(&with(512, &[(257, b"ustar")])), Ok(Content::Archive));
         refused(b"# Disk DescriptorFile\nRW 1 FLAT \"/etc/shadow\" 0\n", "other files");
         refused(&with(1025, &[(510, b"\x55\xaa")]), "whole sectors");
         refused(&with(1024, &[(0, b"conectix"), (60, &[0, 0, 0, 4])]), "differs from another");

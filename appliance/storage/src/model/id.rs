@@ -13,6 +13,14 @@ impl VolumeId {
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
+
+    /// The id of another that belongs to this one: the same for the same number, and for the number 0 its own.
+    #[must_use]
+    pub fn beside(self, number: u8) -> Self {
+        let mut bytes = self.0.into_bytes();
+        bytes[15] ^= number;
+        Self(Uuid::from_bytes(bytes))
+    }
 }
 
 impl Default for VolumeId {

@@ -1,6 +1,8 @@
 //! What is done with images on their host.
 
-use quantix_storage::{Directory, Sums, VolumeId};
+use quantix_api::VmDraft;
+use quantix_compute::{MOST_DISKS, read_ovf};
+use quantix_storage::{Appliance, Directory, Sums, VolumeId};
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 
@@ -9,7 +11,11 @@ use super::{
     volume::{going, tell},
 };
 use crate::{
-    storage::{asked::Asked, images, pools},
+    storage::{
+        asked::Asked,
+        images::{self, Facts, Machine},
+        pools,
+    },
     tasks::runner::{Did, Hand},
 };
 
@@ -72,16 +78,56 @@ pub(super) async fn keep(work: &Work, hand: &Hand) -> Result<Did, String> {
     let (id, pool) = own(work)?;
     let dir = work.agent.pool(pool);
     let most = most(work, &dir).await?;
+    if let Some(came) = dir.appliance(id).await.map_err(|failed| failed.to_string())? {
+        return keep_machine(work, &dir, &came, most, hand).await;
+    }
     let Some(kept) = done(dir.keep_image(id, most, going(hand)).await, hand)? else {
         return Ok(Did::Stopped);
     };
-    tell(&work.agent, Asked::ImageIsReady { image: id.to_string(), facts: kept.into() }).await?;
+    let ready = Asked::ImageIsReady { image: id.to_string(), facts: kept.into(), machine: None };
+    tell(&work.agent, ready).await?;
+    work.agent.pools_changed.notify_one();
+    Ok(Did::Done)
+}
+
+/// Writes each disk of a machine that came as one file as an image of its own, and notes what the machine was.
+async fn keep_machine(
+    work: &Work,
+    dir: &Directory,
+    came: &Appliance,
+    most: u64,
+    hand: &Hand,
+) -> Result<Did, String> {
+    let (id, _) = own(work)?;
+    let machine = read_ovf(&came.ovf).map_err(|unfit| format!("{unfit}."))?;
+    let mut kept: Vec<(String, Facts)> = Vec::new();
+    for (number, file) in (0_u8..).zip(&machine.files) {
+        let member = came.members.iter().find(|member| member.name == *file);
+        let member = member
+            .ok_or_else(|| format!("The description names the disk {file}, which is not in the OVA."))?;
+        let image = id.beside(number);
+        let made = dir.keep_member(id, image, member, most, going(hand)).await;
+        let Some(made) = done(made, hand)? else { return Ok(Did::Stopped) };
+        kept.push((image.to_string(), made.into()));
+    }
+    let disks = kept.iter().map(|(image, _)| image.clone()).collect();
+    let draft = VmDraft { disks, ..machine.draft };
+    let (image, facts) = kept.remove(0);
+    let machine = Some(Machine { draft, others: kept });
+    tell(&work.agent, Asked::ImageIsReady { image, facts, machine }).await?;
+    dir.forget_arrived(id).await.map_err(|failed| failed.to_string())?;
     work.agent.pools_changed.notify_one();
     Ok(Did::Done)
 }
 
 /// Nothing of it stays that could not be made: the file would have to come anew in any case.
 pub(super) async fn undo(work: &Work) {
+    if let Ok((id, pool)) = own(work) {
+        // Of a machine with several disks some may have been written.
+        for number in 1..=MOST_DISKS as u8 {
+            drop(work.agent.pool(pool).remove_image(id.beside(number)).await);
+        }
+    }
     for done in [remove(work).await, forget(work).await] {
         if let Err(why) = done {
             log::warn!("What there is of the image {} could not be removed: {why}", work.task.object_name);
