@@ -225,9 +225,15 @@ pub(crate) struct Hardware {
     /// Cores of its one processor.
     #[arg(long)]
     cpus: Option<u16>,
+    /// To how many cores it can grow while it is on; 0 for none.
+    #[arg(long)]
+    cpus_most: Option<u16>,
     /// Memory in MiB.
     #[arg(long)]
     memory: Option<u64>,
+    /// To how much memory it can grow while it is on, in MiB; 0 for none.
+    #[arg(long)]
+    memory_most: Option<u64>,
     /// What starts it: uefi, secure-boot or bios.
     #[arg(long, value_parser = firmware)]
     firmware: Option<Firmware>,
@@ -307,7 +313,9 @@ impl Hardware {
         set(&mut spec.description, self.description.as_ref());
         set(&mut spec.guest, self.guest.as_ref());
         set(&mut spec.cpu.cores, self.cpus.as_ref());
+        set(&mut spec.cpu.most, self.cpus_most.as_ref());
         set(&mut spec.memory.mib, self.memory.as_ref());
+        set(&mut spec.memory.most_mib, self.memory_most.as_ref());
         set(&mut spec.firmware, self.firmware.as_ref());
         set(&mut spec.tpm, self.tpm.as_ref());
         if !self.nic.is_empty() {

@@ -104,6 +104,13 @@ pub struct VmCpu {
     /// What the guest sees.
     #[serde(default)]
     pub model: CpuModel,
+    /// To how many cores it can grow while it is on, in its one socket; 0 for none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub most: u16,
+}
+
+fn is_none<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }
 
 fn one() -> u16 {
@@ -112,7 +119,7 @@ fn one() -> u16 {
 
 impl Default for VmCpu {
     fn default() -> Self {
-        Self { sockets: 1, cores: 2, threads: 1, model: CpuModel::default() }
+        Self { sockets: 1, cores: 2, threads: 1, model: CpuModel::default(), most: 0 }
     }
 }
 
@@ -143,6 +150,9 @@ pub struct VmMemory {
     /// Whether the host may ask for some of it back.
     #[serde(default = "yes")]
     pub balloon: bool,
+    /// To how much it can grow while the machine is on, in MiB; 0 for none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub most_mib: u64,
 }
 
 fn yes() -> bool {
@@ -151,7 +161,7 @@ fn yes() -> bool {
 
 impl Default for VmMemory {
     fn default() -> Self {
-        Self { mib: 2048, balloon: true }
+        Self { mib: 2048, balloon: true, most_mib: 0 }
     }
 }
 

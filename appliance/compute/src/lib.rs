@@ -27,8 +27,8 @@ pub use plan::{
     cloud_init::{Address, Addressing, CardNetwork, CloudInit, StaticAddresses, Texts, UserData, seed},
     differences::differences,
     domain::{
-        Accelerator, Drawn, Drive, Format, cards, domain_name, draw, draw_cd, draw_nic, draw_plugged,
-        plugged, targets,
+        Accelerator, Drawn, Drive, Format, cards, domain_name, draw, draw_cd, draw_memory, draw_nic,
+        draw_plugged, plugged, targets,
     },
     ovf::{Came, MOST_DISKS, read_ovf},
     recognise::{Missing, Recognised, recognise},

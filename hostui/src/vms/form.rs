@@ -42,8 +42,12 @@ pub(crate) struct VmForm {
     sockets: String,
     #[serde(rename = "spec.cpu.cores")]
     cores: String,
+    #[serde(rename = "spec.cpu.most")]
+    most_cores: String,
     #[serde(rename = "spec.memory.mib")]
     memory: String,
+    #[serde(rename = "spec.memory.most_mib")]
+    most_memory: String,
     #[serde(rename = "spec.memory.balloon")]
     balloon: Option<String>,
     #[serde(rename = "spec.firmware")]
@@ -138,7 +142,13 @@ impl VmForm {
             guest: spec.guest.name().to_owned(),
             sockets: spec.cpu.sockets.to_string(),
             cores: spec.cpu.cores.to_string(),
+            most_cores: if spec.cpu.most == 0 { String::new() } else { spec.cpu.most.to_string() },
             memory: spec.memory.mib.to_string(),
+            most_memory: if spec.memory.most_mib == 0 {
+                String::new()
+            } else {
+                spec.memory.most_mib.to_string()
+            },
             balloon: checked(spec.memory.balloon),
             firmware: firmware_name(spec.firmware).to_owned(),
             tpm: checked(spec.tpm),
@@ -175,6 +185,8 @@ impl VmForm {
         spec.cpu.sockets = number(&self.sockets, "spec.cpu.sockets")?;
         spec.cpu.cores = number(&self.cores, "spec.cpu.cores")?;
         spec.memory.mib = number(&self.memory, "spec.memory.mib")?;
+        spec.cpu.most = number_or_none(&self.most_cores, "spec.cpu.most")?;
+        spec.memory.most_mib = number_or_none(&self.most_memory, "spec.memory.most_mib")?;
         spec.memory.balloon = self.balloon.is_some();
         spec.firmware = FIRMWARES
             .iter()
@@ -246,6 +258,10 @@ fn number<T: std::str::FromStr>(text: &str, field: &str) -> Result<T, Problem> {
     text.trim().parse().map_err(|_| wrong())
 }
 
+fn number_or_none<T: std::str::FromStr + Default>(text: &str, field: &str) -> Result<T, Problem> {
+    if text.trim().is_empty() { Ok(T::default()) } else { number(text, field) }
+}
+
 const FIRMWARES: [(Firmware, &str); 3] = [
     (Firmware::Uefi, "UEFI"),
     (Firmware::SecureBoot, "UEFI with Secure Boot"),
@@ -281,7 +297,9 @@ impl FormPage {
         "spec.guest",
         "spec.cpu.sockets",
         "spec.cpu.cores",
+        "spec.cpu.most",
         "spec.memory.mib",
+        "spec.memory.most_mib",
         "spec.firmware",
         "spec.cds",
         "spec.nics",

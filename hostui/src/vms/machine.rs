@@ -136,7 +136,10 @@ impl VmPage {
     }
 
     fn memory(&self) -> String {
-        words::bytes(self.vm.spec.memory.mib << 20)
+        let memory = &self.vm.spec.memory;
+        let most = (memory.most_mib > memory.mib)
+            .then(|| format!(", can grow to {}", words::bytes(memory.most_mib << 20)));
+        format!("{}{}", words::bytes(memory.mib << 20), most.unwrap_or_default())
     }
 
     fn processors(&self) -> String {
@@ -147,7 +150,8 @@ impl VmPage {
         };
         let sockets =
             if cpu.sockets == 1 { "1 socket".to_owned() } else { format!("{} sockets", cpu.sockets) };
-        format!("{} vCPU, {sockets}, {model}", cpu.count())
+        let most = (cpu.most > cpu.cores).then(|| format!(", can grow to {}", cpu.most)).unwrap_or_default();
+        format!("{} vCPU{most}, {sockets}, {model}", cpu.count())
     }
 
     fn firmware(&self) -> &'static str {

@@ -562,7 +562,7 @@ pub(crate) mod tests {
         };
         let policy = VmPolicy { protected: true, ..VmPolicy::default() };
         assert_eq!(described(&ChangeVm { policy: Some(policy), ..ChangeVm::default() }), 1);
-        let memory = VmMemory { mib: 4096, balloon: true };
+        let memory = VmMemory { mib: 4096, ..VmMemory::default() };
         let bigger = VmSpec { memory, ..spec("web-01") };
         assert_eq!(described(&ChangeVm { spec: Some(bigger.clone()), ..ChangeVm::default() }), 2);
         assert_eq!(described(&ChangeVm { spec: Some(bigger), ..ChangeVm::default() }), 2);
@@ -573,7 +573,7 @@ pub(crate) mod tests {
     fn drift_is_settled_only_where_there_is_some() {
         let (connection, id) = machine("web-01");
         assert!(settle(&connection, &id, true, Version::ANY).is_err());
-        let theirs = VmSpec { memory: VmMemory { mib: 512, balloon: true }, ..spec("web-01") };
+        let theirs = VmSpec { memory: VmMemory { mib: 512, ..VmMemory::default() }, ..spec("web-01") };
         let more = More { drift: vec!["Memory differs.".into()], theirs: Some(theirs), ..More::default() };
         let seen = sighting::Sighting { vm: id.clone(), state: VmState::Stopped, more: more.clone() };
         sighting::take(&connection, HOST, &seen, 1000).unwrap();

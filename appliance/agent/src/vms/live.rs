@@ -1,24 +1,28 @@
 //! What is changed of a machine while it is on: disks and network cards are plugged in, cards given back, CDs put into drives
-//! and taken out. What a machine cannot change now waits for its next start.
+//! and taken out, processors and memory given. What a machine cannot change now waits for its next start.
 
-use quantix_api::{VmDisk, VmNic, VmSpec, VolumeState};
+use quantix_api::{VmCpu, VmDisk, VmNic, VmSpec, VolumeState};
 use quantix_compute::{
-    Accelerator, Drawn, Element, Failed, VmId, cards, draw_cd, draw_nic, draw_plugged, plugged,
+    Accelerator, Drawn, Element, Failed, VmId, cards, draw_cd, draw_memory, draw_nic, draw_plugged, plugged,
 };
 
 use super::kept::Kept;
 use crate::api::Agent;
+
+/// Guests take in memory in blocks of this.
+const BLOCK_MIB: u64 = 128;
 
 impl Agent {
     /// Makes a machine that is on what it shall be, as far as that can be while it is on, and tells what it is then.
     pub(crate) async fn change_while_on(&self, id: VmId) -> Result<(), String> {
         let Some(vm) = self.own_vm(id).await? else { return Ok(()) };
         let Some(running) = &vm.more.running else { return Ok(()) };
-        let VmSpec { disks, cds, nics, .. } = &vm.spec;
-        if (disks, cds, nics) == (&running.disks, &running.cds, &running.nics) {
+        if vm.spec == *running {
             return Ok(());
         }
         let mut now = running.clone();
+        self.grow_processors(&vm, &mut now).await?;
+        self.grow_memory(&vm, &mut now).await?;
         self.plug_in_disks(&vm, &mut now).await?;
         self.change_cds(&vm, &mut now).await?;
         self.change_nics(&vm, &mut now).await?;
@@ -26,6 +30,34 @@ impl Agent {
             return Ok(());
         }
         self.tell_of_vm(id, |more| more.running = Some(now)).await
+    }
+
+    /// Gives it more processors, or asks for some back, as far as it was started with room for them.
+    async fn grow_processors(&self, vm: &Kept, now: &mut VmSpec) -> Result<(), String> {
+        let wanted = VmCpu { cores: now.cpu.cores, ..vm.spec.cpu.clone() };
+        if vm.spec.cpu == now.cpu || wanted != now.cpu {
+            return Ok(());
+        }
+        let count = vm.spec.cpu.count();
+        if done(vm, "A processor", self.libvirt.set_processors(vm.id, count).await)? {
+            now.cpu = vm.spec.cpu.clone();
+        }
+        Ok(())
+    }
+
+    /// Plugs in memory, as far as it was started with room for it. What it has been given it keeps until it is off.
+    async fn grow_memory(&self, vm: &Kept, now: &mut VmSpec) -> Result<(), String> {
+        let (wanted, is) = (&vm.spec.memory, &mut now.memory);
+        let more = wanted.mib.saturating_sub(is.mib);
+        let has_room =
+            wanted.balloon == is.balloon && wanted.most_mib == is.most_mib && wanted.mib <= is.most_mib;
+        if more == 0 || !has_room || !more.is_multiple_of(BLOCK_MIB) {
+            return Ok(());
+        }
+        if done(vm, "Memory", self.libvirt.plug_in(vm.id, draw_memory(more).to_xml()).await)? {
+            is.mib = wanted.mib;
+        }
+        Ok(())
     }
 
     async fn domain(&self, id: VmId) -> Result<Element, String> {

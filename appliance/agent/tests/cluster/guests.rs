@@ -59,7 +59,7 @@ async fn a_debian_guest_tells_of_itself_and_does_what_it_is_asked() {
         cache: quantix_api::Cache::default(),
     };
     let cpu = VmCpu { cores: 2, ..VmCpu::default() };
-    let spec = VmSpec { cpu, memory: VmMemory { mib: 384, balloon: true }, ..new("web-01").spec };
+    let spec = VmSpec { cpu, memory: VmMemory { mib: 384, ..VmMemory::default() }, ..new("web-01").spec };
     let told = CloudInit { password: Some(Secret::new("open sesame")), ..CloudInit::default() };
     let wanted = NewVm { spec, disks: vec![disk], cloud_init: Some(told), start: true, ..new("web-01") };
     let id = place.make(&wanted).await;

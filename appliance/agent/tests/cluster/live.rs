@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use quantix_api::{ChangeVm, NewVm, VmAction, VmNic, VmSpec, VmState, calls};
+use quantix_api::{
+    ChangeVm, Metric, MetricsQuery, NewVm, Span, VmAction, VmCpu, VmMemory, VmNic, VmSpec, VmState, calls,
+};
 
 use crate::{
     hosts::until,
@@ -33,6 +35,10 @@ fn on(bridge: &str) -> usize {
 impl Place {
     async fn gets(&self, id: &str, nics: &[&VmNic]) {
         let spec = VmSpec { nics: nics.iter().map(|nic| (*nic).clone()).collect(), ..self.vm(id).await.spec };
+        self.becomes_like(id, spec).await;
+    }
+
+    async fn becomes_like(&self, id: &str, spec: VmSpec) {
         let change = ChangeVm { spec: Some(spec), ..ChangeVm::default() };
         self.host.client().call(&calls::change_vm(id, &change).as_session(&self.session)).await.unwrap();
     }
@@ -75,4 +81,71 @@ async fn cards_are_plugged_in_and_moved_while_a_machine_is_on() {
     assert_eq!((on("br-one"), on("br-two")), (1, 0));
     let vm = place.vm(&id).await;
     assert!(!vm.waits_for_restart && vm.drift.is_empty(), "{vm:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processors_and_memory_are_given_while_a_machine_is_on() {
+    let place = Place::start().await;
+    let (cpu, memory) =
+        (VmCpu { cores: 1, most: 4, ..VmCpu::default() }, VmMemory { mib: 128, ..VmMemory::default() });
+    let grows = VmSpec {
+        cpu: cpu.clone(),
+        memory: VmMemory { most_mib: 1024, ..memory.clone() },
+        ..new("web-01").spec
+    };
+    let id = place.make(&NewVm { spec: grows.clone(), start: true, ..new("web-01") }).await;
+    place.becomes(&id, VmState::Running).await;
+    let bigger = VmSpec {
+        cpu: VmCpu { cores: 3, ..cpu.clone() },
+        memory: VmMemory { mib: 512, most_mib: 1024, ..memory.clone() },
+        ..grows.clone()
+    };
+    place.becomes_like(&id, bigger.clone()).await;
+    until("it has them at once", async || {
+        let running = place.daemon.virsh(&["dumpxml", &id]);
+        running.contains("current='3'")
+            && running.contains("<memory model='dimm'")
+            && !place.vm(&id).await.waits_for_restart
+    })
+    .await;
+    // What it uses is of what it has now.
+    let of_it = calls::vm_metrics(&id, &MetricsQuery { span: Span::Minutes }).as_session(&place.session);
+    until("that is seen", async || {
+        let used = place.host.client().call(&of_it).await.unwrap();
+        used.last(Metric::Cpu).is_some_and(|share| share <= 1.0)
+    })
+    .await;
+    let vm = place.vm(&id).await;
+    assert!(vm.drift.is_empty() && vm.trouble.is_empty(), "{vm:?}");
+    // Memory is not taken away, and what it was not started for waits.
+    for spec in [
+        VmSpec { memory: VmMemory { mib: 256, most_mib: 1024, ..memory.clone() }, ..bigger.clone() },
+        VmSpec { memory: VmMemory { mib: 600, most_mib: 1024, ..memory.clone() }, ..bigger.clone() },
+        VmSpec { cpu: VmCpu { most: 8, ..bigger.cpu.clone() }, ..bigger.clone() },
+    ] {
+        place.becomes_like(&id, spec).await;
+        until("it waits", async || place.vm(&id).await.waits_for_restart).await;
+    }
+    place.becomes_like(&id, bigger.clone()).await;
+    until("it does not wait any more", async || !place.vm(&id).await.waits_for_restart).await;
+    // Started anew it has all of it from the beginning.
+    place.does(&id, VmAction::ForceStop).await;
+    place.does(&id, VmAction::Start).await;
+    let running = place.daemon.virsh(&["dumpxml", &id]);
+    assert!(running.contains("current='3'") && !running.contains("model='dimm'"), "{running}");
+    let vm = place.vm(&id).await;
+    assert!(!vm.waits_for_restart && vm.drift.is_empty(), "{vm:?}");
+    // As far as it can grow it grows.
+    let all = VmSpec {
+        cpu: VmCpu { cores: 4, ..cpu },
+        memory: VmMemory { mib: 1024, most_mib: 1024, ..memory },
+        ..grows
+    };
+    place.becomes_like(&id, all).await;
+    until("it has all", async || {
+        let running = place.daemon.virsh(&["dumpxml", &id]);
+        running.contains("<memory model='dimm'") && !place.vm(&id).await.waits_for_restart
+    })
+    .await;
+    assert!(place.vm(&id).await.drift.is_empty());
 }

@@ -11,7 +11,7 @@ use crate::hosts::{Host, until};
 pub(crate) fn spec(name: &str) -> VmSpec {
     VmSpec {
         cpu: VmCpu { cores: 1, ..VmCpu::default() },
-        memory: VmMemory { mib: 64, balloon: true },
+        memory: VmMemory { mib: 64, ..VmMemory::default() },
         ..VmSpec::named(name)
     }
 }

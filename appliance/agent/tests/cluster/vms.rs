@@ -94,7 +94,7 @@ async fn what_is_changed_while_it_is_on_waits_for_its_next_start() {
     place.becomes(&id, VmState::Running).await;
     let vm = place.vm(&id).await;
     let bigger = ChangeVm {
-        spec: Some(VmSpec { memory: VmMemory { mib: 96, balloon: true }, ..vm.spec }),
+        spec: Some(VmSpec { memory: VmMemory { mib: 96, ..VmMemory::default() }, ..vm.spec }),
         ..ChangeVm::default()
     };
     let call = calls::change_vm(&id, &bigger).if_version(vm.version).as_session(&place.session);
@@ -417,7 +417,7 @@ async fn what_libvirt_refuses_is_said_until_it_takes_it() {
     place.daemon.define(&other);
     place.host.start_again();
     place.host.ready().await;
-    let bigger = VmSpec { memory: VmMemory { mib: 96, balloon: true }, ..spec("web-01") };
+    let bigger = VmSpec { memory: VmMemory { mib: 96, ..VmMemory::default() }, ..spec("web-01") };
     let change = ChangeVm { spec: Some(bigger), ..ChangeVm::default() };
     place.host.client().call(&calls::change_vm(&id, &change).as_session(&place.session)).await.unwrap();
     until("what is wrong is said", async || {

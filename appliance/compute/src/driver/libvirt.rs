@@ -279,6 +279,12 @@ impl Libvirt {
         self.act(id, move |domain| domain.detach_device_flags(&device, live)).await
     }
 
+    /// Gives a machine that is on so many processors.
+    pub async fn set_processors(&self, id: VmId, count: u32) -> Result<(), Failed> {
+        self.act(id, move |domain| domain.set_vcpus_flags(count, virt_sys::VIR_DOMAIN_VCPU_LIVE).map(drop))
+            .await
+    }
+
     /// Makes a disk of a machine that is on bigger, for its guest to see.
     pub async fn grow_disk(&self, id: VmId, disk: String, bytes: u64) -> Result<(), Failed> {
         self.act(id, move |domain| domain.block_resize(&disk, bytes, virt_sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES))

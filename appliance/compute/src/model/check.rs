@@ -52,6 +52,20 @@ pub fn check(spec: &VmSpec) -> Result<(), Flaw> {
     if cpu.count() > MOST_CPUS {
         return flaw("cpu", format!("{} processors are too many; at most {MOST_CPUS} can be.", cpu.count()));
     }
+    if cpu.most > 0 {
+        if cpu.sockets > 1 || cpu.threads > 1 {
+            return flaw("cpu.most", "Only the cores of one socket can grow while the machine is on.");
+        }
+        if cpu.most < cpu.cores || u32::from(cpu.most) > MOST_CPUS {
+            let sentence = format!("It can grow to no less than it has, and to {MOST_CPUS} at most.");
+            return flaw("cpu.most", sentence);
+        }
+    }
+    if spec.memory.most_mib > 0 && !(spec.memory.mib..=MOST_MIB).contains(&spec.memory.most_mib) {
+        let sentence =
+            format!("It can grow to no less than it has, and to {} TiB at most.", MOST_MIB / 1024 / 1024);
+        return flaw("memory.most_mib", sentence);
+    }
     if !(LEAST_MIB..=MOST_MIB).contains(&spec.memory.mib) {
         return flaw(
             "memory.mib",
@@ -174,6 +188,9 @@ mod tests {
         assert_eq!(field(|spec| spec.description = "a\u{1b}[2J".into()).as_deref(), Some("description"));
         assert_eq!(field(|spec| spec.cpu.cores = 0).as_deref(), Some("cpu.cores"));
         assert_eq!(field(|spec| spec.cpu.cores = u16::MAX).as_deref(), Some("cpu"));
+        assert_eq!(field(|spec| (spec.cpu.sockets, spec.cpu.most) = (2, 8)).as_deref(), Some("cpu.most"));
+        assert_eq!(field(|spec| (spec.cpu.cores, spec.cpu.most) = (4, 2)).as_deref(), Some("cpu.most"));
+        assert_eq!(field(|spec| spec.memory.most_mib = 100).as_deref(), Some("memory.most_mib"));
         assert_eq!(field(|spec| spec.memory.mib = 63).as_deref(), Some("memory.mib"));
         assert_eq!(field(|spec| spec.memory.mib = u64::MAX).as_deref(), Some("memory.mib"));
         let twice = |spec: &mut VmSpec| {

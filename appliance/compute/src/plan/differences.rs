@@ -24,6 +24,12 @@ pub fn differences(ours: &VmSpec, theirs: &VmSpec) -> Vec<String> {
         CpuModel::HostModel => "the host's model".to_owned(),
         CpuModel::HostPassthrough => "the host's own".to_owned(),
     };
+    let most = |most: u64| if most == 0 { "nothing".to_owned() } else { most.to_string() };
+    let cores = |spec: &VmSpec| most(if spec.cpu.most > spec.cpu.cores { spec.cpu.most.into() } else { 0 });
+    differ("To how many cores it can grow", cores(ours), cores(theirs));
+    let mib =
+        |spec: &VmSpec| most(if spec.memory.most_mib > spec.memory.mib { spec.memory.most_mib } else { 0 });
+    differ("To how much memory it can grow, in MiB,", mib(ours), mib(theirs));
     differ("The processor", model(ours), model(theirs));
     let memory = |spec: &VmSpec| format!("{} MiB", spec.memory.mib);
     differ("Memory", memory(ours), memory(theirs));

@@ -13,6 +13,8 @@ const OWN_PORTS: usize = 6;
 const SPARE_PORTS: usize = 8;
 /// Of the six devices that the chipset's own SATA controller takes, the last two are CD drives.
 pub(crate) const SATA_DISKS: usize = 4;
+/// So often memory can be plugged in before a machine is switched off.
+const SLOTS: usize = 32;
 /// The bridge on which Open vSwitch has the networks.
 const INTEGRATION: &str = "br-int";
 /// Where what is our own stands in a description.
@@ -89,10 +91,19 @@ pub fn draw(drawn: &Drawn<'_>) -> Element {
         domain = domain.holding(Element::new("description").saying(&spec.description));
     }
     let ours = Element::new("quantix:vm").with("xmlns:quantix", NAMESPACE).with("guest", spec.guest.name());
+    // Where there is nothing to grow to, libvirt wants to be told of none.
+    let grows = spec.memory.most_mib > spec.memory.mib;
+    let most =
+        Element::new("maxMemory").with("slots", SLOTS).with("unit", "MiB").saying(spec.memory.most_mib);
+    let vcpu = match spec.cpu.most > spec.cpu.cores {
+        true => Element::new("vcpu").with("current", spec.cpu.count()).saying(spec.cpu.most),
+        false => Element::new("vcpu").saying(spec.cpu.count()),
+    };
     domain
         .holding(Element::new("metadata").holding(ours))
+        .holding_all(grows.then_some(most))
         .holding(Element::new("memory").with("unit", "MiB").saying(spec.memory.mib))
-        .holding(Element::new("vcpu").saying(spec.cpu.count()))
+        .holding(vcpu)
         .holding(firmware(spec))
         .holding(features(spec))
         .holding(cpu(spec, drawn.accelerator))
@@ -150,11 +161,30 @@ fn cpu(spec: &VmSpec, accelerator: Accelerator) -> Element {
             Element::new("cpu").with("mode", "host-model").with("check", "partial")
         }
     };
+    let cores = spec.cpu.cores.max(spec.cpu.most);
     let topology = Element::new("topology")
         .with("sockets", spec.cpu.sockets)
-        .with("cores", spec.cpu.cores)
+        .with("cores", cores)
         .with("threads", spec.cpu.threads);
-    cpu.holding(topology)
+    // Memory that comes later belongs to a node.
+    let grows = spec.memory.most_mib > spec.memory.mib;
+    let node = grows.then(|| {
+        let all = u32::from(spec.cpu.sockets) * u32::from(cores) * u32::from(spec.cpu.threads);
+        let cell = Element::new("cell")
+            .with("id", 0)
+            .with("cpus", format!("0-{}", all.saturating_sub(1)))
+            .with("memory", spec.memory.mib)
+            .with("unit", "MiB");
+        Element::new("numa").holding(cell)
+    });
+    cpu.holding(topology).holding_all(node)
+}
+
+/// Draws memory that is plugged into a machine that is on.
+pub fn draw_memory(mib: u64) -> Element {
+    let size = Element::new("size").with("unit", "MiB").saying(mib);
+    let target = Element::new("target").holding(size).holding(Element::new("node").saying(0));
+    Element::new("memory").with("model", "dimm").holding(target)
 }
 
 fn clock(guest: Guest) -> Element {

@@ -63,7 +63,8 @@ pub fn recognise(domain: &Element) -> Result<Recognised, Missing> {
         .collect();
     others.dedup();
     let memory = mib(domain.child("memory").unwrap_or(&empty)).ok_or(Missing("memory"))?;
-    if domain.child("vcpu").is_some_and(|vcpu| vcpu.attribute("current").is_some()) {
+    let processors = cpu(domain).ok_or(Missing("number of processors"))?;
+    if processors.most == 0 && domain.child("vcpu").is_some_and(|vcpu| vcpu.attribute("current").is_some()) {
         others.push("fewer processors than it can have".to_owned());
     }
     if domain.child("currentMemory").and_then(mib).is_some_and(|current| current != memory) {
@@ -88,8 +89,12 @@ pub fn recognise(domain: &Element) -> Result<Recognised, Missing> {
         name,
         description: domain.child("description").map(|child| child.text.clone()).unwrap_or_default(),
         guest,
-        cpu: cpu(domain).ok_or(Missing("number of processors"))?,
-        memory: VmMemory { mib: memory, balloon: balloon != Some("none") },
+        cpu: processors,
+        memory: VmMemory {
+            mib: memory,
+            balloon: balloon != Some("none"),
+            most_mib: domain.child("maxMemory").and_then(mib).unwrap_or(0),
+        },
         firmware: firmware(domain.child("os").unwrap_or(&empty)),
         tpm: devices.child("tpm").is_some(),
         disks,
@@ -146,12 +151,20 @@ fn cpu(domain: &Element) -> Option<VmCpu> {
         Some("host-passthrough") => CpuModel::HostPassthrough,
         _ => CpuModel::HostModel,
     };
-    let count = domain.child("vcpu")?.text.trim().parse().ok()?;
+    let vcpu = domain.child("vcpu")?;
+    let count = vcpu.text.trim().parse().ok()?;
     let Some(topology) = cpu.and_then(|cpu| cpu.child("topology")) else {
-        return Some(VmCpu { sockets: count, cores: 1, threads: 1, model });
+        return Some(VmCpu { sockets: count, cores: 1, threads: 1, model, most: 0 });
     };
     let number = |name| topology.attribute(name)?.parse().ok();
-    Some(VmCpu { sockets: number("sockets")?, cores: number("cores")?, threads: number("threads")?, model })
+    let (sockets, cores, threads) = (number("sockets")?, number("cores")?, number("threads")?);
+    let current = vcpu.attribute("current").and_then(|current| current.parse().ok());
+    match current {
+        Some(current) if (sockets, threads) == (1, 1) && cores == count => {
+            Some(VmCpu { sockets, cores: current, threads, model, most: cores })
+        }
+        _ => Some(VmCpu { sockets, cores, threads, model, most: 0 }),
+    }
 }
 
 /// libvirt says KiB unless it says something else.
@@ -257,13 +270,21 @@ mod tests {
         let guest = any_of(&Guest::ALL);
         let firmware = any_of(&[Firmware::Uefi, Firmware::SecureBoot, Firmware::Bios]);
         let model = any_of(&[CpuModel::HostModel, CpuModel::HostPassthrough]);
-        let cpu = (1..4_u16, 1..9_u16, 1..3_u16, model).prop_map(|(sockets, cores, threads, model)| VmCpu {
-            sockets,
-            cores,
-            threads,
-            model,
+        let growing = || 0..5_u16;
+        let cpu = (1..4_u16, 1..9_u16, 1..3_u16, model, growing()).prop_map(
+            |(sockets, cores, threads, model, more)| VmCpu {
+                sockets,
+                cores,
+                threads,
+                model,
+                most: if more > 0 && (sockets, threads) == (1, 1) { cores + more } else { 0 },
+            },
+        );
+        let memory = (64..100_000_u64, any::<bool>(), growing()).prop_map(|(mib, balloon, more)| VmMemory {
+            mib,
+            balloon,
+            most_mib: if more > 0 { mib + u64::from(more) * 128 } else { 0 },
         });
-        let memory = (64..100_000_u64, any::<bool>()).prop_map(|(mib, balloon)| VmMemory { mib, balloon });
         let disks = prop::collection::vec(disk(), 0..5);
         let cds = prop::collection::vec(prop::option::of("/pool/[a-z]{1,5}\\.iso"), 0..3);
         let nics = prop::collection::vec(any::<[u8; 3]>(), 0..4);

@@ -30,7 +30,7 @@ pub(crate) fn spec(name: &str) -> VmSpec {
         description: String::new(),
         guest: Guest::Linux,
         cpu: VmCpu { cores: 1, ..VmCpu::default() },
-        memory: VmMemory { mib: 64, balloon: true },
+        memory: VmMemory { mib: 64, ..VmMemory::default() },
         firmware: Firmware::Uefi,
         tpm: false,
         disks: Vec::new(),
