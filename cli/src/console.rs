@@ -1,12 +1,14 @@
 //! Consoles in a terminal: the serial line here, and the screen for whichever VNC client there is.
 
 use std::{
+    fs::File,
     io::{self, IsTerminal, Read, Write},
     net::Ipv4Addr,
     path::PathBuf,
     process::Stdio,
 };
 
+use clap::Args;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -183,11 +185,31 @@ pub(crate) async fn picture(
     done(output, &format!("{} holds the picture, {bytes} bytes.", path.display()))
 }
 
+/// Which screen is served, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Screen {
+    /// Name or id.
+    vm: String,
+    /// The port; any that is free, if none is named.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Write a new file with which virt-viewer opens it, as in web-01.vv.
+    #[arg(long, value_name = "FILE")]
+    viewer: Option<PathBuf>,
+}
+
 /// The screen of a machine, for a VNC client on this machine.
-pub(crate) async fn screen(session: &Session, vm: &str, port: u16) -> Result<(), Failure> {
-    let vm = vms::find(session, vm).await?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+pub(crate) async fn screen(session: &Session, asked: Screen) -> Result<(), Failure> {
+    let vm = vms::find(session, &asked.vm).await?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, asked.port)).await?;
     let place = listener.local_addr()?;
+    if let Some(path) = &asked.viewer {
+        // A name is one line.
+        let (host, port, title) = (place.ip(), place.port(), &vm.spec.name);
+        let text = format!("[virt-viewer]\ntype=vnc\nhost={host}\nport={port}\ntitle={title}\n");
+        let written = File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|error| Failure::Said(format!("{} cannot be made: {error}", path.display())))?;
+    }
     shown::line(&format!("The screen of {} is at {place} for VNC clients, until Ctrl-C.", vm.spec.name))?;
     loop {
         let (client, _) = listener.accept().await?;

@@ -1,11 +1,21 @@
 //! The disks of virtual machines.
 
-use quantix_api::{Cache, ChangeVm, Image, NewDisk, VmCd, VmDisk, calls, in_whole_gib};
+use quantix_api::{Bus, Cache, ChangeVm, Image, NewDisk, VmCd, VmDisk, calls, in_whole_gib};
 
 use crate::{Failure, Session, images, shown::Output, vms};
 
 pub(crate) fn new(pool: String, bytes: u64) -> NewDisk {
     NewDisk { pool, bytes, image: None, linked: false, bus: None, cache: Cache::default() }
+}
+
+/// How a disk is attached.
+pub(crate) fn bus(text: &str) -> Result<Bus, String> {
+    match text {
+        "virtio" => Ok(Bus::Virtio),
+        "scsi" => Ok(Bus::Scsi),
+        "sata" => Ok(Bus::Sata),
+        _ => Err("it is one of virtio, scsi and sata".to_owned()),
+    }
 }
 
 /// Makes the first of some disks begin as a copy of an image. Without any, there is one that is as big as the image's.

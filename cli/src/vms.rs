@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use quantix_api::{
-    Cache, ChangeVm, Firmware, Guest, Keep, NewVm, PowerVm, RemoveVm, Scope, SetGuestPassword, SettleDrift,
-    Vm, VmAction, VmDisk, VmGuest, VmNic, VmPolicy, VmQuery, VmSpec, VolumeQuery, calls,
+    Bus, Cache, ChangeVm, Firmware, Guest, Keep, NewVm, PowerVm, RemoveVm, Scope, SetGuestPassword,
+    SettleDrift, Vm, VmAction, VmDisk, VmGuest, VmNic, VmPolicy, VmQuery, VmSpec, VolumeQuery, calls,
 };
 
 use crate::{
@@ -106,13 +106,7 @@ pub(crate) enum Command {
         take_over: bool,
     },
     /// Have the screen of one served on this machine, for VNC clients.
-    Screen {
-        /// Name or id.
-        vm: String,
-        /// The port; any that is free, if none is named.
-        #[arg(long, default_value_t = 0)]
-        port: u16,
-    },
+    Screen(console::Screen),
     /// Save a picture of the screen of one.
     Picture {
         /// Name or id.
@@ -196,6 +190,9 @@ pub(crate) struct Make {
     /// Let that disk share what it has in common with the image, instead of being copied whole.
     #[arg(long, requires = "image")]
     linked: bool,
+    /// How its disks are attached: virtio, scsi or sata; as its guest needs them, if nothing is said.
+    #[arg(long, value_parser = disks::bus)]
+    disk_bus: Option<Bus>,
     /// The pool its disks go into.
     #[arg(long, default_value = "local")]
     pool: String,
@@ -356,7 +353,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
     let session = Session::open()?;
     match command {
         Command::Console { vm, take_over } => console::serial(&session, &vm, take_over).await,
-        Command::Screen { vm, port } => console::screen(&session, &vm, port).await,
+        Command::Screen(asked) => console::screen(&session, asked).await,
         Command::Picture { vm, file } => console::picture(&session, &vm, file, output).await,
         Command::Metrics(of) => {
             let vm = find(&session, &of.name).await?;
@@ -557,6 +554,7 @@ async fn make(session: &Session, make: Make, output: Output) -> Result<(), Failu
     if let Some(image) = image {
         disks::begin_as(session, image, make.linked, &mut disks).await?;
     }
+    disks.iter_mut().for_each(|disk| disk.bus = make.disk_bus);
     let cloud_init = make.told.over(None)?;
     let new = NewVm { spec, disks, cloud_init, policy, folder, host, start: make.start };
     let task = session.call(calls::make_vm(&new)).await?;

@@ -441,7 +441,7 @@ fn machines_are_made_switched_put_into_folders_and_removed() {
     assert!(Command::new("tar").args(tar).status().unwrap().success());
     host.done(&["image", "upload", &ova, "--name", "Shop"], "");
     assert!(host.done(&["image", "list"], "").contains("Shop, disk 2"));
-    host.done(&["vm", "make", "web-04", "--image", "shop", "--memory", "64"], "");
+    host.done(&["vm", "make", "web-04", "--image", "shop", "--memory", "64", "--disk-bus", "sata"], "");
     let made = host.done(&["vm", "show", "web-04"], "");
     assert!(made.contains("web-04-disk-2, 1 GiB in local") && made.contains("64 MiB"), "{made}");
     host.done(&["vm", "remove", "web-04", "--confirm", "web-04"], "");
@@ -481,12 +481,17 @@ fn who_gets_into_a_machine_is_said_and_its_consoles_are_used() {
     let refusal = host.refused(&["vm", "console", "web-01"], "");
     assert!(refusal.contains("web-01 is off."), "{refusal}");
     host.done(&["vm", "start", "web-01"], "");
-    let mut screen = host.begun(&["vm", "screen", "web-01"]);
+    let viewer = host.dir.path().join("web-01.vv");
+    let mut screen = host.begun(&["vm", "screen", "web-01", "--viewer", viewer.to_str().unwrap()]);
     let mut said = String::new();
     BufReader::new(screen.stdout.take().unwrap()).read_line(&mut said).unwrap();
     let place = said.split_whitespace().find(|word| word.starts_with("127.0.0.1:")).unwrap();
     let mut clients =
         [std::net::TcpStream::connect(place).unwrap(), std::net::TcpStream::connect(place).unwrap()];
+    let port = place.rsplit(':').next().unwrap();
+    let told = std::fs::read_to_string(&viewer).unwrap();
+    assert!(told.starts_with("[virt-viewer]\ntype=vnc\nhost=127.0.0.1\n"), "{told}");
+    assert!(told.contains(&format!("\nport={port}\n")) && told.contains("\ntitle=web-01\n"), "{told}");
     for client in &mut clients {
         let mut version = [0; 12];
         client.read_exact(&mut version).unwrap();

@@ -312,6 +312,22 @@ async function openPalette() {
   select(found()[0]);
 }
 
+// The menu of a row comes where one asks for it, too. On a link, and in a field, the browser's own does.
+document.addEventListener("contextmenu", (event) => {
+  const menu = $("[popover]", event.target.closest?.("tr[data-drag]") ?? document.createElement("i"));
+  if (!menu || event.target.closest("a, input, button, [popover]")) return;
+  event.preventDefault();
+  menu.classList.add("at");
+  menu.showPopover();
+  menu.style.left = `${Math.max(0, Math.min(event.clientX, innerWidth - menu.offsetWidth))}px`;
+  menu.style.top = `${Math.max(0, Math.min(event.clientY, innerHeight - menu.offsetHeight))}px`;
+});
+document.addEventListener("toggle", ({ target, newState }) => {
+  if (newState !== "closed" || !target.classList.contains("at")) return;
+  target.classList.remove("at");
+  target.removeAttribute("style");
+}, true);
+
 // A machine is dragged into a folder, and so are all that are ticked with it.
 const draggable = () => all("tr[data-drag]").forEach((row) => (row.draggable = true));
 const target = (event) => ($("#many") ? event.target.closest?.("li[data-drop]") : null);

@@ -13,4 +13,4 @@ pub use driver::{
     run::{Finished, RunError, filter, run, run_into_file},
     services::Asked,
 };
-pub use model::load::Load;
+pub use model::load::{DiskLoad, Load, NetworkLoad};

@@ -11,9 +11,9 @@ use quantix_api::{
 };
 use serde::Deserialize;
 
-use super::{begun, standing};
+use super::{ACTIONS, begun, makes_sense, standing};
 use crate::{
-    component::{Badge, Chips, Fault, Field, Heads, Icon, Pager, Search, Standing},
+    component::{Badge, Chips, Fault, Field, Heads, Icon, Pager, Post, Search, Standing},
     folders,
     frame::Frame,
     problem::{Filled, Page, draw},
@@ -61,6 +61,20 @@ struct VmsPage {
 impl VmsPage {
     fn standing(&self, vm: &Vm) -> Standing {
         standing(vm)
+    }
+
+    /// What can be done with one now, from the list.
+    fn deeds(&self, vm: &Vm) -> Vec<Post> {
+        if !vm.rights.contains(&Right::OperateVms) || vm.policy.template {
+            return Vec::new();
+        }
+        let sensible = ACTIONS.iter().filter(|(action, ..)| makes_sense(*action, vm.state));
+        let deed = |(action, words, icon, class): &(VmAction, &'static str, &'static str, &'static str)| {
+            let class = if *class == "danger" { "danger" } else { "" };
+            let post = Post::to("/vms/many", *words).class(class).icon(icon);
+            post.with("vm", &vm.id).with("deed", action.name()).with("back", self.frame.address.to_string())
+        };
+        sensible.map(deed).collect()
     }
 
     /// The first address that its guest tells.

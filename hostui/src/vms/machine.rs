@@ -137,9 +137,11 @@ impl VmPage {
 
     fn memory(&self) -> String {
         let memory = &self.vm.spec.memory;
-        let most = (memory.most_mib > memory.mib)
-            .then(|| format!(", can grow to {}", words::bytes(memory.most_mib << 20)));
-        format!("{}{}", words::bytes(memory.mib << 20), most.unwrap_or_default())
+        let most = match memory.most_mib > memory.mib {
+            true => format!(", can grow to {}", words::bytes(memory.most_mib << 20)),
+            false => String::new(),
+        };
+        format!("{}{most}", words::bytes(memory.mib << 20))
     }
 
     fn processors(&self) -> String {
@@ -150,7 +152,10 @@ impl VmPage {
         };
         let sockets =
             if cpu.sockets == 1 { "1 socket".to_owned() } else { format!("{} sockets", cpu.sockets) };
-        let most = (cpu.most > cpu.cores).then(|| format!(", can grow to {}", cpu.most)).unwrap_or_default();
+        let most = match cpu.most > cpu.cores {
+            true => format!(", can grow to {}", cpu.most),
+            false => String::new(),
+        };
         format!("{} vCPU{most}, {sockets}, {model}", cpu.count())
     }
 

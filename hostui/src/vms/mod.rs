@@ -93,7 +93,9 @@ fn begun(action: VmAction, name: &str) -> String {
 /// A problem with one card or one label is shown beside the field in which all of them are.
 fn beside_its_field(mut problem: Problem) -> Problem {
     for field in ["spec.nics", "spec.cds", "spec.cpu", "policy.labels"] {
-        if problem.field.as_deref().is_some_and(|of| of.starts_with(field)) {
+        // How far it can grow has a field of its own.
+        let is_of_it = |of: &str| of.starts_with(field) && of != "spec.cpu.most";
+        if problem.field.as_deref().is_some_and(is_of_it) {
             problem.field = Some(if field == "spec.cpu" { "spec.cpu.cores" } else { field }.to_owned());
         }
     }

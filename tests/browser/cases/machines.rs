@@ -436,3 +436,48 @@ pub(crate) async fn has_image(host: &Host, session: &Secret) -> String {
     .await;
     id
 }
+
+#[tokio::test]
+async fn the_menu_of_a_row_does_what_can_be_done_with_its_machine() {
+    let host = Host::with_machines("qx-01").await;
+    let session = host.session().await;
+    let mut spec = VmSpec::named("web-01");
+    spec.memory.mib = 64;
+    let new = NewVm { start: true, ..NewVm::usual(spec) };
+    host.agent().call(&calls::make_vm(&new).as_session(&session)).await.unwrap();
+    let desk = Desk::at(&host).await;
+    desk.sign_in().await;
+    desk.open("/vms?state=").await;
+    desk.until_true(
+        "it runs",
+        "return document.querySelector('tbody .state')?.textContent === 'Running'",
+        "",
+    )
+    .await;
+    desk.press("What can be done with web-01").await;
+    desk.press("Pause").await;
+    desk.sees("web-01 is made to stand still").await;
+    desk.until_true(
+        "it stands still",
+        "return document.querySelector('tbody .state')?.textContent === 'Stands still'",
+        "",
+    )
+    .await;
+    desk.is_at("/vms").await;
+    // Where one asks for it in the row it opens, too.
+    let asked = "const cell = document.querySelector('tr[data-drag] td:nth-child(4)'); \
+                 const { left, top } = cell.getBoundingClientRect(); \
+                 const event = { bubbles: true, cancelable: true, clientX: left + 5, clientY: top + 5 }; \
+                 cell.dispatchEvent(new MouseEvent('contextmenu', event)); \
+                 const menu = document.querySelector('.menu:popover-open').getBoundingClientRect(); \
+                 return Math.abs(menu.left - left - 5) < 2 && Math.abs(menu.top - top - 5) < 2";
+    assert_eq!(desk.ask(asked, &[]).await.unwrap(), true);
+    desk.press("Resume").await;
+    desk.until_true(
+        "it runs again",
+        "return document.querySelector('tbody .state')?.textContent === 'Running'",
+        "",
+    )
+    .await;
+    assert_eq!(desk.complaints().await, Vec::<String>::new());
+}

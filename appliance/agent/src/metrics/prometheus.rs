@@ -15,7 +15,7 @@ type Family = (&'static str, &'static str, &'static str, fn(&Load) -> Option<f64
 
 const FAMILIES: &[Family] = &[
     ("processors", "gauge", "Processors that are on.", |load| Some(f64::from(load.processors))),
-    ("cpu_seconds_total", "counter", "Time its processors worked.", |load| Some(load.cpu_seconds)),
+    ("cpu_seconds_total", "counter", "Time its processors worked.", |load| load.cpu_seconds),
     ("cpu_wait_seconds_total", "counter", "Time its processors wanted to work and were not let.", |load| {
         load.cpu_wait_seconds
     }),
@@ -25,22 +25,22 @@ const FAMILIES: &[Family] = &[
     ("memory_on_host_bytes", "gauge", "Memory that it takes of its host.", |load| {
         load.memory_on_host.map(float)
     }),
-    ("disk_reads_total", "counter", "Reads from its disks.", |load| Some(float(load.disk_reads))),
-    ("disk_writes_total", "counter", "Writes to its disks.", |load| Some(float(load.disk_writes))),
+    ("disk_reads_total", "counter", "Reads from its disks.", |load| Some(float(load.disks?.reads))),
+    ("disk_writes_total", "counter", "Writes to its disks.", |load| Some(float(load.disks?.writes))),
     ("disk_read_bytes_total", "counter", "Bytes read from its disks.", |load| {
-        Some(float(load.disk_read_bytes))
+        Some(float(load.disks?.read_bytes))
     }),
     ("disk_written_bytes_total", "counter", "Bytes written to its disks.", |load| {
-        Some(float(load.disk_written_bytes))
+        Some(float(load.disks?.written_bytes))
     }),
     ("disk_seconds_total", "counter", "Time that reads and writes were under way, added up.", |load| {
-        Some(load.disk_seconds)
+        Some(load.disks?.seconds)
     }),
     ("net_received_bytes_total", "counter", "Bytes that came over the network.", |load| {
-        Some(float(load.net_received_bytes))
+        Some(float(load.network?.received_bytes))
     }),
     ("net_sent_bytes_total", "counter", "Bytes that went over the network.", |load| {
-        Some(float(load.net_sent_bytes))
+        Some(float(load.network?.sent_bytes))
     }),
 ];
 
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn what_is_known_is_told_with_whose_it_is() {
-        let load = Load { processors: 2, cpu_seconds: 1.5, memory: Some(7), ..Load::default() };
+        let load = Load { processors: 2, cpu_seconds: Some(1.5), memory: Some(7), ..Load::default() };
         let mut text = String::new();
         let labels = vec![("host", "qx-1"), ("name", "a\"b\\c\nd")];
         add(&mut text, "vm", &[Counted { labels, load: &load }]);

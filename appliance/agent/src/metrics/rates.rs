@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quantix_api::Metric;
-use quantix_host::Load;
+use quantix_host::{DiskLoad, Load};
 
 /// A value for each of [`Metric::ALL`], in that order; what is not known is no number.
 pub(crate) type Sample = [f32; Metric::ALL.len()];
@@ -16,28 +16,34 @@ pub(super) fn between(before: &Load, after: &Load, time: Duration) -> Sample {
     // Counters that began anew tell nothing about what was before.
     let grown = |before: u64, after: u64| after.checked_sub(before).map(float);
     let rate = |before: u64, after: u64| grown(before, after).map(|grown| grown / time);
-    let share = |before: Option<f64>, after_it: Option<f64>| {
-        let share = (after_it? - before?) / (time * f64::from(after.processors));
+    let share = |before: Option<f64>, now: Option<f64>| {
+        let share = (now? - before?) / (time * f64::from(after.processors));
         // Time and counters are not read at the same moment, so that it may be a little too much.
         (share >= 0.0).then_some(share.min(1.0))
     };
-    let done = grown(before.disk_reads, after.disk_reads)
-        .zip(grown(before.disk_writes, after.disk_writes))
-        .map(|(reads, writes)| reads + writes);
-    let waited = after.disk_seconds - before.disk_seconds;
-    let latency = done.filter(|done| *done > 0.0 && waited >= 0.0).map(|done| waited / done);
+    let disks = before.disks.zip(after.disks);
+    let latency = |(before, now): (DiskLoad, DiskLoad)| {
+        let done = grown(before.reads, now.reads)? + grown(before.writes, now.writes)?;
+        let waited = now.seconds - before.seconds;
+        (done > 0.0 && waited >= 0.0).then(|| waited / done)
+    };
+    let of_disks =
+        |what: fn(&DiskLoad) -> u64| disks.and_then(|(before, now)| rate(what(&before), what(&now)));
+    let network = before.network.zip(after.network);
     let value = |metric: Metric| match metric {
-        Metric::Cpu => share(Some(before.cpu_seconds), Some(after.cpu_seconds)),
+        Metric::Cpu => share(before.cpu_seconds, after.cpu_seconds),
         Metric::CpuWait => share(before.cpu_wait_seconds, after.cpu_wait_seconds),
         Metric::Memory => after.memory.map(float),
         Metric::MemoryOnHost => after.memory_on_host.map(float),
-        Metric::DiskReads => rate(before.disk_reads, after.disk_reads),
-        Metric::DiskWrites => rate(before.disk_writes, after.disk_writes),
-        Metric::DiskRead => rate(before.disk_read_bytes, after.disk_read_bytes),
-        Metric::DiskWritten => rate(before.disk_written_bytes, after.disk_written_bytes),
-        Metric::DiskLatency => latency,
-        Metric::NetReceived => rate(before.net_received_bytes, after.net_received_bytes),
-        Metric::NetSent => rate(before.net_sent_bytes, after.net_sent_bytes),
+        Metric::DiskReads => of_disks(|disks| disks.reads),
+        Metric::DiskWrites => of_disks(|disks| disks.writes),
+        Metric::DiskRead => of_disks(|disks| disks.read_bytes),
+        Metric::DiskWritten => of_disks(|disks| disks.written_bytes),
+        Metric::DiskLatency => disks.and_then(latency),
+        Metric::NetReceived => {
+            network.and_then(|(before, now)| rate(before.received_bytes, now.received_bytes))
+        }
+        Metric::NetSent => network.and_then(|(before, now)| rate(before.sent_bytes, now.sent_bytes)),
     };
     Metric::ALL.map(|metric| value(metric).map_or(f32::NAN, narrow))
 }
@@ -81,8 +87,9 @@ mod tests {
         sample[Metric::ALL.iter().position(|one| *one == metric).unwrap()]
     }
 
-    fn load(processors: u32, cpu_seconds: f64, disk_reads: u64, disk_seconds: f64) -> Load {
-        Load { processors, cpu_seconds, disk_reads, disk_seconds, memory: Some(5), ..Load::default() }
+    fn load(processors: u32, cpu_seconds: f64, reads: u64, seconds: f64) -> Load {
+        let disks = Some(DiskLoad { reads, seconds, ..DiskLoad::default() });
+        Load { processors, cpu_seconds: Some(cpu_seconds), disks, memory: Some(5), ..Load::default() }
     }
 
     #[test]
@@ -91,7 +98,18 @@ mod tests {
         assert_eq!((of(&sample, Metric::Cpu), of(&sample, Metric::DiskReads)), (0.5, 10.0));
         assert_eq!((of(&sample, Metric::Memory), of(&sample, Metric::DiskLatency)), (5.0, 0.025));
         assert!(of(&sample, Metric::CpuWait).is_nan() && of(&sample, Metric::MemoryOnHost).is_nan());
-        assert_eq!(of(&sample, Metric::NetSent), 0.0);
+        assert!(of(&sample, Metric::DiskWrites) == 0.0 && of(&sample, Metric::NetSent).is_nan());
+    }
+
+    #[test]
+    fn who_tells_less_for_a_while_has_a_gap_and_no_peak_behind_it() {
+        let (full, less) = (load(1, 10.0, 1_000_000, 5.0), Load { processors: 1, ..Load::default() });
+        for (before, after) in [(&full, &less), (&less, &full)] {
+            let sample = between(before, after, Duration::from_secs(1));
+            for metric in [Metric::Cpu, Metric::DiskReads, Metric::DiskLatency] {
+                assert!(of(&sample, metric).is_nan(), "{metric:?}");
+            }
+        }
     }
 
     #[test]

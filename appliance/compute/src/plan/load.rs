@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quantix_host::Load;
+use quantix_host::{DiskLoad, Load, NetworkLoad};
 
 use crate::model::told::Told;
 
@@ -28,8 +28,8 @@ pub(crate) fn read(told: &BTreeMap<String, Told>) -> Load {
     };
     // Processors that are off have no values, and their numbers may lie between those of others.
     let of_processors = |what| sum("vcpu.maximum", "vcpu", what).map(seconds);
-    let of_disks = |what| sum("block.count", "block", what).unwrap_or(0);
-    let of_cards = |what| sum("net.count", "net", what).unwrap_or(0);
+    let of_disks = |what| sum("block.count", "block", what);
+    let of_cards = |what| sum("net.count", "net", what);
     let kib = |name: &str| number(name).map(|kib| kib.saturating_mul(1024));
     let memory = match (kib("balloon.available"), kib("balloon.usable")) {
         (Some(available), Some(usable)) => Some(available.saturating_sub(usable)),
@@ -37,17 +37,22 @@ pub(crate) fn read(told: &BTreeMap<String, Told>) -> Load {
     };
     Load {
         processors: u32::try_from(number("vcpu.current").unwrap_or(0)).unwrap_or(u32::MAX),
-        cpu_seconds: of_processors("time").unwrap_or(0.0),
+        cpu_seconds: of_processors("time"),
         cpu_wait_seconds: of_processors("delay"),
         memory,
         memory_on_host: kib("balloon.rss"),
-        disk_reads: of_disks("rd.reqs"),
-        disk_writes: of_disks("wr.reqs"),
-        disk_read_bytes: of_disks("rd.bytes"),
-        disk_written_bytes: of_disks("wr.bytes"),
-        disk_seconds: seconds(of_disks("rd.times").saturating_add(of_disks("wr.times"))),
-        net_received_bytes: of_cards("rx.bytes"),
-        net_sent_bytes: of_cards("tx.bytes"),
+        // Without a disk that tells there is nothing to add up; one that does tells all of it.
+        disks: of_disks("rd.reqs").map(|reads| DiskLoad {
+            reads,
+            writes: of_disks("wr.reqs").unwrap_or(0),
+            read_bytes: of_disks("rd.bytes").unwrap_or(0),
+            written_bytes: of_disks("wr.bytes").unwrap_or(0),
+            seconds: ["rd.times", "wr.times"].into_iter().filter_map(of_disks).map(seconds).sum(),
+        }),
+        network: of_cards("rx.bytes").map(|received_bytes| NetworkLoad {
+            received_bytes,
+            sent_bytes: of_cards("tx.bytes").unwrap_or(0),
+        }),
     }
 }
 
@@ -77,8 +82,9 @@ mod tests {
             ("balloon.usable", 1024),
             ("balloon.rss", 3000),
         ]));
-        assert_eq!((load.processors, load.disk_reads, load.net_received_bytes), (2, 7, 9));
-        assert!((load.cpu_seconds - 1.5).abs() < 1e-9 && (load.disk_seconds - 2.0).abs() < 1e-9);
+        let (disks, network) = (load.disks.unwrap(), load.network.unwrap());
+        assert_eq!((load.processors, disks.reads, network.received_bytes), (2, 7, 9));
+        assert!((load.cpu_seconds.unwrap() - 1.5).abs() < 1e-9 && (disks.seconds - 2.0).abs() < 1e-9);
         assert_eq!((load.memory, load.memory_on_host), (Some(1 << 20), Some(3000 << 10)));
         assert_eq!(load.cpu_wait_seconds, Some(0.25));
     }
@@ -92,7 +98,8 @@ mod tests {
             ("block.1.rd.reqs", 9),
         ]));
         assert_eq!((load.memory, load.memory_on_host, load.cpu_wait_seconds), (None, None, None));
-        assert_eq!(load.disk_reads, u64::MAX);
-        assert_eq!(read(&BTreeMap::from([("block.count".to_owned(), Told::Text("x".into()))])).disk_reads, 0);
+        assert_eq!((load.disks.unwrap().reads, load.network), (u64::MAX, None));
+        let strange = BTreeMap::from([("block.count".to_owned(), Told::Text("x".into()))]);
+        assert_eq!(read(&strange).disks, None);
     }
 }

@@ -16,7 +16,9 @@ async fn what_machines_that_are_on_use_is_told_and_of_others_nothing() {
     // Its firmware looks for something to start, for as long as it is on.
     let busy = async || {
         let load = load().await.unwrap();
-        load.cpu_seconds > first.cpu_seconds && load.cpu_wait_seconds.is_some() && load.disk_reads > 0
+        load.cpu_seconds > first.cpu_seconds
+            && load.cpu_wait_seconds.is_some()
+            && load.disks.is_some_and(|disks| disks.reads > 0)
     };
     for tries in 0.. {
         if busy().await {

@@ -8,32 +8,48 @@ const TICK: f64 = 0.01;
 
 /// What something has used since it started, and how much memory it has in use now. A virtual machine is told of in the
 /// same words as the machine it runs on.
+///
+/// What is not there is not known now: a virtual machine that is busy with something else tells less.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Load {
     /// Its processors.
     pub processors: u32,
     /// For how many seconds they worked, all together.
-    pub cpu_seconds: f64,
+    pub cpu_seconds: Option<f64>,
     /// For how many seconds they wanted to, and were not let.
     pub cpu_wait_seconds: Option<f64>,
     /// Memory in use, in bytes.
     pub memory: Option<u64>,
     /// Memory that it takes of its host, in bytes.
     pub memory_on_host: Option<u64>,
-    /// Reads from disks.
-    pub disk_reads: u64,
-    /// Writes to disks.
-    pub disk_writes: u64,
-    /// Bytes read from disks.
-    pub disk_read_bytes: u64,
-    /// Bytes written to disks.
-    pub disk_written_bytes: u64,
+    /// What all its disks did.
+    pub disks: Option<DiskLoad>,
+    /// What went over all its network cards.
+    pub network: Option<NetworkLoad>,
+}
+
+/// What disks did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct DiskLoad {
+    /// Reads.
+    pub reads: u64,
+    /// Writes.
+    pub writes: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
     /// For how many seconds reads and writes were under way, added up.
-    pub disk_seconds: f64,
-    /// Bytes that came over the network.
-    pub net_received_bytes: u64,
-    /// Bytes that went over the network.
-    pub net_sent_bytes: u64,
+    pub seconds: f64,
+}
+
+/// What went over the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetworkLoad {
+    /// Bytes that came.
+    pub received_bytes: u64,
+    /// Bytes that went.
+    pub sent_bytes: u64,
 }
 
 impl Load {
@@ -44,7 +60,7 @@ impl Load {
         // user nice system idle iowait irq softirq steal; what guests used is in the first two.
         let ticks: Vec<f64> = all.split_whitespace().take(8).filter_map(|field| field.parse().ok()).collect();
         if let [user, nice, system, _, _, irq, soft, steal] = ticks[..] {
-            self.cpu_seconds = (user + nice + system + irq + soft) * TICK;
+            self.cpu_seconds = Some((user + nice + system + irq + soft) * TICK);
             self.cpu_wait_seconds = Some(steal * TICK);
         }
         let each = lines.filter(|line| line.starts_with(|first: char| first.is_ascii_digit()));
@@ -53,6 +69,7 @@ impl Load {
 
     /// Adds disks of these names, from `/proc/diskstats`.
     pub(crate) fn add_disks(&mut self, diskstats: &str, names: &BTreeSet<String>) {
+        let all = self.disks.get_or_insert_default();
         for line in diskstats.lines() {
             let fields: Vec<&str> = line.split_whitespace().skip(2).collect();
             let (Some(name), [_, reads, _, read, reading, writes, _, written, writing, ..]) =
@@ -64,18 +81,19 @@ impl Load {
                 continue;
             }
             let count = |field: &str| field.parse::<u64>().unwrap_or(0);
-            self.disk_reads = self.disk_reads.wrapping_add(count(reads));
-            self.disk_writes = self.disk_writes.wrapping_add(count(writes));
+            all.reads = all.reads.wrapping_add(count(reads));
+            all.writes = all.writes.wrapping_add(count(writes));
             let bytes = |field| count(field).wrapping_mul(SECTOR_BYTES);
-            self.disk_read_bytes = self.disk_read_bytes.wrapping_add(bytes(read));
-            self.disk_written_bytes = self.disk_written_bytes.wrapping_add(bytes(written));
+            all.read_bytes = all.read_bytes.wrapping_add(bytes(read));
+            all.written_bytes = all.written_bytes.wrapping_add(bytes(written));
             let seconds = |field: &str| field.parse::<f64>().unwrap_or(0.0) / 1000.0;
-            self.disk_seconds += seconds(reading) + seconds(writing);
+            all.seconds += seconds(reading) + seconds(writing);
         }
     }
 
     /// Adds network interfaces of these names, from `/proc/net/dev`.
     pub(crate) fn add_network(&mut self, dev: &str, names: &BTreeSet<String>) {
+        let all = self.network.get_or_insert_default();
         for (name, counters) in dev.lines().filter_map(|line| line.split_once(':')) {
             if !names.contains(name.trim()) {
                 continue;
@@ -83,8 +101,8 @@ impl Load {
             let counters: Vec<u64> =
                 counters.split_whitespace().filter_map(|field| field.parse().ok()).collect();
             let count = |at| counters.get(at).copied().unwrap_or(0);
-            self.net_received_bytes = self.net_received_bytes.wrapping_add(count(0));
-            self.net_sent_bytes = self.net_sent_bytes.wrapping_add(count(8));
+            all.received_bytes = all.received_bytes.wrapping_add(count(0));
+            all.sent_bytes = all.sent_bytes.wrapping_add(count(8));
         }
     }
 }
@@ -104,7 +122,7 @@ mod tests {
         let mut load = Load::default();
         load.add_processors("cpu  100 20 30 4000 50 6 7 80 90 10\ncpu0 1 2\ncpu1 1 2\nintr 5\n");
         assert_eq!((load.processors, load.cpu_wait_seconds), (2, Some(0.8)));
-        assert!((load.cpu_seconds - 1.63).abs() < 1e-9);
+        assert!((load.cpu_seconds.unwrap() - 1.63).abs() < 1e-9);
     }
 
     #[test]
@@ -113,9 +131,10 @@ mod tests {
         let text =
             " 254 0 vda 10 1 200 500 20 2 400 1500 0 1 2 3\n 254 1 vda1 9 9 9 9 9 9 9 9 9\n 7 0 loop0 5 5";
         load.add_disks(text, &names(&["vda", "loop0"]));
-        assert_eq!((load.disk_reads, load.disk_writes), (10, 20));
-        assert_eq!((load.disk_read_bytes, load.disk_written_bytes), (200 * 512, 400 * 512));
-        assert!((load.disk_seconds - 2.0).abs() < 1e-9);
+        let disks = load.disks.unwrap();
+        assert_eq!((disks.reads, disks.writes), (10, 20));
+        assert_eq!((disks.read_bytes, disks.written_bytes), (200 * 512, 400 * 512));
+        assert!((disks.seconds - 2.0).abs() < 1e-9);
     }
 
     #[test]
@@ -124,7 +143,7 @@ mod tests {
         let text =
             "Inter-| Receive\n face |bytes\n  eth0: 7 1 0 0 0 0 0 0 9 1 0 0\n    lo:5 5 0 0 0 0 0 0 5 5\n";
         load.add_network(text, &names(&["eth0"]));
-        assert_eq!((load.net_received_bytes, load.net_sent_bytes), (7, 9));
+        assert_eq!(load.network, Some(NetworkLoad { received_bytes: 7, sent_bytes: 9 }));
     }
 
     proptest! {
