@@ -7,7 +7,9 @@ use std::{
 };
 
 use clap::Subcommand;
-use quantix_api::{FetchImage, Image, ImageState, MAX_PIECE_BYTES, NewImage, RemoveImage, calls};
+use quantix_api::{
+    ChangeImage, FetchImage, Image, ImageState, MAX_PIECE_BYTES, NewImage, RemoveImage, calls,
+};
 
 use crate::{
     Failure, Session,
@@ -74,6 +76,20 @@ pub(crate) enum ImageCommand {
         #[arg(long)]
         no_wait: bool,
     },
+    /// Give one another name, or say what is on it.
+    Change {
+        /// Name or id.
+        image: String,
+        /// Its new name.
+        #[arg(long)]
+        name: Option<String>,
+        /// The distribution, as in debian; nothing for one that is not known.
+        #[arg(long)]
+        os: Option<String>,
+        /// The version of that.
+        #[arg(long)]
+        os_version: Option<String>,
+    },
     /// Remove one. Disks that began as copies of it stay.
     Remove {
         /// Name or id.
@@ -123,6 +139,12 @@ pub(crate) async fn run(command: ImageCommand, output: Output) -> Result<(), Fai
             bring(&session, &image, &file).await?;
             let task = session.call(calls::finish_image(&image.id)).await?;
             waiting::shown_to_its_end(&session, task, no_wait, output).await
+        }
+        ImageCommand::Change { image, name, os, os_version } => {
+            let image = find(&session, &image).await?;
+            let change = ChangeImage { name, os, os_version };
+            let call = calls::change_image(&image.id, &change).if_version(image.version);
+            show(&session.call(call).await?, output)
         }
         ImageCommand::Catalogue => {
             let offers = session.call(calls::catalogue()).await?.items;

@@ -415,6 +415,11 @@ fn machines_are_made_switched_put_into_folders_and_removed() {
     host.done(&["image", "upload", &file, "--name", "Debian 12"], "");
     let shown_image = host.done(&["image", "show", "debian 12"], "");
     assert!(shown_image.contains("8 MiB") && shown_image.contains("raw"), "{shown_image}");
+    let changed = host.done(&["image", "change", "debian 12", "--os", "rocky", "--os-version", "9"], "");
+    assert!(changed.contains("rocky 9"), "{changed}");
+    assert!(
+        host.refused(&["image", "change", "debian 12", "--os", "plan9"], "").contains("A system is one of")
+    );
     host.done(&["vm", "make", "web-03", "--image", "debian 12"], "");
     assert!(host.done(&["vm", "show", "web-03"], "").contains("web-03-disk-1, 1 GiB in local"));
     host.done(&["image", "remove", "Debian 12", "--confirm", "Debian 12"], "");

@@ -110,7 +110,7 @@ fn charts(told: &Metrics, memory: u64) -> Vec<Course> {
     let both = |one: Option<f64>, other: Option<f64>| one.zip(other);
     let (read, written) = (Metric::DiskRead, Metric::DiskWritten);
     let operations = both(last(Metric::DiskReads), last(Metric::DiskWrites))
-        .map(|(reads, writes)| format!("{:.0} reads, {:.0} writes a second", reads, writes));
+        .map(|(reads, writes)| format!("reads {reads:.0} and writes {writes:.0} times a second"));
     let latency = last(Metric::DiskLatency).map(|seconds| format!("{} each", moment(seconds)));
     let disk = Course {
         title: "Disks",

@@ -124,6 +124,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/storage/images", get(storage::images::list).post(storage::images::begin))
         .route("/storage/images/fetch", post(storage::images::fetch))
         .route("/storage/images/{id}/finish", post(storage::images::finish))
+        .route("/storage/images/{id}/edit", get(storage::image::edit_page).post(storage::image::edit))
         .route("/storage/images/{id}/remove", get(storage::images::remove_page).post(storage::images::remove))
         .route("/storage/volumes/new", get(storage::new_page).post(storage::make))
         .route("/storage/volumes/{id}", get(storage::volume_page))

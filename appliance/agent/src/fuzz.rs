@@ -2,12 +2,12 @@
 
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use quantix_api::{
-    AuditQuery, BackFromProvider, BeginAtProvider, ChangeGroup, ChangePassword, ChangeRole, ChangeSnapshot,
-    ChangeUser, ChangeVm, CloneVm, CloudInit, EventQuery, FetchImage, JoinCluster, ListQuery, MakeBackup,
-    MoveLead, NewAccess, NewApiToken, NewCertificateRequest, NewGroup, NewJoinToken, NewRole, NewSnapshot,
-    NewUser, NewVm, OpenConsole, PowerHost, ProvePassword, RemoveHost, RemoveSnapshot, RestartServices,
-    RevertVm, Scope, SecondFactorCode, SetAcme, SetGuestPassword, SetProvider, SetSyslog, SetVoters, SignIn,
-    TaskQuery, UploadCertificate, Who,
+    AuditQuery, BackFromProvider, BeginAtProvider, ChangeGroup, ChangeImage, ChangePassword, ChangeRole,
+    ChangeSnapshot, ChangeUser, ChangeVm, CloneVm, CloudInit, EventQuery, FetchImage, JoinCluster, ListQuery,
+    MakeBackup, MoveLead, NewAccess, NewApiToken, NewCertificateRequest, NewGroup, NewJoinToken, NewRole,
+    NewSnapshot, NewUser, NewVm, OpenConsole, PowerHost, ProvePassword, RemoveHost, RemoveSnapshot,
+    RestartServices, RevertVm, Scope, SecondFactorCode, SetAcme, SetGuestPassword, SetProvider, SetSyslog,
+    SetVoters, SignIn, TaskQuery, UploadCertificate, Who,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -20,7 +20,7 @@ pub use crate::{
 
 /// The body of a request, a query, a name in one, or a header; the first byte says which.
 pub fn request(bytes: &[u8]) {
-    const READERS: [fn(&[u8]); 44] = [
+    const READERS: [fn(&[u8]); 45] = [
         body::<ChangeGroup>,
         body::<ChangePassword>,
         body::<ChangeRole>,
@@ -64,6 +64,7 @@ pub fn request(bytes: &[u8]) {
         body::<RevertVm>,
         body::<RemoveSnapshot>,
         body::<CloneVm>,
+        body::<ChangeImage>,
         body::<SetGuestPassword>,
     ];
     if let Some((which, bytes)) = bytes.split_first() {

@@ -158,6 +158,24 @@ pub struct Images {
     pub items: Vec<Image>,
 }
 
+/// `PATCH /api/v1/images/{image}`: what is not there stays.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeImage {
+    /// What it is called.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 63)]
+    pub name: Option<String>,
+    /// The distribution that is on it; empty for one that is not known.
+    #[serde(default)]
+    #[schema(max_length = 32)]
+    pub os: Option<String>,
+    /// The version of that.
+    #[serde(default)]
+    #[schema(max_length = 16)]
+    pub os_version: Option<String>,
+}
+
 /// `POST /api/v1/images`
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -54,8 +54,8 @@ pub use host::{
     Slot, SlotName,
 };
 pub use images::{
-    Arrived, Catalogue, FetchImage, Image, ImageState, Images, MAX_PIECE_BYTES, NewImage, Offer, PieceQuery,
-    RemoveImage, VmDraft, in_whole_gib,
+    Arrived, Catalogue, ChangeImage, FetchImage, Image, ImageState, Images, MAX_PIECE_BYTES, NewImage, Offer,
+    PieceQuery, RemoveImage, VmDraft, in_whole_gib,
 };
 pub use list::{ListQuery, Page, to_query};
 pub use metrics::{Metric, Metrics, MetricsQuery, Span};

@@ -1,5 +1,6 @@
 //! Storage: pools, volumes and images.
 
+pub(crate) mod image;
 pub(crate) mod images;
 mod page;
 mod volume;

@@ -67,6 +67,7 @@ pub(crate) const PAGES: &[Page] = &[
     page("/storage", "/storage?text=nothing+has+this+in+it"),
     page("/storage/pools/{id}", "/storage/pools/local"),
     page("/storage/images", "/storage/images"),
+    page("/storage/images/{id}/edit", "/storage/images/{image}/edit"),
     page("/storage/images/{id}/remove", "/storage/images/{image}/remove"),
     page("/storage/volumes/new", "/storage/volumes/new"),
     page("/storage/volumes/{id}", "/storage/volumes/{volume}"),

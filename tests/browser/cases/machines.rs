@@ -338,6 +338,14 @@ async fn an_image_is_brought_and_a_disk_begins_as_a_copy_of_it() {
     desk.sees("web-01-disk-1").await;
     desk.sees("3 GiB").await;
     desk.open("/storage/images").await;
+    desk.follow("Edit Debian 13").await;
+    desk.fill("System optional", "plan9").await;
+    desk.press("Save").await;
+    desk.sees("A system is one of").await;
+    desk.fill("System optional", "rocky").await;
+    desk.fill("Version optional", "9").await;
+    desk.press("Save").await;
+    desk.sees("rocky 9").await;
     desk.follow("Remove… Debian 13").await;
     desk.fill("To go on, type Debian 13", "Debian 13").await;
     desk.press("Remove").await;

@@ -7,10 +7,11 @@ use axum::{
     body::Bytes,
     extract::{Path, State},
     http::StatusCode,
+    response::IntoResponse,
 };
 use quantix_api::{
-    Arrived, Catalogue, FetchImage, Image, ImageState, Images, NewImage, PieceQuery, Problem, ProblemCode,
-    RemoveImage, Task, TaskKind,
+    Arrived, Catalogue, ChangeImage, FetchImage, Image, ImageState, Images, NewImage, PieceQuery, Problem,
+    ProblemCode, RemoveImage, Task, TaskKind,
 };
 use quantix_storage::VolumeId;
 use quantix_store::HostId;
@@ -33,6 +34,7 @@ use crate::{
         layers,
     },
     tasks::{self, NewTask},
+    version::{Version, tag},
 };
 
 fn conflict(sentence: impl Into<String>) -> Problem {
@@ -116,6 +118,33 @@ pub(crate) async fn fetch(
     };
     let task = agent.cluster.write_telling(line, fetch).await?;
     Ok((StatusCode::ACCEPTED, Json(task.shown())))
+}
+
+/// Gives an image another name, or says what is on it.
+#[utoipa::path(patch, path = "/api/v1/images/{image}", tag = "storage", params(("image" = String, Path,)), request_body = ChangeImage, responses((status = 200, body = Image)))]
+pub(crate) async fn change(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    person: Person,
+    Path(id): Path<String>,
+    seen: Version,
+    Body(body): Body<ChangeImage>,
+) -> Result<impl IntoResponse, Failure> {
+    let told = |image: &Kept| {
+        let Image { name, os, os_version, .. } = &image.shown;
+        json!({ "name": name, "os": os, "os_version": os_version })
+    };
+    let line = person.line(client, "change-image", &id);
+    let change = move |connection: &Connection, line: &mut Line| {
+        let before = images::one(connection, &id)?;
+        line.object = named(&before);
+        line.was(&told(&before));
+        let changed = images::change(connection, &id, &body, seen)?;
+        line.is(&told(&changed));
+        Ok(changed.shown(&person.info.roles))
+    };
+    let image = agent.cluster.write_telling(line, change).await?;
+    Ok((tag(image.version), Json(image)))
 }
 
 /// What distributions offer: addresses from which images can be fetched.

@@ -317,7 +317,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(images::make))
                 .routes(routes!(images::fetch))
                 .routes(routes!(images::finish))
-                .routes(routes!(images::remove))
+                .routes(routes!(images::change, images::remove))
                 .merge(
                     OpenApiRouter::new()
                         .routes(routes!(images::arrived, images::bring))

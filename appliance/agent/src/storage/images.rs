@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use quantix_api::{
-    FetchImage, Held, Image, ImageState, NewImage, Problem, ProblemCode, Scope, VmDraft, text::is_line,
+    ChangeImage, FetchImage, Held, Image, ImageState, NewImage, Problem, ProblemCode, Scope, VmDraft,
+    text::is_line,
 };
 use quantix_storage::{KeptImage, Os, VolumeId};
 use quantix_store::HostId;
@@ -13,6 +14,7 @@ use super::{catalogue::is_checksum, pools, volumes::check_name};
 use crate::{
     cluster::Refused,
     outside::{self, fetch},
+    version::Version,
     vms::folders,
 };
 
@@ -20,6 +22,7 @@ use crate::{
 const CD: &str = "iso";
 const MOST: i64 = 500;
 const LONGEST_FILE: usize = 255;
+const LONGEST_VERSION: usize = 16;
 /// What whoever uploads may want at most.
 const LONGEST: u64 = 1 << 40;
 
@@ -186,12 +189,7 @@ fn place(
     if new.length > room {
         return Err(conflict("There is not so much room in this pool.").in_field("length").into());
     }
-    let is_taken = connection
-        .prepare_cached("SELECT 1 FROM image WHERE name = ?1 COLLATE NOCASE")?
-        .exists([&new.name])?;
-    if is_taken {
-        return Err(invalid("name", format!("There is an image named {} already.", new.name)));
-    }
+    name_must_be_free(connection, &new.name, id)?;
     let count: i64 = connection.query_row("SELECT count(*) FROM image", [], |row| row.get(0))?;
     if count >= MOST {
         return Err(conflict(format!("There are {MOST} images already.")).into());
@@ -204,6 +202,41 @@ fn place(
         params![id, new.name, new.file, os, version, new.pool, host.0, new.length, sha256, now_ms, by],
     )?;
     one(connection, id)
+}
+
+/// Gives it another name, or says what is on it.
+pub(crate) fn change(
+    connection: &Connection,
+    id: &str,
+    change: &ChangeImage,
+    seen: Version,
+) -> Result<Kept, Refused> {
+    let before = one(connection, id)?.shown;
+    seen.must_be(before.version)?;
+    let name = change.name.as_ref().unwrap_or(&before.name);
+    check_name(name)?;
+    name_must_be_free(connection, name, id)?;
+    let os = change.os.as_ref().unwrap_or(&before.os);
+    if !os.is_empty() && Os::of(os).is_none() {
+        let known: Vec<_> = Os::all().map(|os| os.distribution).collect();
+        return Err(invalid("os", format!("A system is one of {}, or nothing.", known.join(", "))));
+    }
+    let version = change.os_version.as_ref().unwrap_or(&before.os_version);
+    if !version.is_empty() && !is_line(version, LONGEST_VERSION) {
+        return Err(invalid("os_version", format!("A version has at most {LONGEST_VERSION} characters.")));
+    }
+    connection.execute(
+        "UPDATE image SET name = ?2, os = ?3, os_version = ?4, version = version + 1 WHERE id = ?1",
+        params![id, name, os, version],
+    )?;
+    one(connection, id)
+}
+
+fn name_must_be_free(connection: &Connection, name: &str, but: &str) -> Result<(), Refused> {
+    let is_taken = connection
+        .prepare_cached("SELECT 1 FROM image WHERE name = ?1 COLLATE NOCASE AND id <> ?2")?
+        .exists([name, but])?;
+    if is_taken { Err(invalid("name", format!("There is an image named {name} already."))) } else { Ok(()) }
 }
 
 /// Notes how long its file is.

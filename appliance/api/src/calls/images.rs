@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::part;
-use crate::{Arrived, Call, Catalogue, FetchImage, Image, Images, NewImage, RemoveImage, Task};
+use crate::{Arrived, Call, Catalogue, ChangeImage, FetchImage, Image, Images, NewImage, RemoveImage, Task};
 
 /// Images.
 pub const IMAGES_PATH: &str = "/api/v1/images";
@@ -16,6 +16,11 @@ pub fn images() -> Call<Images> {
 /// One image.
 pub fn image(id: &str) -> Call<Image> {
     Call::new(Method::GET, format!("{IMAGES_PATH}/{}", part(id)))
+}
+
+/// Gives an image another name, or says what is on it.
+pub fn change_image(id: &str, body: &ChangeImage) -> Call<Image> {
+    Call::new(Method::PATCH, format!("{IMAGES_PATH}/{}", part(id))).json(body)
 }
 
 /// Takes a place for an image whose file comes next, in pieces.
