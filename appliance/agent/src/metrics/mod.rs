@@ -116,6 +116,7 @@ impl Kept {
 impl Followed {
     fn begin(path: &Path, load: Load) -> io::Result<Self> {
         let at = seconds();
+        fs::create_dir_all(path.parent().unwrap_or(path))?;
         Ok(Self { ring: Ring::open(path, at)?, load, looked: Instant::now(), at })
     }
 
@@ -173,9 +174,7 @@ impl Agent {
                         followed = Some(known);
                         kept
                     }
-                    None => fs::create_dir_all(path.parent().unwrap_or(&path))
-                        .and_then(|()| Followed::begin(&path, load.clone()))
-                        .map(|new| followed = Some(new)),
+                    None => Followed::begin(&path, load.clone()).map(|new| followed = Some(new)),
                 };
                 (followed, load, kept)
             };
@@ -188,7 +187,9 @@ impl Agent {
             said.about(kept);
             if tidied.elapsed() > TIDIES {
                 tidied = Instant::now();
-                said.about(self.forget_those_gone().await);
+                if let Err(error) = self.forget_those_gone().await {
+                    log::debug!("What was kept of machines that are gone is not removed: {error}");
+                }
             }
         }
     }
@@ -203,6 +204,7 @@ impl Agent {
                 Ok(loads) => loads,
                 Err(why) => {
                     log::debug!("What machines use cannot be asked: {why}");
+                    self.metrics.with_last(|last| last.vms.clear());
                     tokio::time::sleep(AFTER_TROUBLE).await;
                     continue;
                 }

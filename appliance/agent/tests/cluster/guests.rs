@@ -5,12 +5,13 @@ use std::{fs, path::Path};
 
 use quantix_api::{
     CloudInit, ImageState, MAX_PIECE_BYTES, Metric, MetricsQuery, NewDisk, NewImage, NewSnapshot, NewVm,
-    ProblemCode, RevertVm, Secret, SetGuestPassword, TaskState, VmAction, VmCpu, VmMemory, VmSpec, VmState,
-    calls,
+    ProblemCode, RevertVm, Secret, SetGuestPassword, TaskState, VmAction, VmCpu, VmMemory, VmNic, VmSpec,
+    VmState, calls,
 };
 
 use crate::{
     hosts::{problem, until, until_within},
+    live::{on, with_bridges},
     place::{Place, new},
 };
 
@@ -45,8 +46,9 @@ impl Place {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_debian_guest_tells_of_itself_and_does_what_it_is_asked() {
+    with_bridges();
     let place = Place::start().await.with_pool().await;
     let client = place.host.client();
     let image = place.with_debian().await;
@@ -58,8 +60,10 @@ async fn a_debian_guest_tells_of_itself_and_does_what_it_is_asked() {
         bus: None,
         cache: quantix_api::Cache::default(),
     };
-    let cpu = VmCpu { cores: 2, ..VmCpu::default() };
-    let spec = VmSpec { cpu, memory: VmMemory { mib: 384, ..VmMemory::default() }, ..new("web-01").spec };
+    let cpu = VmCpu { cores: 2, most: 4, ..VmCpu::default() };
+    let memory = VmMemory { mib: 384, most_mib: 1024, ..VmMemory::default() };
+    let nics = vec![VmNic { bridge: "br-one".into(), mac: "52:54:00:00:00:01".into() }];
+    let spec = VmSpec { cpu: cpu.clone(), memory: memory.clone(), nics, ..new("web-01").spec };
     let told = CloudInit { password: Some(Secret::new("open sesame")), ..CloudInit::default() };
     let wanted = NewVm { spec, disks: vec![disk], cloud_init: Some(told), start: true, ..new("web-01") };
     let id = place.make(&wanted).await;
@@ -82,6 +86,26 @@ async fn a_debian_guest_tells_of_itself_and_does_what_it_is_asked() {
     // It is found by what it calls itself.
     let query = quantix_api::VmQuery { text: Some("WEB-01".into()), ..Default::default() };
     assert_eq!(client.call(&calls::vms(&query).as_session(&place.session)).await.unwrap().items.len(), 1);
+
+    // It is given a processor and memory, and gives back a card, while it is on. Of the processor its kernel knows nothing:
+    // Linux believes in those that come later into a socket that is there only where it knows its hypervisor, as KVM.
+    let bigger = VmSpec {
+        cpu: VmCpu { cores: 3, ..cpu },
+        memory: VmMemory { mib: 512, ..memory },
+        nics: Vec::new(),
+        ..place.vm(&id).await.spec
+    };
+    place.becomes_like(&id, bigger).await;
+    until_within(BOOT, "it has given back its card", async || {
+        on("br-one") == 0 && !place.vm(&id).await.waits_for_restart
+    })
+    .await;
+    until_within(BOOT, "its guest has the memory", async || {
+        let told = place.daemon.virsh(&["dommemstat", &id]);
+        let kib = told.lines().find_map(|line| line.strip_prefix("available ")?.trim().parse::<u64>().ok());
+        kib.is_some_and(|kib| kib > 370 << 10)
+    })
+    .await;
 
     // Another password, and what it refuses.
     let set = async |user: &str, password: &str| {

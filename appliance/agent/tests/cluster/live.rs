@@ -19,7 +19,7 @@ fn ip(args: &str) -> String {
 }
 
 /// Goes on in a network of its own, with two bridges. What is started from here on is in it too: this is one thread.
-fn with_bridges() {
+pub(crate) fn with_bridges() {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
     ip("link set lo up");
     for bridge in ["br-one", "br-two"] {
@@ -28,7 +28,7 @@ fn with_bridges() {
     }
 }
 
-fn on(bridge: &str) -> usize {
+pub(crate) fn on(bridge: &str) -> usize {
     ip(&format!("-o link show master {bridge}")).lines().count()
 }
 
@@ -38,7 +38,7 @@ impl Place {
         self.becomes_like(id, spec).await;
     }
 
-    async fn becomes_like(&self, id: &str, spec: VmSpec) {
+    pub(crate) async fn becomes_like(&self, id: &str, spec: VmSpec) {
         let change = ChangeVm { spec: Some(spec), ..ChangeVm::default() };
         self.host.client().call(&calls::change_vm(id, &change).as_session(&self.session)).await.unwrap();
     }
