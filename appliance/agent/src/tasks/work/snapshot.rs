@@ -117,10 +117,13 @@ pub(super) async fn hold(work: &Work, hand: &Hand) -> Result<Did, String> {
                 None => None,
             };
             let drawn = draw_hold(&open.domain, &open.to_change, part.as_deref());
-            if !held(agent, vm, &drawn, holding.freeze, part, hand).await? {
-                return Ok(Did::Stopped);
+            match held(agent, vm, &drawn, holding.freeze, part, hand).await {
+                Ok(true) => is_frozen = holding.freeze,
+                Ok(false) => return Ok(Did::Stopped),
+                // libvirt goes on with what was asked before a fault, and has done it while it was asked once more.
+                Err(_) if memory.is_none() && is_held_already(agent, vm, &holding).await? => {}
+                Err(why) => return Err(why),
             }
-            is_frozen = holding.freeze;
         }
         if let Some(memory) = memory {
             kept = Some(pool.keep_memory(memory).await.map_err(|failed| failed.to_string())?);
@@ -133,6 +136,12 @@ pub(super) async fn hold(work: &Work, hand: &Hand) -> Result<Did, String> {
     agent.pools_changed.notify_one();
     agent.see_vm(vm, false).await?;
     Ok(Did::Done)
+}
+
+/// Whether all disks of a machine that is on are written to in their new layers.
+async fn is_held_already(agent: &Agent, vm: VmId, holding: &Holding) -> Result<bool, String> {
+    let now = open(agent, vm, &holding.disks).await?;
+    Ok(now.changed.len() == holding.disks.len())
 }
 
 /// Asks libvirt to hold it, and tells meanwhile how much of the memory is kept. Whether it was not stopped.
