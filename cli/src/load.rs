@@ -15,32 +15,19 @@ use crate::{
 pub(crate) struct Of {
     /// Name or id.
     pub(crate) name: String,
-    /// How far back.
-    #[arg(long, value_enum, default_value_t)]
-    span: How,
+    /// How far back: minutes, hour, day, week or year.
+    #[arg(long, value_parser = span, default_value = "hour")]
+    span: Span,
 }
 
-/// How far back one looks.
-#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum How {
-    Minutes,
-    #[default]
-    Hour,
-    Day,
-    Week,
-    Year,
+fn span(text: &str) -> Result<Span, String> {
+    let known = Span::ALL.into_iter().find(|span| span.name() == text);
+    known.ok_or_else(|| "it is one of minutes, hour, day, week and year".to_owned())
 }
 
 impl Of {
     pub(crate) fn query(&self) -> MetricsQuery {
-        let span = match self.span {
-            How::Minutes => Span::Minutes,
-            How::Hour => Span::Hour,
-            How::Day => Span::Day,
-            How::Week => Span::Week,
-            How::Year => Span::Year,
-        };
-        MetricsQuery { span }
+        MetricsQuery { span: self.span }
     }
 }
 

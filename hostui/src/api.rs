@@ -13,8 +13,8 @@ use quantix_api::{
 
 use crate::web::{ClientAddress, Web};
 
-/// `/api/v1/…`. The agent may answer before it has read a body, and a body that comes in parts is then cut off, and the
-/// answer with it; one that is there at once is not.
+/// `/api/v1/…`. The agent takes in the rest of a body that it answers before its end, but no more than the longest that there
+/// is: what is too long is refused here, or its sender would be cut off, and the answer with it.
 pub(crate) async fn pass_on(web: State<Web>, client: Extension<ClientAddress>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     match to_bytes(body, MAX_BODY_BYTES).await {

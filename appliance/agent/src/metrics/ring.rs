@@ -42,7 +42,7 @@ const TIERS: [Tier; 5] = [
 ];
 const SLOTS: u64 = 3272;
 
-/// How far back a ring goes: which of them, how many seconds each value stands for, and how many values there are.
+/// The ring that goes so far back.
 fn tier(span: Span) -> usize {
     match span {
         Span::Minutes => 0,

@@ -3,8 +3,7 @@
 use std::{fs, process::Command, time::Duration};
 
 use quantix_api::{
-    Firmware, Image, ImageState, MAX_PIECE_BYTES, NewDisk, NewImage, NewVm, TaskState, VmAction, VmState,
-    VolumeQuery, calls, in_whole_gib,
+    Firmware, ImageState, NewDisk, NewVm, TaskState, VmAction, VmState, VolumeQuery, calls, in_whole_gib,
 };
 
 use crate::place::Place;
@@ -51,26 +50,6 @@ fn ova(letters: [u8; 2]) -> Vec<u8> {
 }
 
 impl Place {
-    /// Brings a file, up to where an image is made of it.
-    async fn brought(&self, name: &str, content: &[u8]) -> Image {
-        let (client, length) = (self.host.client(), content.len() as u64);
-        let new = NewImage {
-            name: name.into(),
-            file: "shop.ova".into(),
-            pool: "local".into(),
-            length,
-            sha256: None,
-        };
-        let image = client.call(&calls::make_image(&new).as_session(&self.session)).await.unwrap();
-        let mut at = 0;
-        for piece in content.chunks(MAX_PIECE_BYTES) {
-            let call = calls::bring_image(&image.id, at, piece.to_vec()).as_session(&self.session);
-            client.call(&call).await.unwrap();
-            at += piece.len() as u64;
-        }
-        image
-    }
-
     fn images_there(&self) -> Vec<String> {
         let files = fs::read_dir(self.host.dir().join("quantix-pools/local/images")).unwrap();
         files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
@@ -83,7 +62,7 @@ async fn a_machine_that_came_as_one_file_is_made_with_all_its_disks() {
     let content = ova([7, 9]);
     // Whenever the agent is killed meanwhile, the images are there once and nothing else is.
     for (round, pause) in [0, 30, 80, 160].into_iter().enumerate() {
-        let image = place.brought(&format!("Shop {round}"), &content).await;
+        let image = place.brought(&format!("Shop {round}"), "shop.ova", &content).await;
         let finish = calls::finish_image(&image.id).as_session(&place.session);
         let task = place.host.client().call(&finish).await.unwrap();
         tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -134,7 +113,7 @@ async fn a_machine_that_came_as_one_file_is_made_with_all_its_disks() {
 async fn a_machine_that_cannot_be_taken_leaves_nothing() {
     let place = Place::start().await.with_pool().await;
     let fails = async |content: &[u8], why: &str| {
-        let image = place.brought("Shop", content).await;
+        let image = place.brought("Shop", "shop.ova", content).await;
         let finish = calls::finish_image(&image.id).as_session(&place.session);
         let task = place.ended(place.host.client().call(&finish).await.unwrap().id).await;
         assert_eq!(task.state, TaskState::Failed, "{task:?}");

@@ -1,8 +1,8 @@
 //! CD drives of machines, and the images that are in them.
 
 use quantix_api::{
-    Cache, ChangeVm, Image, NewDisk, NewImage, NewVm, ProblemCode, RemoveImage, TaskState, VmAction, VmCd,
-    VmDisk, VmSpec, VmState, calls,
+    Cache, ChangeVm, Image, NewDisk, NewVm, ProblemCode, RemoveImage, TaskState, VmAction, VmCd, VmDisk,
+    VmSpec, VmState, calls,
 };
 
 use crate::{
@@ -15,16 +15,8 @@ impl Place {
     async fn with_cd(&self, name: &str) -> Image {
         let mut content = vec![0; 1 << 20];
         content[0x8000..0x8006].copy_from_slice(b"\x01CD001");
-        let (client, length) = (self.host.client(), content.len() as u64);
-        let new = NewImage {
-            name: name.into(),
-            file: "debian-13-netinst.iso".into(),
-            pool: "local".into(),
-            length,
-            sha256: None,
-        };
-        let image = client.call(&calls::make_image(&new).as_session(&self.session)).await.unwrap();
-        client.call(&calls::bring_image(&image.id, 0, content).as_session(&self.session)).await.unwrap();
+        let client = self.host.client();
+        let image = self.brought(name, "debian-13-netinst.iso", &content).await;
         let task = client.call(&calls::finish_image(&image.id).as_session(&self.session)).await.unwrap();
         assert_eq!(self.ended(task.id).await.state, TaskState::Done);
         client.call(&calls::image(&image.id).as_session(&self.session)).await.unwrap()

@@ -4,9 +4,8 @@
 use std::{fs, path::Path};
 
 use quantix_api::{
-    CloudInit, ImageState, MAX_PIECE_BYTES, Metric, MetricsQuery, NewDisk, NewImage, NewSnapshot, NewVm,
-    ProblemCode, RevertVm, Secret, SetGuestPassword, TaskState, VmAction, VmCpu, VmMemory, VmNic, VmSpec,
-    VmState, calls,
+    CloudInit, ImageState, Metric, MetricsQuery, NewDisk, NewSnapshot, NewVm, ProblemCode, RevertVm, Secret,
+    SetGuestPassword, TaskState, VmAction, VmCpu, VmMemory, VmNic, VmSpec, VmState, calls,
 };
 
 use crate::{
@@ -23,21 +22,8 @@ impl Place {
     async fn with_debian(&self) -> String {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../out/guest/debian.qcow2");
         let content = fs::read(&path).unwrap_or_else(|_| panic!("The guest is not there. Run: tools/guest"));
-        let (client, length) = (self.host.client(), content.len() as u64);
-        let new = NewImage {
-            name: "Debian 13".into(),
-            file: "debian-13-generic.qcow2".into(),
-            pool: "local".into(),
-            length,
-            sha256: None,
-        };
-        let image = client.call(&calls::make_image(&new).as_session(&self.session)).await.unwrap();
-        let mut at = 0;
-        for piece in content.chunks(MAX_PIECE_BYTES) {
-            let call = calls::bring_image(&image.id, at, piece.to_vec()).as_session(&self.session);
-            client.call(&call).await.unwrap();
-            at += piece.len() as u64;
-        }
+        let client = self.host.client();
+        let image = self.brought("Debian 13", "debian-13-generic.qcow2", &content).await;
         let task = client.call(&calls::finish_image(&image.id).as_session(&self.session)).await.unwrap();
         assert_eq!(self.ended(task.id).await.state, TaskState::Done);
         let image = client.call(&calls::image(&image.id).as_session(&self.session)).await.unwrap();

@@ -1,8 +1,8 @@
 //! A host with a libvirt of its own, and somebody who works with its machines.
 
 use quantix_api::{
-    NewVm, PowerVm, RemoveVm, Secret, Task, TaskState, Vm, VmAction, VmCpu, VmMemory, VmQuery, VmSpec,
-    VmState, calls,
+    Image, MAX_PIECE_BYTES, NewImage, NewVm, PowerVm, RemoveVm, Secret, Task, TaskState, Vm, VmAction, VmCpu,
+    VmMemory, VmQuery, VmSpec, VmState, calls,
 };
 use quantix_libvirt::Daemon;
 
@@ -82,6 +82,21 @@ impl Place {
         let call = calls::remove_vm(id, &RemoveVm { name, keep_disks: false }).as_session(&self.session);
         let task = self.host.client().call(&call).await.unwrap();
         assert_eq!(self.ended(task.id).await.state, TaskState::Done);
+    }
+
+    /// Brings the file of an image, up to where an image is made of it.
+    pub(crate) async fn brought(&self, name: &str, file: &str, content: &[u8]) -> Image {
+        let (client, length) = (self.host.client(), content.len() as u64);
+        let (name, file, pool) = (name.into(), file.into(), "local".into());
+        let new = NewImage { name, file, pool, length, sha256: None };
+        let image = client.call(&calls::make_image(&new).as_session(&self.session)).await.unwrap();
+        let mut at = 0;
+        for piece in content.chunks(MAX_PIECE_BYTES) {
+            let call = calls::bring_image(&image.id, at, piece.to_vec()).as_session(&self.session);
+            client.call(&call).await.unwrap();
+            at += piece.len() as u64;
+        }
+        image
     }
 
     pub(crate) async fn becomes(&self, id: &str, state: VmState) {

@@ -4,14 +4,13 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, ErrorKind, Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom},
     path::Path,
     sync::Arc,
 };
 
-use sha2::{Digest, Sha256, Sha512};
-
 use super::{
+    arriving::sums,
     directory::{Directory, Failed, in_files, remove},
     image::{Going, Kept, convert, look, look_at, stopped},
 };
@@ -22,7 +21,8 @@ use crate::model::{
 
 const MOST_MEMBERS: usize = 100;
 const LONGEST_TEXT: u64 = 1 << 20;
-const PIECE: usize = 1 << 20;
+/// The digits of a SHA-512.
+const SHA512: usize = 128;
 const NO_OVA: &str = "This is an archive, not a disk or a CD. Unpack it, and give what is in it";
 
 /// A file in an archive.
@@ -69,21 +69,23 @@ impl Directory {
         most: u64,
         going: impl Going + 'static,
     ) -> Result<Kept, Failed> {
-        let going = Arc::new(going);
+        let (going, name) = (Arc::new(going), &member.name);
         let part = self.arriving(archive);
         let Content::Disk(format) = look_at(part.clone(), member.begin, member.length).await? else {
-            return Err(Failed::Other(format!("{} is no disk that can be read", member.name)));
+            return Err(Failed::Other(format!("{name} is no disk that can be read")));
         };
         if let Some(kept) = self.kept_image(id, format.name()).await? {
             return Ok(kept);
         }
         if let Some(wanted) = &member.sum {
-            let (path, read, digits, going) =
-                (part.clone(), member.clone(), wanted.len(), Arc::clone(&going));
-            let sum =
-                in_files("The archive cannot be read", move || sum(&path, &read, digits, &*going)).await?;
-            if sum.ok_or_else(stopped)? != *wanted {
-                let name = &member.name;
+            let (path, member, with_sha512) = (part.clone(), member.clone(), wanted.len() == SHA512);
+            let heard = Arc::clone(&going);
+            let read = in_files("The archive cannot be read", move || {
+                let mut file = File::open(path)?;
+                file.seek(SeekFrom::Start(member.begin))?;
+                sums(file.take(member.length), member.length, with_sha512, &*heard)
+            });
+            if !read.await?.ok_or_else(stopped)?.has(wanted) {
                 return Err(Failed::Other(format!(
                     "{name} is not what the OVA says it is: it was spoilt on its way"
                 )));
@@ -110,7 +112,7 @@ impl Directory {
 /// Reads what lies in an archive: the description, and where the other files are.
 fn open(path: &Path) -> io::Result<Result<Appliance, &'static str>> {
     let mut archive = tar::Archive::new(File::open(path)?);
-    let (mut ovf, mut sums, mut members) = (None, HashMap::new(), Vec::new());
+    let (mut ovf, mut wanted, mut members) = (None, HashMap::new(), Vec::new());
     for entry in archive.entries_with_seek()? {
         let mut entry = entry?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
@@ -126,7 +128,7 @@ fn open(path: &Path) -> io::Result<Result<Appliance, &'static str>> {
             (&mut entry).take(LONGEST_TEXT + 1).read_to_string(&mut text)?;
             match ending.as_str() {
                 "ovf" if ovf.is_none() => ovf = Some((name.clone(), text)),
-                "mf" => sums.extend(manifest(&text)),
+                "mf" => wanted.extend(manifest(&text)),
                 _ => {}
             }
         }
@@ -134,13 +136,14 @@ fn open(path: &Path) -> io::Result<Result<Appliance, &'static str>> {
         members.push(Member { name, begin, length, sum: None });
     }
     let Some((name, ovf)) = ovf else { return Ok(Err(NO_OVA)) };
-    if sums.get(&name).is_some_and(|sum| *sum != digest(sum.len(), ovf.as_bytes())) {
+    let is = sums(ovf.as_bytes(), ovf.len() as u64, true, &|_, _| true)?;
+    if wanted.get(&name).is_some_and(|sum| is.is_none_or(|is| !is.has(sum))) {
         return Ok(Err(
             "The description in this OVA is not what the OVA says it is: it was changed, or spoilt",
         ));
     }
     for member in &mut members {
-        member.sum = sums.remove(&member.name);
+        member.sum = wanted.remove(&member.name);
     }
     Ok(Ok(Appliance { ovf, members }))
 }
@@ -153,49 +156,13 @@ fn manifest(text: &str) -> HashMap<String, String> {
         let sum = sum.trim_start().strip_prefix('=')?.trim().to_ascii_lowercase();
         let digits = match kind.trim().to_ascii_uppercase().as_str() {
             "SHA256" => 64,
-            "SHA512" => 128,
+            "SHA512" => SHA512,
             _ => return None,
         };
         let is_sum = sum.len() == digits && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_sum.then(|| (name.to_owned(), sum))
     };
     text.lines().filter_map(line).collect()
-}
-
-/// The sum of that many digits.
-fn digest(digits: usize, bytes: &[u8]) -> String {
-    if digits == 128 { hex(&Sha512::digest(bytes)) } else { hex(&Sha256::digest(bytes)) }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The sum of a file in an archive; nothing, if it was stopped.
-fn sum(path: &Path, member: &Member, digits: usize, going: &impl Going) -> io::Result<Option<String>> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(member.begin))?;
-    let (mut short, mut long) = (Sha256::new(), Sha512::new());
-    let (mut done, mut piece) = (0, vec![0; PIECE]);
-    let mut rest = file.take(member.length);
-    loop {
-        let count = match rest.read(&mut piece) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        if digits == 128 {
-            long.update(&piece[..count]);
-        } else {
-            short.update(&piece[..count]);
-        }
-        done += count as u64;
-        if !going(done, Some(member.length)) {
-            return Ok(None);
-        }
-    }
-    Ok(Some(if digits == 128 { hex(&long.finalize()) } else { hex(&short.finalize()) }))
 }
 
 /// How `qemu-img` is told of a disk that lies in another file.
@@ -220,8 +187,13 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::driver::arriving::Sums;
 
     const MOST: u64 = 1 << 30;
+
+    fn digest(bytes: &[u8]) -> Sums {
+        sums(bytes, 0, true, &|_, _| true).unwrap().unwrap()
+    }
 
     async fn does(program: &str, args: &[&str]) {
         let finished = quantix_host::run(program, args, std::time::Duration::from_secs(60)).await.unwrap();
@@ -274,8 +246,8 @@ mod tests {
         let (one, two) = (vmdk(dir.path(), 1).await, vmdk(dir.path(), 2).await);
         let sums = format!(
             "SHA256(m.ovf)= {}\nSHA512(../two.vmdk) = {}\nSHA1(one.vmdk)= 00\n",
-            digest(64, b"<ovf/>"),
-            digest(128, &two)
+            digest(b"<ovf/>").sha256,
+            digest(&two).sha512.unwrap()
         );
         let files: [(&str, &[u8]); 4] =
             [("m.ovf", b"<ovf/>"), ("m.mf", sums.as_bytes()), ("one.vmdk", &one), ("../two.vmdk", &two)];
@@ -332,7 +304,7 @@ mod tests {
         let many: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), &b""[..])).collect();
         assert!(said(&many).await.contains("more files"));
         // It is stopped when somebody says so.
-        let sums = format!("SHA256(one.vmdk)= {}", digest(64, &one));
+        let sums = format!("SHA256(one.vmdk)= {}", digest(&one).sha256);
         let files: [(&str, &[u8]); 3] = [("m.ovf", b"x"), ("m.mf", sums.as_bytes()), ("one.vmdk", &one)];
         let (pool, id) = came(dir.path(), &archive(&files)).await;
         let found = pool.appliance(id).await.unwrap().unwrap();

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    io::{ErrorKind, Read},
+    io::{self, ErrorKind, Read},
     os::unix::fs::{FileExt, PermissionsExt},
     path::PathBuf,
 };
@@ -24,6 +24,13 @@ pub struct Sums {
     pub sha256: String,
     /// Its SHA-512, if it was asked for.
     pub sha512: Option<String>,
+}
+
+impl Sums {
+    /// Whether one of these is the sum that is meant.
+    pub(super) fn has(&self, sum: &str) -> bool {
+        self.sha256 == sum || self.sha512.as_deref() == Some(sum)
+    }
 }
 
 impl Directory {
@@ -109,26 +116,37 @@ impl Directory {
         self.room().await?;
         let path = self.arriving(id);
         let sum = in_files("The image cannot be read", move || {
-            let mut file = File::open(&path)?;
-            let (whole, mut done) = (file.metadata()?.len(), 0);
-            let (mut sha256, mut sha512, mut piece) = (Sha256::new(), Sha512::new(), vec![0; PIECE]);
-            loop {
-                let count = file.read(&mut piece)?;
-                if count == 0 {
-                    let sha512 = with_sha512.then(|| hex(&sha512.finalize()));
-                    return Ok(Some(Sums { sha256: hex(&sha256.finalize()), sha512 }));
-                }
-                sha256.update(&piece[..count]);
-                if with_sha512 {
-                    sha512.update(&piece[..count]);
-                }
-                done += count as u64;
-                if !going(done, Some(whole)) {
-                    return Ok(None);
-                }
-            }
+            let file = File::open(&path)?;
+            let whole = file.metadata()?.len();
+            sums(file, whole, with_sha512, &going)
         });
         sum.await?.ok_or_else(stopped)
+    }
+}
+
+/// The sums of what is read; nothing, if it was stopped.
+pub(super) fn sums(
+    mut from: impl Read,
+    whole: u64,
+    with_sha512: bool,
+    going: &impl Going,
+) -> io::Result<Option<Sums>> {
+    let (mut sha256, mut sha512, mut piece) = (Sha256::new(), Sha512::new(), vec![0; PIECE]);
+    let mut done = 0;
+    loop {
+        let count = from.read(&mut piece)?;
+        if count == 0 {
+            let sha512 = with_sha512.then(|| hex(&sha512.finalize()));
+            return Ok(Some(Sums { sha256: hex(&sha256.finalize()), sha512 }));
+        }
+        sha256.update(&piece[..count]);
+        if with_sha512 {
+            sha512.update(&piece[..count]);
+        }
+        done += count as u64;
+        if !going(done, Some(whole)) {
+            return Ok(None);
+        }
     }
 }
 
