@@ -22,6 +22,7 @@ mod snapshots;
 mod storage;
 mod tasks;
 mod users;
+mod vm_shown;
 mod vms;
 mod waiting;
 

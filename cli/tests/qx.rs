@@ -375,9 +375,19 @@ fn machines_are_made_switched_put_into_folders_and_removed() {
     until(|| host.done(&["pool", "list"], "").contains("ready"));
     let make =
         ["vm", "make", "web-01", "--cpus", "1", "--memory", "64", "--label", "team=web", "--disk", "1G"];
+    let could = host.done(&[&make[..], &["--check"]].concat(), "");
+    assert!(could.contains("It can be made like this."), "{could}");
+    let refusal = host.refused(&["vm", "make", "a/b", "--check"], "");
+    assert!(refusal.contains("A name is one line"), "{refusal}");
+    assert!(!host.done(&["vm", "list"], "").contains("web-01"));
     let made = host.done(&[&make[..], &["--folder", "production/web", "--start"]].concat(), "");
     assert!(made.contains("web-01 is made."), "{made}");
     until(|| host.done(&["vm", "list", "--state", "running"], "").contains("web-01"));
+    let counted = host.done(&["vm", "count"], "");
+    let counted: Vec<_> = counted.split_whitespace().collect();
+    assert_eq!(counted, "WHICH VMS all 1 on 1 off 0 attention 0 template 0".split(' ').collect::<Vec<_>>());
+    assert!(host.done(&["vm", "list", "--state", "on"], "").contains("web-01"));
+    assert!(!host.done(&["vm", "list", "--state", "attention"], "").contains("web-01"));
     let refusal = host.refused(&["vm", "remove", "web-01", "--confirm", "web-01"], "");
     assert!(refusal.contains("It is on. Shut it down or force it off first."), "{refusal}");
     host.done(&["vm", "change", "web-01", "--memory", "96", "--folder", "/"], "");

@@ -101,6 +101,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/cluster/hosts/{id}/support-bundle", post(power::bundle))
         .route("/vms", get(vms::page))
         .route("/vms/new", get(vms::new_page).post(vms::make))
+        .route("/vms/new/check", post(vms::check))
         .route("/vms/many", post(vms::many))
         .route("/vms/{id}", get(vms::vm_page))
         .route("/vms/{id}/edit", get(vms::edit_page).post(vms::edit))

@@ -85,7 +85,7 @@ pub use tasks::{
 pub use users::{ChangeGroup, ChangeUser, Group, NewGroup, NewUser, User, UserPassword};
 pub use vm_spec::{Bus, Cache, CpuModel, Firmware, Guest, VmCd, VmCpu, VmDisk, VmMemory, VmNic, VmSpec};
 pub use vms::{
-    ChangeVm, Keep, NewVm, PowerVm, RemoveVm, SettleDrift, Vm, VmAction, VmPolicy, VmQuery, VmState,
+    ChangeVm, Keep, NewVm, PowerVm, RemoveVm, SettleDrift, Vm, VmAction, VmCounts, VmPolicy, VmQuery, VmState,
 };
 
 /// Where the agent answers.

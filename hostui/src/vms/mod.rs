@@ -1,11 +1,13 @@
-//! Virtual machines: the list with its folders, a machine, and the form that makes or changes one.
+//! Virtual machines: the list with its folders, a machine, and the form that makes one step after step, or changes it.
 
+mod choices;
 mod cloud_init;
 mod form;
 mod list;
 mod machine;
 mod password;
 mod snapshots;
+mod wizard;
 
 pub(crate) use cloud_init::{cloud_init_page, remove_cloud_init, set_cloud_init};
 pub(crate) use form::{edit, edit_page, make, new_page};
@@ -16,6 +18,7 @@ pub(crate) use snapshots::{
     change_snapshot, clone, clone_page, drop_page, drop_snapshot, make_snapshot, revert, revert_page,
     snapshot_page, snapshots_page,
 };
+pub(crate) use wizard::check;
 
 use axum::response::{IntoResponse, Response};
 use quantix_api::{CallError, Problem, ProblemCode, Vm, VmAction, VmState, calls};

@@ -385,7 +385,7 @@ struct ClonePage {
 
 impl ClonePage {
     fn folder_choices(&self) -> Vec<(String, String)> {
-        super::form::folder_choices(&self.folders)
+        super::choices::folder_choices(&self.folders)
     }
 
     fn moments(&self) -> Vec<(String, String)> {

@@ -298,6 +298,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(events::acknowledge))
                 .routes(routes!(events::clear))
                 .routes(routes!(vms::list))
+                .routes(routes!(vms::counts))
                 .routes(routes!(vms::show))
                 .routes(routes!(snapshots::list))
                 .routes(routes!(folders::list))
@@ -351,7 +352,10 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
         (
             // Where is in the body.
             Needs::Somewhere(Right::ManageVms),
-            OpenApiRouter::new().routes(routes!(vms::make)).routes(routes!(folders::make)),
+            OpenApiRouter::new()
+                .routes(routes!(vms::make))
+                .routes(routes!(vms::check))
+                .routes(routes!(folders::make)),
         ),
         (
             Needs::Right(Right::OperateHosts),

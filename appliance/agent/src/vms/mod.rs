@@ -7,6 +7,7 @@ mod checks;
 pub(crate) mod clone;
 pub(crate) mod cloud_init;
 pub(crate) mod console;
+pub(crate) mod counts;
 pub(crate) mod disks;
 pub(crate) mod folders;
 mod guests;

@@ -7,7 +7,7 @@ use crate::{
     Call, ChangeFolder, ChangeSnapshot, ChangeVm, CloneVm, CloudInit, ConsoleTicket, Folder, Folders,
     Metrics, MetricsQuery, NewDisk, NewFolder, NewSnapshot, NewVm, OpenConsole, Page, PowerVm,
     RemoveSnapshot, RemoveVm, RevertVm, SetGuestPassword, SettleDrift, Snapshot, Snapshots, Task, Vm,
-    VmQuery,
+    VmCounts, VmQuery,
 };
 
 /// Virtual machines.
@@ -20,6 +20,11 @@ pub fn vms(query: &VmQuery) -> Call<Page<Vm>> {
     Call::new(Method::GET, asking(VMS_PATH, query))
 }
 
+/// How many virtual machines there are.
+pub fn vm_counts() -> Call<VmCounts> {
+    Call::new(Method::GET, format!("{VMS_PATH}/counts"))
+}
+
 /// One virtual machine.
 pub fn vm(id: &str) -> Call<Vm> {
     Call::new(Method::GET, format!("{VMS_PATH}/{}", part(id)))
@@ -28,6 +33,11 @@ pub fn vm(id: &str) -> Call<Vm> {
 /// Makes a virtual machine.
 pub fn make_vm(body: &NewVm) -> Call<Task> {
     Call::new(Method::POST, VMS_PATH).json(body)
+}
+
+/// Looks whether a virtual machine can be made, and makes none.
+pub fn check_vm(body: &NewVm) -> Call<()> {
+    Call::new(Method::POST, format!("{VMS_PATH}/check")).json(body)
 }
 
 /// Changes a virtual machine.
