@@ -32,6 +32,11 @@ function towards(way) {
   return to;
 }
 
+// The last step has it in its midst.
+function showSoFar() {
+  find("[data-aside]").hidden = at === last || find("[data-summary]").childElementCount === 0;
+}
+
 function show(to, focused = find("h2", steps[to])) {
   at = to;
   farthest = Math.max(farthest, at);
@@ -45,7 +50,7 @@ function show(to, focused = find("h2", steps[to])) {
   back.hidden = at === 0;
   next.hidden = at === last;
   make.hidden = at !== last;
-  find("[data-aside]").hidden = at === last || find("[data-summary]").childElementCount === 0;
+  showSoFar();
   if (!focused) return;
   for (let around = focused.closest("details"); around; around = around.parentElement.closest("details")) around.open = true;
   scrollTo(0, 0);
@@ -80,7 +85,10 @@ async function look() {
   const body = new URLSearchParams(new FormData(form));
   const answer = await fetch(form.dataset.wizard, { method: "POST", body, redirect: "error" });
   if (!answer.ok) throw new Error(answer.statusText);
-  return answer.json();
+  const looked = await answer.json();
+  if (looked.summary) all("[data-summary]").forEach((place) => (place.innerHTML = looked.summary));
+  showSoFar();
+  return looked;
 }
 
 // Whether everything is right that comes before a step.
@@ -91,8 +99,7 @@ async function isRightBefore(to) {
   const wrong = asked.find((field) => !field.validity.valid);
   asked.filter((field) => steps[at].contains(field) || field === wrong).forEach(judge);
   if (wrong) return point(wrong);
-  const { sentence, field: name, summary } = await look();
-  if (summary) all("[data-summary]").forEach((place) => (place.innerHTML = summary));
+  const { sentence, field: name } = await look();
   const field = name && form.elements.namedItem(name);
   const step = field ? steps.findIndex((one) => one.contains(field)) : last;
   if (!sentence || step >= to) return true;
@@ -143,9 +150,24 @@ form.addEventListener("submit", (event) => {
 
 form.addEventListener("input", ({ target }) => {
   isTyped = true;
-  target.setCustomValidity?.("");
+  if (target.validity?.customError) {
+    target.setCustomValidity("");
+    judge(target);
+  }
   mark();
 });
+
+// What there is so far is told anew when something has been filled in; what is wrong, only to whoever goes on.
+let soon = 0;
+form.addEventListener("change", () => {
+  offer();
+  clearTimeout(soon);
+  soon = setTimeout(() => look().catch(() => {}), 300);
+});
+
+// What is asked only of what was chosen.
+const offer = () => all("div[data-needs]").forEach((part) => (part.hidden = form.elements.namedItem(part.dataset.needs).value === ""));
+offer();
 
 // ---- usual sizes --------------------------------------------------------------------------------------------------
 
@@ -156,8 +178,7 @@ sizes.forEach((size) =>
   size.addEventListener("click", () => {
     filled(size).forEach(([field, value]) => {
       field.value = value;
-      field.dispatchEvent(new Event("input", { bubbles: true }));
-      judge(field);
+      for (const kind of ["input", "change"]) field.dispatchEvent(new Event(kind, { bubbles: true }));
     });
   }),
 );

@@ -224,8 +224,8 @@ impl VmForm {
         Ok(vec![NewDisk {
             pool: self.pool.clone(),
             bytes,
+            linked: self.linked.is_some() && image.is_some(),
             image,
-            linked: self.linked.is_some(),
             bus: None,
             cache: Cache::default(),
         }])

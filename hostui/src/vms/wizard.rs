@@ -82,9 +82,9 @@ impl Summary {
         let folders = choices.of_folders();
         let folder = new.folder.and_then(|folder| title(&folders, &folder.to_string()));
         let firmware = FIRMWARES.iter().find(|(firmware, _)| *firmware == spec.firmware);
-        let mut facts = vec![
-            ("Name", spec.name.clone()),
-            ("Folder", folder.unwrap_or("none").to_owned()),
+        let mut facts = vec![("Name", spec.name.clone())];
+        facts.extend(folder.map(|folder| ("Folder", folder.to_owned())));
+        facts.extend([
             ("Runs", machine::guest(spec.guest).to_owned()),
             (
                 "Size",
@@ -95,7 +95,7 @@ impl Summary {
                 ),
             ),
             ("Firmware", firmware.map_or("", |(_, title)| title).to_owned()),
-        ];
+        ]);
         facts.extend(disks(new, choices).into_iter().map(|disk| ("Disk", disk)));
         for cd in &spec.cds {
             let inside = cd.image.as_deref().and_then(|image| choices.image(image));

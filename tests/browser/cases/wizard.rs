@@ -1,6 +1,6 @@
 //! A new machine, a step at a time.
 
-use quantix_api::{VmQuery, VmState, calls};
+use quantix_api::{NewVm, VmQuery, VmSpec, VmState, calls};
 use quantix_browser::{Desk, Host, Key, LOOKS, until};
 
 use crate::machines::{goes_on, has_image, has_pool};
@@ -134,7 +134,7 @@ async fn what_the_host_refuses_is_said_in_its_step() {
     goes_on(&desk, "Review").await;
     // A name that somebody else takes meanwhile.
     let session = host.session().await;
-    let new = quantix_api::NewVm::usual(quantix_api::VmSpec::named("web-01"));
+    let new = NewVm::usual(VmSpec::named("web-01"));
     host.agent().call(&calls::make_vm(&new).as_session(&session)).await.unwrap();
     desk.press("Make it").await;
     desk.until_focused("Name").await;
@@ -189,4 +189,49 @@ async fn step(desk: &Desk) -> String {
 async fn value(desk: &Desk, name: &str) -> String {
     let script = "return document.querySelector(`[name='${arguments[0]}']`).value";
     desk.ask(script, &[name]).await.unwrap().as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_overview_counts_machines_and_leads_to_them() {
+    let host = Host::with_machines("qx-01").await;
+    let session = host.session().await;
+    let desk = Desk::at(&host).await;
+    desk.sign_in().await;
+    desk.sees("No virtual machines yet").await;
+    let make = async |name: &str, start: bool| {
+        let mut spec = VmSpec::named(name);
+        spec.memory.mib = 64;
+        let new = NewVm { start, ..NewVm::usual(spec) };
+        host.agent().call(&calls::make_vm(&new).as_session(&session)).await.unwrap().object
+    };
+    make("web-01", true).await;
+    make("web-02", false).await;
+    let third = make("web-03", false).await;
+    // The page changes by itself.
+    desk.shows("link", "1 on").await;
+    desk.shows("link", "2 off").await;
+    assert!(!desk.has("link", "1 needs attention").await);
+    let third = third.trim_start_matches("vm/");
+    until("it is made", async || {
+        let vm = host.agent().call(&calls::vm(third).as_session(&session)).await.unwrap();
+        vm.task.is_none()
+    })
+    .await;
+    let daemon = host.machines.as_ref().unwrap();
+    for change in ["setmaxmem", "setmem"] {
+        daemon.virsh(&[change, third, "128M", "--config"]);
+    }
+    desk.shows("link", "1 needs attention").await;
+    for look in LOOKS {
+        desk.look_as(look).await;
+        desk.picture(&format!("overview-machines.{}", look.name)).await;
+        assert_eq!(desk.findings().await, Vec::<String>::new());
+    }
+    desk.follow("1 needs attention").await;
+    desk.heading("Virtual machines").await;
+    desk.shows("link", "web-03").await;
+    assert!(!desk.has("link", "web-01").await);
+    desk.follow("On").await;
+    desk.shows("link", "web-01").await;
+    assert!(!desk.has("link", "web-03").await);
 }
