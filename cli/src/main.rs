@@ -16,6 +16,7 @@ mod images;
 mod kept;
 mod load;
 mod own;
+mod schedules;
 mod settings;
 mod shown;
 mod snapshots;

@@ -11,7 +11,7 @@ use quantix_api::{
 use crate::{
     Failure, Session, ask_secret, cloud_init,
     cluster::{confirmed, done, find as find_host},
-    console, disks, folders, images, load,
+    console, disks, folders, images, load, schedules,
     shown::{self, Output},
     snapshots,
     storage::{find_pool, find_volume, size},
@@ -124,6 +124,9 @@ pub(crate) enum Command {
     /// Moments of one to which one can go back.
     #[command(subcommand)]
     Snapshot(snapshots::Command),
+    /// Snapshots of one that are made by themselves.
+    #[command(subcommand)]
+    Schedule(schedules::Command),
     /// Make one that begins as another.
     Clone(snapshots::Clone),
     /// Give a user of its guest another password, which is asked for. The agent in the guest does so.
@@ -366,6 +369,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
         }
         Command::CloudInit(command) => cloud_init::run(&session, command, output).await,
         Command::Snapshot(command) => snapshots::run(&session, command, output).await,
+        Command::Schedule(command) => schedules::run(&session, command, output).await,
         Command::Clone(asked) => snapshots::clone(&session, asked, output).await,
         Command::Password { vm, user } => {
             let vm = find(&session, &vm).await?;

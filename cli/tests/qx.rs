@@ -575,6 +575,17 @@ fn a_machine_is_held_taken_back_and_cloned() {
     host.done(&["vm", "snapshot", "remove", "web-01", "before", "--children"], "");
     let list = host.done(&["--output", "json", "vm", "snapshot", "list", "web-01"], "");
     assert!(list.contains("\"items\": []"), "{list}");
+    // What is made by itself.
+    let refusal = host.refused(&["vm", "schedule", "make", "web-01", "--daily", "02:60"], "");
+    assert!(refusal.contains("from 00:00 to 23:59"), "{refusal}");
+    host.done(
+        &["vm", "schedule", "make", "web-01", "--weekly", "sunday@02:30", "--keep", "3", "--at-once"],
+        "",
+    );
+    until(|| host.done(&["vm", "snapshot", "list", "web-01"], "").contains("schedule 2"));
+    assert!(host.done(&["vm", "schedule", "list", "web-01"], "").contains("Sundays at 02:30 UTC"));
+    host.done(&["vm", "schedule", "remove", "web-01", "1"], "");
+    assert!(!host.done(&["vm", "schedule", "list", "web-01"], "").contains("Sundays"));
 }
 
 /// A disk of so many bytes, with nothing but a boot sector.

@@ -90,7 +90,7 @@ struct Counted {
 /// The parts of what there is: who is on and off always, the others where there are any.
 fn parts(vms: &VmCounts) -> Vec<Counted> {
     let part = |count, words, state, class| Counted { count, words, state, class };
-    let needs = if vms.attention == 1 { "needs attention" } else { "need attention" };
+    let needs = if vms.attention == 1 { "of them needs attention" } else { "of them need attention" };
     let templates = if vms.template == 1 { "template" } else { "templates" };
     let mut parts = vec![part(vms.on, "on", "on", ""), part(vms.off, "off", "off", "")];
     let others =
@@ -198,7 +198,7 @@ mod tests {
     fn machines_are_told_in_parts_and_an_empty_cluster_leads_to_the_first() {
         let vms = VmCounts { all: 5, on: 3, off: 1, attention: 1, template: 1 };
         let words: Vec<_> = parts(&vms).iter().map(|part| format!("{} {}", part.count, part.words)).collect();
-        assert_eq!(words, ["3 on", "1 off", "1 needs attention", "1 template"]);
+        assert_eq!(words, ["3 on", "1 off", "1 of them needs attention", "1 template"]);
         assert_eq!(parts(&VmCounts::default()).len(), 2);
         let mut page = page(cluster(vec![host("a1", HostRole::Leader, None)], true));
         assert!(!page.render().unwrap().contains("Virtual machines"));

@@ -118,6 +118,8 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/vms/{id}/snapshots/{snapshot}", get(vms::snapshot_page).post(vms::change_snapshot))
         .route("/vms/{id}/snapshots/{snapshot}/revert", get(vms::revert_page).post(vms::revert))
         .route("/vms/{id}/snapshots/{snapshot}/remove", get(vms::drop_page).post(vms::drop_snapshot))
+        .route("/vms/{id}/schedules", post(vms::make_schedule))
+        .route("/vms/{id}/schedules/{schedule}/remove", post(vms::remove_schedule))
         .route("/vms/{id}/power/{action}", post(vms::power))
         .route("/vms/{id}/{deed}", post(vms::deed))
         .route("/storage", get(storage::page))

@@ -21,6 +21,7 @@ mod metrics;
 mod problem;
 mod readiness;
 mod rights;
+mod schedules;
 mod secret;
 mod session;
 mod settings;
@@ -64,6 +65,7 @@ pub use readiness::{Check, CheckState, Readiness};
 pub use rights::{
     Access, ChangeRole, Held, NewAccess, NewRole, Place, Right, Role, Scope, Unknown, Who, built_in,
 };
+pub use schedules::{NewSchedule, Schedule, Schedules, Weekday, When};
 pub use secret::Secret;
 pub use session::{
     ApiToken, ChangePassword, MadeApiToken, NewApiToken, NewSecondFactor, OpenSession, ProvePassword,

@@ -6,6 +6,7 @@ mod form;
 mod list;
 mod machine;
 mod password;
+mod schedules;
 mod snapshots;
 mod wizard;
 
@@ -14,6 +15,7 @@ pub(crate) use form::{edit, edit_page, make, new_page};
 pub(crate) use list::{folder, make_folder, many, page};
 pub(crate) use machine::{deed, power, remove, remove_page, vm_page};
 pub(crate) use password::{password_page, set_password};
+pub(crate) use schedules::{make_schedule, remove_schedule};
 pub(crate) use snapshots::{
     change_snapshot, clone, clone_page, drop_page, drop_snapshot, make_snapshot, revert, revert_page,
     snapshot_page, snapshots_page,

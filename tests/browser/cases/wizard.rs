@@ -210,7 +210,7 @@ async fn the_overview_counts_machines_and_leads_to_them() {
     // The page changes by itself.
     desk.shows("link", "1 on").await;
     desk.shows("link", "2 off").await;
-    assert!(!desk.has("link", "1 needs attention").await);
+    assert!(!desk.has("link", "1 of them needs attention").await);
     let third = third.trim_start_matches("vm/");
     until("it is made", async || {
         let vm = host.agent().call(&calls::vm(third).as_session(&session)).await.unwrap();
@@ -221,13 +221,13 @@ async fn the_overview_counts_machines_and_leads_to_them() {
     for change in ["setmaxmem", "setmem"] {
         daemon.virsh(&[change, third, "128M", "--config"]);
     }
-    desk.shows("link", "1 needs attention").await;
+    desk.shows("link", "1 of them needs attention").await;
     for look in LOOKS {
         desk.look_as(look).await;
         desk.picture(&format!("overview-machines.{}", look.name)).await;
         assert_eq!(desk.findings().await, Vec::<String>::new());
     }
-    desk.follow("1 needs attention").await;
+    desk.follow("1 of them needs attention").await;
     desk.heading("Virtual machines").await;
     desk.shows("link", "web-03").await;
     assert!(!desk.has("link", "web-01").await);

@@ -24,6 +24,7 @@ mod peer;
 mod person;
 mod provider;
 mod rest;
+mod schedules;
 mod session;
 mod settings;
 mod snapshots;
@@ -226,6 +227,7 @@ pub(crate) async fn serve(
         () = Arc::clone(&agent).keep_vms() => Ok(()),
         () = Arc::clone(&agent).keep_guests() => Ok(()),
         () = Arc::clone(&agent).keep_pools() => Ok(()),
+        () = Arc::clone(&agent).keep_schedules() => Ok(()),
         () = Arc::clone(&agent).keep_host_metrics() => Ok(()),
         () = Arc::clone(&agent).keep_vm_metrics() => Ok(()),
         () = Arc::clone(&agent).tell_changes() => Ok(()),
@@ -301,6 +303,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(vms::counts))
                 .routes(routes!(vms::show))
                 .routes(routes!(snapshots::list))
+                .routes(routes!(schedules::list))
                 .routes(routes!(folders::list))
                 .routes(routes!(storage::list_pools))
                 .routes(routes!(storage::show_pool))
@@ -339,6 +342,8 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(vms::settle_drift))
                 .routes(routes!(cloud_init::show, cloud_init::set, cloud_init::remove))
                 .routes(routes!(snapshots::make))
+                .routes(routes!(schedules::make))
+                .routes(routes!(schedules::remove))
                 .routes(routes!(snapshots::change, snapshots::remove))
                 .routes(routes!(snapshots::revert))
                 .routes(routes!(snapshots::clone))

@@ -14,7 +14,7 @@ use super::{
     checks::{check_policy, checked, invalid, name_must_be_free},
     cloud_init, counts,
     disks::{self, Making},
-    folders,
+    folders, schedules,
     sighting::{self, More},
     snapshots,
 };
@@ -464,6 +464,7 @@ pub(crate) fn forget(connection: &Connection, id: &str, now_ms: i64) -> Result<(
     folders::forget_access(connection, &Scope::Vm(id.to_owned()))?;
     volumes::give_to(connection, id, &[])?;
     snapshots::forget_all(connection, id)?;
+    schedules::forget_all(connection, id, now_ms)?;
     connection.execute("DELETE FROM vm WHERE id = ?1", [id])?;
     Ok(())
 }

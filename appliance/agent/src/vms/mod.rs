@@ -14,6 +14,7 @@ mod guests;
 mod keeper;
 pub(crate) mod kept;
 mod live;
+pub(crate) mod schedules;
 pub(crate) mod sighting;
 pub(crate) mod snapshots;
 mod tidy;

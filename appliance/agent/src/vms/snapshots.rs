@@ -122,6 +122,21 @@ pub(crate) fn of_vm(connection: &Connection, vm: &str) -> rusqlite::Result<Vec<K
         .collect()
 }
 
+/// Those that are there of what a schedule made, the oldest first.
+pub(crate) fn made_by_schedule(
+    connection: &Connection,
+    vm: &str,
+    schedule: &str,
+) -> rusqlite::Result<Vec<Kept>> {
+    connection
+        .prepare_cached(&format!(
+            "{SELECT} WHERE snapshot.vm = ?1 AND snapshot.schedule = ?2 AND snapshot.is_ready
+             ORDER BY snapshot.made_at, snapshot.id"
+        ))?
+        .query_map([vm, schedule], of_row)?
+        .collect()
+}
+
 /// One of a machine, if it is there.
 pub(crate) fn find(connection: &Connection, vm: &str, id: &str) -> rusqlite::Result<Option<Kept>> {
     connection

@@ -5,9 +5,9 @@ use http::Method;
 use super::{asking, part};
 use crate::{
     Call, ChangeFolder, ChangeSnapshot, ChangeVm, CloneVm, CloudInit, ConsoleTicket, Folder, Folders,
-    Metrics, MetricsQuery, NewDisk, NewFolder, NewSnapshot, NewVm, OpenConsole, Page, PowerVm,
-    RemoveSnapshot, RemoveVm, RevertVm, SetGuestPassword, SettleDrift, Snapshot, Snapshots, Task, Vm,
-    VmCounts, VmQuery,
+    Metrics, MetricsQuery, NewDisk, NewFolder, NewSchedule, NewSnapshot, NewVm, OpenConsole, Page, PowerVm,
+    RemoveSnapshot, RemoveVm, RevertVm, Schedule, Schedules, SetGuestPassword, SettleDrift, Snapshot,
+    Snapshots, Task, Vm, VmCounts, VmQuery,
 };
 
 /// Virtual machines.
@@ -98,6 +98,21 @@ pub fn revert_vm(id: &str, snapshot: &str, body: &RevertVm) -> Call<Task> {
 /// Removes a snapshot.
 pub fn remove_snapshot(id: &str, snapshot: &str, body: &RemoveSnapshot) -> Call<Task> {
     Call::new(Method::DELETE, format!("{VMS_PATH}/{}/snapshots/{}", part(id), part(snapshot))).json(body)
+}
+
+/// What makes snapshots of a virtual machine by itself.
+pub fn schedules(id: &str) -> Call<Schedules> {
+    Call::new(Method::GET, format!("{VMS_PATH}/{}/schedules", part(id)))
+}
+
+/// Has snapshots of a virtual machine made by themselves.
+pub fn make_schedule(id: &str, body: &NewSchedule) -> Call<Schedule> {
+    Call::new(Method::POST, format!("{VMS_PATH}/{}/schedules", part(id))).json(body)
+}
+
+/// Has no more snapshots made like this. Those that were made stay.
+pub fn remove_schedule(id: &str, schedule: &str) -> Call<()> {
+    Call::new(Method::DELETE, format!("{VMS_PATH}/{}/schedules/{}", part(id), part(schedule)))
 }
 
 /// Makes a virtual machine that begins as another.
