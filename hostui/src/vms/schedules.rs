@@ -33,18 +33,18 @@ impl Default for ScheduleForm {
     }
 }
 
+/// Words as a sentence begins.
+pub(super) fn capital(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 impl ScheduleForm {
     /// How often: what is sent, and what is shown.
     pub(super) fn choices() -> Vec<(String, String)> {
-        let hours = [1, 2, 3, 4, 6, 8, 12].map(|hours| {
-            let words = When::Hours { hours }.words();
-            let (first, rest) = words.split_at(1);
-            (hours.to_string(), format!("{}{rest}", first.to_uppercase()))
-        });
-        let days = Weekday::ALL.map(|day| {
-            let (first, rest) = day.name().split_at(1);
-            (day.name().to_owned(), format!("Every {}{rest}", first.to_uppercase()))
-        });
+        let hours =
+            [1, 2, 3, 4, 6, 8, 12].map(|hours| (hours.to_string(), capital(&When::Hours { hours }.words())));
+        let days = Weekday::ALL.map(|day| (day.name().to_owned(), format!("Every {}", capital(day.name()))));
         let daily = [("day".to_owned(), "Every day".to_owned())];
         hours.into_iter().chain(daily).chain(days).collect()
     }

@@ -11,7 +11,10 @@ use quantix_api::{
 };
 use serde::Deserialize;
 
-use super::{machine_of, schedules::ScheduleForm};
+use super::{
+    machine_of,
+    schedules::{ScheduleForm, capital},
+};
 use crate::{
     component::{Badge, Fault, Field, Icon, Level, Post, Standing},
     confirm::Confirm,
@@ -60,6 +63,10 @@ impl SnapshotsPage {
 
     fn tree(&self) -> Vec<(usize, &Snapshot)> {
         tree(&self.snapshots)
+    }
+
+    fn often(&self, schedule: &Schedule) -> String {
+        capital(&schedule.when.words())
     }
 
     /// Takes a schedule away.

@@ -1,6 +1,6 @@
 //! A new machine, a step at a time.
 
-use quantix_api::{NewVm, VmQuery, VmSpec, VmState, calls};
+use quantix_api::{NewVm, VmPolicy, VmQuery, VmSpec, VmState, calls};
 use quantix_browser::{Desk, Host, Key, LOOKS, until};
 
 use crate::machines::{goes_on, has_image, has_pool};
@@ -14,12 +14,17 @@ async fn each_step_is_in_order_in_every_look() {
     let session = host.session().await;
     has_pool(&host).await;
     has_image(&host, &session).await;
+    let policy = VmPolicy { template: true, ..VmPolicy::default() };
+    let golden = NewVm { policy, ..NewVm::usual(VmSpec::named("golden")) };
+    host.agent().call(&calls::make_vm(&golden).as_session(&session)).await.unwrap();
     let desk = Desk::at(&host).await;
     desk.sign_in().await;
     let mut wrong = Vec::new();
     for look in LOOKS {
         desk.look_as(look).await;
         desk.open("/vms/new").await;
+        desk.shows("link", "golden").await;
+        desk.picture(&format!("vms-new-what.{}", look.name)).await;
         desk.fill("Name", "web-01").await;
         desk.choose("Its disk begins as a copy of optional", "Debian 13 (1 MiB)").await;
         for step in ["Size", "Network", "First login", "Review"] {

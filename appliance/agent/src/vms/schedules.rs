@@ -514,7 +514,7 @@ mod tests {
         assert_eq!((trouble().as_str(), alarms(&connection)), ("It broke.", 1));
         // Not before it is time again.
         assert!(waiting(&connection, begin + HOUR_MS + 2).unwrap().is_empty());
-        assert_eq!(waiting(&connection, begin + 2 * HOUR_MS).unwrap(), [schedule.clone()]);
+        assert_eq!(waiting(&connection, begin + 2 * HOUR_MS).unwrap(), std::slice::from_ref(&schedule));
         turn(begin + HOUR_MS + 2);
         assert!(tasks::kept::open(&connection).unwrap().is_empty());
         turn(begin + 2 * HOUR_MS);
