@@ -183,7 +183,7 @@ pub(crate) async fn bring(
         let sentence = format!("The file was said to have {} bytes, and this is more.", before.length);
         return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("at").into());
     };
-    let pool = agent.pool(&image.shown.pool);
+    let pool = agent.directory(&image.shown.pool);
     let taken = pool.take_piece(image.id, query.at, piece.to_vec()).await;
     taken.map_err(|failed| conflict(failed.to_string()))?;
     Ok(Json(Arrived { bytes: before.bytes.max(end), ..before }))
@@ -252,7 +252,7 @@ impl Agent {
     }
 
     async fn arrived(&self, image: &Kept) -> Result<Arrived, Problem> {
-        let bytes = self.pool(&image.shown.pool).arrived(image.id).await;
+        let bytes = self.directory(&image.shown.pool).arrived(image.id).await;
         let bytes = bytes.map_err(|failed| conflict(failed.to_string()))?;
         Ok(Arrived { bytes, length: image.shown.length })
     }

@@ -486,4 +486,11 @@ pub(super) const SCHEMA: &[Migration] = &[Migration {
 }, Migration {
     name: "machines that come as a file",
     sql: "ALTER TABLE image ADD COLUMN draft TEXT;",
+}, Migration {
+    name: "pools on disks of one host",
+    sql: "
+        -- The host that it is on alone, and the disks there; nothing for one that every host has.
+        ALTER TABLE pool ADD COLUMN host INTEGER;
+        ALTER TABLE pool ADD COLUMN disks TEXT NOT NULL DEFAULT '[]';
+        ",
 }];

@@ -92,7 +92,7 @@ pub(super) fn plan(
     let NewDisk { pool, bytes, image, linked, bus, cache } = disk.clone();
     volumes::check_size(bytes, field)?;
     if let Some(image) = &image {
-        images::check_copy(connection, image, &pool, bytes, host)
+        images::check_copy(connection, image, &pool, linked, bytes, host)
             .map_err(|problem| problem.in_field(field))?;
     }
     let name = volumes::free_name(connection, &pool, host, &spec.name, others)?;
@@ -132,7 +132,8 @@ pub(crate) fn keeps_out(
             return Ok(Some(Problem::new(ProblemCode::Conflict, why).in_field(&field)));
         }
         if let Some(image) = &disk.image
-            && let Err(problem) = images::check_copy(connection, image, &disk.pool, disk.bytes, host)
+            && let Err(problem) =
+                images::check_copy(connection, image, &disk.pool, disk.linked, disk.bytes, host)
         {
             return Ok(Some(problem.in_field(&format!("disks.{at}.image"))));
         }
@@ -167,7 +168,7 @@ impl Agent {
         };
         let found = self.cluster.read(find).await.map_err(|problem| problem.detail)?;
         // Of an image that is gone the drive is empty.
-        let path = |image: images::Kept| self.pool(&image.shown.pool).iso_image(image.id);
+        let path = |image: images::Kept| self.directory(&image.shown.pool).iso_image(image.id);
         Ok(found.into_iter().map(|image| image.flatten().map(path)).collect())
     }
 
@@ -183,7 +184,9 @@ impl Agent {
         let drive = |disk: &VmDisk| {
             let volume = known.iter().find(|volume| volume.shown.id == disk.volume);
             let volume = volume.ok_or_else(|| format!("Its volume {} is not there.", disk.volume))?;
-            Ok(Drive { path: self.pool(&volume.shown.pool).path(volume.layer), format: Format::Qcow2 })
+            let pool = self.pool(&volume.shown.pool);
+            let format = if pool.has_devices() { Format::Raw } else { Format::Qcow2 };
+            Ok(Drive { path: pool.path(volume.layer), format })
         };
         vm.spec.disks.iter().map(drive).collect()
     }

@@ -4,8 +4,9 @@ use std::{fs, path::PathBuf, process::Command};
 
 use quantix_api::{
     Cache, ChangePool, ChangeVm, ChangeVolume, EventQuery, GrowVolume, ImageState, MAX_PIECE_BYTES, NewDisk,
-    NewImage, NewVm, NewVolume, Pool, PoolState, ProblemCode, RemoveImage, RemoveVm, RemoveVolume, Task,
-    TaskState, VmAction, VmDisk, VmSpec, VmState, Volume, VolumeQuery, VolumeState, calls,
+    NewImage, NewPool, NewVm, NewVolume, Pool, PoolState, ProblemCode, RemoveImage, RemovePool, RemoveVm,
+    RemoveVolume, Task, TaskState, VmAction, VmDisk, VmSpec, VmState, Volume, VolumeQuery, VolumeState,
+    calls,
 };
 
 use crate::{
@@ -25,6 +26,49 @@ fn ran(program: &str, args: &[&str]) -> Vec<u8> {
     let output = Command::new(program).args(args).output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {output:?}");
     output.stdout
+}
+
+/// Where nothing looks after the disks, people are told, and nothing is left of what could not be made.
+#[tokio::test]
+async fn a_pool_that_cannot_be_made_is_nowhere() {
+    let place = Place::start().await.with_pool().await;
+    let (client, session) = (place.host.client(), &place.session);
+    let host = client.call(&calls::cluster().as_session(session)).await.unwrap().this_host;
+    let unknown = problem(client.call(&calls::host_disks(&host).as_session(session)).await);
+    assert_eq!(unknown.code, ProblemCode::Unavailable);
+    assert!(unknown.detail.contains("quantix-disks"), "{}", unknown.detail);
+    let pool = |name: &str, host: &str, disks: &[&str]| {
+        let disks = disks.iter().map(|&disk| disk.to_owned()).collect();
+        NewPool { name: name.to_owned(), host: host.to_owned(), disks, erase: true }
+    };
+    let wrong = [
+        ("host", pool("fast", "00000000000000ff", &["sdb"])),
+        ("host", pool("fast", "../..", &["sdb"])),
+        ("disks", pool("fast", &host, &[])),
+        ("disks", pool("fast", &host, &["sdb", "sdb"])),
+        ("disks", pool("fast", &host, &["sdb\n--force"])),
+        ("name", pool("local", &host, &["sdb"])),
+        ("name", pool("a\u{7}b", &host, &["sdb"])),
+    ];
+    for (field, wrong) in wrong {
+        let told = problem(client.call(&calls::make_pool(&wrong).as_session(session)).await);
+        assert_eq!(told.field.as_deref(), Some(field), "{wrong:?}: {}", told.detail);
+    }
+    let making =
+        client.call(&calls::make_pool(&pool("fast", &host, &["sdb"])).as_session(session)).await.unwrap();
+    let ended = place.ended(making.id).await;
+    assert_eq!(ended.state, TaskState::Failed);
+    assert!(ended.outcome.contains("quantix-disks"), "{}", ended.outcome);
+    let pools = client.call(&calls::pools().as_session(session)).await.unwrap().items;
+    assert_eq!(pools.iter().map(|pool| pool.name.as_str()).collect::<Vec<_>>(), ["local"]);
+    let body = RemovePool { name: "local".into() };
+    let told = problem(client.call(&calls::remove_pool("local", &body).as_session(session)).await);
+    assert_eq!(told.code, ProblemCode::Conflict);
+    // A disk that is not there stands in nobody's way.
+    let new_vm =
+        NewVm { disks: vec![NewDisk { pool: "thin-00000001".into(), ..disk(GIB) }], ..new("web-01") };
+    let told = problem(client.call(&calls::make_vm(&new_vm).as_session(session)).await);
+    assert_eq!(told.field.as_deref(), Some("disks.0.pool"));
 }
 
 impl Place {

@@ -11,12 +11,13 @@ use std::{
 
 use super::{
     arriving::sums,
-    directory::{Directory, Failed, in_files, remove},
+    directory::{Directory, in_files, remove},
     image::{Going, Kept, convert, look, look_at, stopped},
 };
 use crate::model::{
     content::{Content, DiskFormat},
     id::VolumeId,
+    pool::Failed,
 };
 
 const MOST_MEMBERS: usize = 100;

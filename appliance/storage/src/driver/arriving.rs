@@ -10,10 +10,10 @@ use std::{
 use sha2::{Digest, Sha256, Sha512};
 
 use super::{
-    directory::{Directory, Failed, in_files, remove},
+    directory::{Directory, in_files, remove},
     image::{Going, stopped},
 };
-use crate::model::id::VolumeId;
+use crate::model::{id::VolumeId, pool::Failed};
 
 const PIECE: usize = 1 << 20;
 

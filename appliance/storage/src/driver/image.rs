@@ -10,10 +10,11 @@ use std::{
 
 use quantix_host::filter;
 
-use super::directory::{Directory, Failed, in_files, qemu_img, qemu_img_at_length, remove};
+use super::directory::{Directory, in_files, qemu_img, qemu_img_at_length, remove};
 use crate::model::{
     content::{Content, HEAD, LARGEST, Packing, recognise},
     id::VolumeId,
+    pool::Failed,
 };
 
 const PIECE: usize = 1 << 20;

@@ -70,7 +70,7 @@ async fn source(wanted: &FetchImage, address: &str, may_be_plain: bool) -> Resul
 pub(super) async fn fetch(work: &Work, hand: &Hand) -> Result<Did, String> {
     let (id, pool) = own(work)?;
     let wanted = wanted(work).ok_or("The task does not say from where.")?;
-    let dir = work.agent.pool(pool);
+    let dir = work.agent.directory(pool);
     let file = |failed: quantix_storage::Failed| failed.to_string();
     if dir.has_image(id).await.map_err(file)? {
         return Ok(Did::Done);
