@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{any, get, post, put},
 };
-use quantix_api::{AgentClient, MAX_BODY_BYTES, MAX_PIECE_BYTES, calls};
+use quantix_api::{AgentClient, MAX_BODY_BYTES, calls};
 use tower_http::{
     compression::{
         CompressionLayer, Predicate,
@@ -171,10 +171,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route(calls::BACKUP_PATH, post(api::pass_on))
         .route(calls::RESTORE_PATH, post(api::stream))
         .route("/api/v1/images/{image}/content", any(api::stream))
-        .route(
-            "/storage/images/{id}/content",
-            put(storage::images::bring).layer(DefaultBodyLimit::max(MAX_PIECE_BYTES)),
-        )
+        .route("/storage/images/{id}/content", put(storage::images::bring))
         .layer(middleware::from_fn(next::leads_back))
         .layer(middleware::from_fn(origin::own_pages_only))
         .layer(middleware::from_fn(every_answer))

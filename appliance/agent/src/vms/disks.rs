@@ -156,6 +156,24 @@ impl Agent {
         known.map_err(|problem| problem.detail)
     }
 
+    /// Sees to it that the pools are there in which the disks of a machine of this host are.
+    pub(crate) async fn pools_are_there(&self, vm: VmId) -> Result<(), String> {
+        let id = vm.to_string();
+        let known = self.cluster.read(move |connection| volumes::of_vm(connection, &id)).await;
+        let mut pools: Vec<_> = known
+            .map_err(|problem| problem.detail)?
+            .into_iter()
+            .map(|volume| (volume.shown.pool, volume.shown.pool_name))
+            .collect();
+        pools.sort();
+        pools.dedup();
+        for (pool, name) in pools {
+            let there = self.pool(&pool).must_be_there().await;
+            there.map_err(|failed| format!("The pool {name} cannot be used. {failed}"))?;
+        }
+        Ok(())
+    }
+
     /// Where what is in the CD drives of a machine of this host is.
     pub(super) async fn cds(&self, vm: &Kept) -> Result<Vec<Option<std::path::PathBuf>>, String> {
         if vm.spec.cds.is_empty() {

@@ -58,6 +58,14 @@ impl Backend {
         }
     }
 
+    /// Refuses a pool that is not there. One that is can be used from now on.
+    pub async fn must_be_there(&self) -> Result<(), Failed> {
+        match self {
+            Self::Directory(pool) => pool.room().await.map(drop),
+            Self::Thin(pool) => pool.look().await.map(drop),
+        }
+    }
+
     /// How much room there is, and the volumes that are there.
     pub async fn look(&self) -> Result<(Room, Vec<Found>), Failed> {
         match self {
