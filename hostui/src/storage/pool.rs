@@ -76,7 +76,7 @@ impl NewPoolPage {
         match disk.usage {
             DiskUse::Free => Standing::ok("Free"),
             DiskUse::NotEmpty => Standing::warn("Something is on it"),
-            DiskUse::InUse => Standing::idle("In use"),
+            DiskUse::InUse => Standing::idle("Cannot be taken"),
         }
     }
 
