@@ -16,12 +16,14 @@ mod images;
 mod kept;
 mod load;
 mod own;
+mod schedules;
 mod settings;
 mod shown;
 mod snapshots;
 mod storage;
 mod tasks;
 mod users;
+mod vm_shown;
 mod vms;
 mod waiting;
 

@@ -5,17 +5,17 @@ use std::{collections::BTreeMap, path::PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use quantix_api::{
     Bus, Cache, ChangeVm, Firmware, Guest, Keep, NewVm, PowerVm, RemoveVm, Scope, SetGuestPassword,
-    SettleDrift, Vm, VmAction, VmDisk, VmGuest, VmNic, VmPolicy, VmQuery, VmSpec, VolumeQuery, calls,
+    SettleDrift, Vm, VmAction, VmDisk, VmGuest, VmNic, VmPolicy, VmQuery, VmSpec, calls,
 };
 
 use crate::{
     Failure, Session, ask_secret, cloud_init,
     cluster::{confirmed, done, find as find_host},
-    console, disks, folders, images, load,
+    console, disks, folders, images, load, schedules,
     shown::{self, Output},
     snapshots,
-    storage::{find_pool, find_volume, in_units, size},
-    waiting,
+    storage::{find_pool, find_volume, size},
+    vm_shown, waiting,
 };
 
 #[derive(Debug, Subcommand)]
@@ -28,13 +28,15 @@ pub(crate) enum Command {
         /// Only those on this host.
         #[arg(long)]
         host: Option<String>,
-        /// Only those that are like this, as in running or crashed.
+        /// Only those that are like this, as in running or crashed; on, off, attention or template for those that are counted.
         #[arg(long)]
         state: Option<String>,
         /// Only those in which this occurs.
         #[arg(long)]
         text: Option<String>,
     },
+    /// Show how many there are, and how many of them are on, off, in need of attention or templates.
+    Count,
     /// Show one.
     Show {
         /// Name or id.
@@ -122,6 +124,9 @@ pub(crate) enum Command {
     /// Moments of one to which one can go back.
     #[command(subcommand)]
     Snapshot(snapshots::Command),
+    /// Snapshots of one that are made by themselves.
+    #[command(subcommand)]
+    Schedule(schedules::Command),
     /// Make one that begins as another.
     Clone(snapshots::Clone),
     /// Give a user of its guest another password, which is asked for. The agent in the guest does so.
@@ -208,6 +213,9 @@ pub(crate) struct Make {
     /// Do not wait until it is made.
     #[arg(long)]
     no_wait: bool,
+    /// Only look whether it can be made like this.
+    #[arg(long)]
+    check: bool,
 }
 
 /// What can be said of a machine; what is not said is as its guest needs it, or stays.
@@ -361,6 +369,7 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
         }
         Command::CloudInit(command) => cloud_init::run(&session, command, output).await,
         Command::Snapshot(command) => snapshots::run(&session, command, output).await,
+        Command::Schedule(command) => schedules::run(&session, command, output).await,
         Command::Clone(asked) => snapshots::clone(&session, asked, output).await,
         Command::Password { vm, user } => {
             let vm = find(&session, &vm).await?;
@@ -371,7 +380,8 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
         Command::List { folder: path, host, state, text } => {
             list(&session, path, host, state, text, output).await
         }
-        Command::Show { vm } => show(&session, &find(&session, &vm).await?, output).await,
+        Command::Show { vm } => vm_shown::show(&session, &find(&session, &vm).await?, output).await,
+        Command::Count => vm_shown::count(&session, output).await,
         Command::Make(make) => self::make(&session, *make, output).await,
         Command::Change(change) => self::change(&session, *change, output).await,
         Command::Start(of) => power(&session, of, PowerVm::usual(VmAction::Start), output).await,
@@ -468,65 +478,6 @@ async fn list(
     })
 }
 
-async fn show(session: &Session, vm: &Vm, output: Output) -> Result<(), Failure> {
-    if output == Output::Json {
-        return Ok(shown::json(vm)?);
-    }
-    let cpu = &vm.spec.cpu;
-    let mut rows = vec![
-        ["name".to_owned(), vm.spec.name.clone()],
-        ["id".to_owned(), vm.id.clone()],
-        [
-            "state".to_owned(),
-            format!("{} since {}", vm.state.name(), vm.since.strftime("%Y-%m-%d %H:%M UTC")),
-        ],
-        ["host".to_owned(), vm.host_name.clone()],
-        ["guest".to_owned(), vm.spec.guest.name().to_owned()],
-        ["processors".to_owned(), format!("{} × {} × {}", cpu.sockets, cpu.cores, cpu.threads)],
-        ["memory".to_owned(), format!("{} MiB", vm.spec.memory.mib)],
-    ];
-    let query = VolumeQuery { vm: Some(vm.id.clone()), limit: Some(1000), ..VolumeQuery::default() };
-    let volumes = session.call(calls::volumes(&query)).await?.items;
-    for (number, disk) in vm.spec.disks.iter().enumerate() {
-        let volume = volumes.iter().find(|volume| volume.id == disk.volume);
-        let told = volume.map_or_else(
-            || disk.volume.clone(),
-            |volume| format!("{}, {} in {}", volume.name, in_units(volume.bytes), volume.pool_name),
-        );
-        rows.push([format!("disk {}", number + 1), told]);
-    }
-    for cd in &vm.spec.cds {
-        rows.push(["CD drive".to_owned(), cd.image.clone().unwrap_or_else(|| "empty".to_owned())]);
-    }
-    for nic in &vm.spec.nics {
-        rows.push([format!("network card {}", nic.mac), format!("on {}", nic.bridge)]);
-    }
-    if let Some(guest) = &vm.guest {
-        rows.push(["guest calls itself".to_owned(), guest.hostname.clone()]);
-        rows.push(["guest runs".to_owned(), guest.os.clone()]);
-        for card in &guest.cards {
-            rows.push([format!("address of {}", card.name), card.addresses.join(", ")]);
-        }
-    }
-    for (key, value) in &vm.policy.labels {
-        rows.push([format!("label {key}"), value.clone()]);
-    }
-    if vm.is_emulated {
-        rows.push(["slow".to_owned(), "its processor is imitated: KVM does not work on its host".to_owned()]);
-    }
-    if vm.waits_for_restart {
-        rows.push(["waits".to_owned(), "what was changed counts from its next start".to_owned()]);
-    }
-    for sentence in &vm.drift {
-        rows.push(["differs".to_owned(), sentence.clone()]);
-    }
-    if !vm.trouble.is_empty() {
-        rows.push(["trouble".to_owned(), vm.trouble.clone()]);
-    }
-    let rows: Vec<_> = rows.into_iter().map(Vec::from).collect();
-    Ok(shown::table(&["WHAT", "IS"], &rows)?)
-}
-
 async fn make(session: &Session, make: Make, output: Output) -> Result<(), Failure> {
     let image = match &make.image {
         Some(image) => Some(images::find(session, image).await?),
@@ -557,6 +508,10 @@ async fn make(session: &Session, make: Make, output: Output) -> Result<(), Failu
     disks.iter_mut().for_each(|disk| disk.bus = make.disk_bus);
     let cloud_init = make.told.over(None)?;
     let new = NewVm { spec, disks, cloud_init, policy, folder, host, start: make.start };
+    if make.check {
+        session.call(calls::check_vm(&new)).await?;
+        return done(output, "It can be made like this.");
+    }
     let task = session.call(calls::make_vm(&new)).await?;
     waiting::shown_to_its_end(session, task, make.no_wait, output).await
 }

@@ -375,9 +375,19 @@ fn machines_are_made_switched_put_into_folders_and_removed() {
     until(|| host.done(&["pool", "list"], "").contains("ready"));
     let make =
         ["vm", "make", "web-01", "--cpus", "1", "--memory", "64", "--label", "team=web", "--disk", "1G"];
+    let could = host.done(&[&make[..], &["--check"]].concat(), "");
+    assert!(could.contains("It can be made like this."), "{could}");
+    let refusal = host.refused(&["vm", "make", "a/b", "--check"], "");
+    assert!(refusal.contains("A name is one line"), "{refusal}");
+    assert!(!host.done(&["vm", "list"], "").contains("web-01"));
     let made = host.done(&[&make[..], &["--folder", "production/web", "--start"]].concat(), "");
     assert!(made.contains("web-01 is made."), "{made}");
     until(|| host.done(&["vm", "list", "--state", "running"], "").contains("web-01"));
+    let counted = host.done(&["vm", "count"], "");
+    let counted: Vec<_> = counted.split_whitespace().collect();
+    assert_eq!(counted, "WHICH VMS all 1 on 1 off 0 attention 0 template 0".split(' ').collect::<Vec<_>>());
+    assert!(host.done(&["vm", "list", "--state", "on"], "").contains("web-01"));
+    assert!(!host.done(&["vm", "list", "--state", "attention"], "").contains("web-01"));
     let refusal = host.refused(&["vm", "remove", "web-01", "--confirm", "web-01"], "");
     assert!(refusal.contains("It is on. Shut it down or force it off first."), "{refusal}");
     host.done(&["vm", "change", "web-01", "--memory", "96", "--folder", "/"], "");
@@ -565,6 +575,17 @@ fn a_machine_is_held_taken_back_and_cloned() {
     host.done(&["vm", "snapshot", "remove", "web-01", "before", "--children"], "");
     let list = host.done(&["--output", "json", "vm", "snapshot", "list", "web-01"], "");
     assert!(list.contains("\"items\": []"), "{list}");
+    // What is made by itself.
+    let refusal = host.refused(&["vm", "schedule", "make", "web-01", "--daily", "02:60"], "");
+    assert!(refusal.contains("from 00:00 to 23:59"), "{refusal}");
+    host.done(
+        &["vm", "schedule", "make", "web-01", "--weekly", "sunday@02:30", "--keep", "3", "--at-once"],
+        "",
+    );
+    until(|| host.done(&["vm", "snapshot", "list", "web-01"], "").contains("schedule 2"));
+    assert!(host.done(&["vm", "schedule", "list", "web-01"], "").contains("Sundays at 02:30 UTC"));
+    host.done(&["vm", "schedule", "remove", "web-01", "1"], "");
+    assert!(!host.done(&["vm", "schedule", "list", "web-01"], "").contains("Sundays"));
 }
 
 /// A disk of so many bytes, with nothing but a boot sector.

@@ -13,7 +13,7 @@ function dismissLater(toast) {
   setTimeout(() => (toast.matches(":hover") ? dismissLater(toast) : toast.remove()), TOAST_MS);
 }
 
-function say(sentence, level = "") {
+export function say(sentence, level = "") {
   const toast = document.createElement("p");
   toast.className = `toast ${level}`;
   toast.textContent = sentence;
@@ -192,7 +192,7 @@ document.addEventListener("change", (event) => {
   else judged();
 });
 
-function judge(field) {
+export function judge(field) {
   const place = field.closest?.(".field");
   if (!place || !field.willValidate || !field.name) return;
   const sentence = wrong(field);

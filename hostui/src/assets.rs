@@ -27,10 +27,11 @@ macro_rules! asset {
     };
 }
 
-const ASSETS: [Asset; 13] = [
+const ASSETS: [Asset; 14] = [
     asset!("quantix.css", "text/css; charset=utf-8"),
     asset!("quantix.js", SCRIPT),
     asset!("upload.js", SCRIPT),
+    asset!("wizard.js", SCRIPT),
     asset!("console.js", SCRIPT),
     asset!("novnc.min.js", SCRIPT),
     asset!("xterm.min.js", SCRIPT),

@@ -1,10 +1,10 @@
-//! The first page: what the hosts have together, how each is, and what needs attention.
+//! The first page: how many machines there are, what the hosts have together, how each is, and what needs attention.
 
 use std::collections::HashMap;
 
 use askama::Template;
 use axum::{extract::State, response::Response};
-use quantix_api::{Check, CheckState, Cluster, ClusterHost, HostFacts, calls};
+use quantix_api::{Check, CheckState, Cluster, ClusterHost, HostFacts, Right, VmCounts, calls};
 
 use crate::{
     component::{Badge, Heads, Icon, Level, Meter, Standing},
@@ -20,9 +20,11 @@ use crate::{
 const MOST_HOSTS: usize = 20;
 
 #[derive(Debug, Template)]
-#[template(path = "overview/page.html", blocks = ["all"])]
+#[template(path = "overview/page.html", blocks = ["all", "vms"])]
 struct Overview {
     frame: Frame,
+    /// Of the machines that whoever looks may see; nothing for whoever may see none.
+    vms: Option<VmCounts>,
     cluster: Cluster,
     facts: HashMap<String, HostFacts>,
     attention: Vec<(Standing, String)>,
@@ -30,16 +32,30 @@ struct Overview {
 
 /// `GET /overview`
 pub(crate) async fn page(State(web): State<Web>, frame: Frame) -> Response {
+    let counted = async {
+        match frame.person.may_somewhere(Right::See) {
+            true => web.agent.call(&calls::vm_counts().as_session(frame.token())).await.map(Some),
+            false => Ok(None),
+        }
+    };
     let (cluster_call, ready_call) = (calls::cluster().as_session(frame.token()), calls::ready());
-    let (cluster, readiness) =
-        match tokio::try_join!(web.agent.call(&cluster_call), web.agent.call(&ready_call)) {
-            Ok(found) => found,
-            Err(error) => return turned_away(&error),
-        };
-    let facts = facts_of_all(&web, frame.token(), &cluster).await;
+    let asked = tokio::try_join!(web.agent.call(&cluster_call), web.agent.call(&ready_call), counted);
+    let (cluster, readiness, vms) = match asked {
+        Ok(found) => found,
+        Err(error) => return turned_away(&error),
+    };
+    // The machines come and go more often than the hosts tell of themselves.
+    let facts = match frame.block() {
+        Some("vms") => HashMap::new(),
+        _ => facts_of_all(&web, frame.token(), &cluster).await,
+    };
     let attention = attention(&cluster, readiness.checks);
-    let page = Overview { frame, cluster, facts, attention };
-    if page.frame.block() == Some("all") { draw(&page.as_all()) } else { draw(&page) }
+    let page = Overview { frame, vms, cluster, facts, attention };
+    match page.frame.block() {
+        Some("all") => draw(&page.as_all()),
+        Some("vms") => draw(&page.as_vms()),
+        _ => draw(&page),
+    }
 }
 
 /// What is wrong, the worst first: in the cluster, with its hosts, and on the host that answers.
@@ -62,7 +78,32 @@ fn attention(cluster: &Cluster, checks: Vec<Check>) -> Vec<(Standing, String)> {
     all
 }
 
+/// How many machines are like something, and where they are listed.
+#[derive(Debug, PartialEq, Eq)]
+struct Counted {
+    count: u64,
+    words: &'static str,
+    state: &'static str,
+    class: &'static str,
+}
+
+/// The parts of what there is: who is on and off always, the others where there are any.
+fn parts(vms: &VmCounts) -> Vec<Counted> {
+    let part = |count, words, state, class| Counted { count, words, state, class };
+    let needs = if vms.attention == 1 { "of them needs attention" } else { "of them need attention" };
+    let templates = if vms.template == 1 { "template" } else { "templates" };
+    let mut parts = vec![part(vms.on, "on", "on", ""), part(vms.off, "off", "off", "")];
+    let others =
+        [part(vms.attention, needs, "attention", "warn"), part(vms.template, templates, "template", "")];
+    parts.extend(others.into_iter().filter(|part| part.count > 0));
+    parts
+}
+
 impl Overview {
+    fn may_make(&self) -> bool {
+        self.frame.person.may_somewhere(Right::ManageVms)
+    }
+
     fn shown(&self) -> &[ClusterHost] {
         &self.cluster.hosts[..self.cluster.hosts.len().min(MOST_HOSTS)]
     }
@@ -149,7 +190,24 @@ mod tests {
 
     fn page(cluster: Cluster) -> Overview {
         let frame = frame("/overview", built_in::VIEWER);
-        Overview { frame, attention: attention(&cluster, Vec::new()), cluster, facts: HashMap::new() }
+        let attention = attention(&cluster, Vec::new());
+        Overview { frame, vms: None, attention, cluster, facts: HashMap::new() }
+    }
+
+    #[test]
+    fn machines_are_told_in_parts_and_an_empty_cluster_leads_to_the_first() {
+        let vms = VmCounts { all: 5, on: 3, off: 1, attention: 1, template: 1 };
+        let words: Vec<_> = parts(&vms).iter().map(|part| format!("{} {}", part.count, part.words)).collect();
+        assert_eq!(words, ["3 on", "1 off", "1 of them needs attention", "1 template"]);
+        assert_eq!(parts(&VmCounts::default()).len(), 2);
+        let mut page = page(cluster(vec![host("a1", HostRole::Leader, None)], true));
+        assert!(!page.render().unwrap().contains("Virtual machines"));
+        page.vms = Some(vms);
+        assert!(page.render().unwrap().contains(r#"href="/vms?state=attention""#));
+        page.vms = Some(VmCounts::default());
+        let empty = page.render().unwrap();
+        // A viewer makes none.
+        assert!(empty.contains("No virtual machines yet") && !empty.contains("/vms/new"));
     }
 
     #[test]

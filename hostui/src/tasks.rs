@@ -240,7 +240,7 @@ pub(crate) async fn file(State(web): State<Web>, frame: Frame, Path(id): Path<i6
 #[derive(Debug, Template)]
 #[template(
     ext = "html",
-    source = r#"<a class="btn quiet{% if open == 0 %} icon{% endif %}" href="/activity/tasks{% if open > 0 %}?state=open{% endif %}" aria-label="{% if open == 0 %}Tasks{% else if open == 1 %}One task is under way{% else %}{{ open }} tasks are under way{% endif %}">{{ Icon("activity") }}{% if open > 0 %}<span class="badge accent" aria-hidden="true">{{ open }}</span>{% endif %}</a>"#
+    source = r#"<a class="btn quiet{% if open == 0 %} icon{% endif %}" href="/activity/tasks{% if open > 0 %}?state=open{% endif %}" aria-label="{% if open == 0 %}Tasks{% else if open == 1 %}1 task is under way{% else %}{{ open }} tasks are under way{% endif %}">{{ Icon("activity") }}{% if open > 0 %}<span class="badge accent" aria-hidden="true">{{ open }}</span>{% endif %}</a>"#
 )]
 struct Tray {
     open: usize,

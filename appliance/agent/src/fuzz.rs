@@ -5,9 +5,9 @@ use quantix_api::{
     AuditQuery, BackFromProvider, BeginAtProvider, ChangeGroup, ChangeImage, ChangePassword, ChangeRole,
     ChangeSnapshot, ChangeUser, ChangeVm, CloneVm, CloudInit, EventQuery, FetchImage, JoinCluster, ListQuery,
     MakeBackup, MoveLead, NewAccess, NewApiToken, NewCertificateRequest, NewGroup, NewJoinToken, NewPool,
-    NewRole, NewSnapshot, NewUser, NewVm, OpenConsole, PowerHost, ProvePassword, RemoveHost, RemoveSnapshot,
-    RestartServices, RevertVm, Scope, SecondFactorCode, SetAcme, SetGuestPassword, SetProvider, SetSyslog,
-    SetVoters, SignIn, TaskQuery, UploadCertificate, Who,
+    NewRole, NewSchedule, NewSnapshot, NewUser, NewVm, OpenConsole, PowerHost, ProvePassword, RemoveHost,
+    RemoveSnapshot, RestartServices, RevertVm, Scope, SecondFactorCode, SetAcme, SetGuestPassword,
+    SetProvider, SetSyslog, SetVoters, SignIn, TaskQuery, UploadCertificate, Who,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -20,7 +20,7 @@ pub use crate::{
 
 /// The body of a request, a query, a name in one, or a header; the first byte says which.
 pub fn request(bytes: &[u8]) {
-    const READERS: [fn(&[u8]); 46] = [
+    const READERS: [fn(&[u8]); 47] = [
         body::<ChangeGroup>,
         body::<ChangePassword>,
         body::<ChangeRole>,
@@ -67,6 +67,7 @@ pub fn request(bytes: &[u8]) {
         body::<ChangeImage>,
         body::<SetGuestPassword>,
         body::<NewPool>,
+        body::<NewSchedule>,
     ];
     if let Some((which, bytes)) = bytes.split_first() {
         READERS[usize::from(*which) % READERS.len()](bytes);

@@ -21,6 +21,7 @@ mod metrics;
 mod problem;
 mod readiness;
 mod rights;
+mod schedules;
 mod secret;
 mod session;
 mod settings;
@@ -64,6 +65,7 @@ pub use readiness::{Check, CheckState, Readiness};
 pub use rights::{
     Access, ChangeRole, Held, NewAccess, NewRole, Place, Right, Role, Scope, Unknown, Who, built_in,
 };
+pub use schedules::{NewSchedule, Schedule, Schedules, Weekday, When};
 pub use secret::Secret;
 pub use session::{
     ApiToken, ChangePassword, MadeApiToken, NewApiToken, NewSecondFactor, OpenSession, ProvePassword,
@@ -85,7 +87,7 @@ pub use tasks::{
 pub use users::{ChangeGroup, ChangeUser, Group, NewGroup, NewUser, User, UserPassword};
 pub use vm_spec::{Bus, Cache, CpuModel, Firmware, Guest, VmCd, VmCpu, VmDisk, VmMemory, VmNic, VmSpec};
 pub use vms::{
-    ChangeVm, Keep, NewVm, PowerVm, RemoveVm, SettleDrift, Vm, VmAction, VmPolicy, VmQuery, VmState,
+    ChangeVm, Keep, NewVm, PowerVm, RemoveVm, SettleDrift, Vm, VmAction, VmCounts, VmPolicy, VmQuery, VmState,
 };
 
 /// Where the agent answers.

@@ -362,9 +362,25 @@ pub struct VmQuery {
     /// Only those on this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Only those that are like this.
+    /// Only those that are like this: a state, or `on`, `off`, `attention` or `template` for those that `counts` counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+}
+
+/// How many virtual machines there are, of those that whoever asks may see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VmCounts {
+    /// All of them.
+    pub all: u64,
+    /// Those that are on, or are being started.
+    pub on: u64,
+    /// Those that are off, with their memory on disk or without; no templates.
+    pub off: u64,
+    /// Those that somebody should look at: they crashed, are on a host that is lost, are off and should be on, cannot write,
+    /// or are not what they shall be. They are among the others, too.
+    pub attention: u64,
+    /// Templates.
+    pub template: u64,
 }
 
 #[cfg(test)]

@@ -3,29 +3,28 @@
 use askama::Template;
 use axum::{
     extract::{Extension, Path, State},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
 };
 use quantix_api::{
-    Cache, CallError, ChangeVm, CloudInit, Firmware, Folder, Guest, Image, ImageState, NewDisk, NewVm,
-    Problem, ProblemCode, Right, Vm, VmCd, VmDraft, VmNic, VmPolicy, VmSpec, calls, in_whole_gib,
+    Cache, CallError, ChangeVm, CloudInit, Firmware, Guest, Image, NewDisk, NewVm, Problem, ProblemCode, Vm,
+    VmCd, VmDraft, VmNic, VmPolicy, VmSpec, calls, in_whole_gib,
 };
 use serde::Deserialize;
 
 use super::{
     beside_its_field,
+    choices::Choices,
     cloud_init::{self, Told},
     machine,
 };
 use crate::{
     component::{Fault, Field, Icon},
-    folders,
     frame::Frame,
     problem::{Filled, Page, draw, is_told},
     reader::done,
     session::turned_away,
     storage,
     web::{ClientAddress, Web},
-    words,
 };
 
 /// What is filled in. Names are those of the API, so that what it says of a field stands beside it.
@@ -86,19 +85,11 @@ pub(crate) struct VmForm {
     template: Option<String>,
     #[serde(rename = "policy.labels")]
     labels: String,
-    start: Option<String>,
+    /// What comes after it is made: [`START`], [`CONSOLE`] or nothing.
+    start: String,
     version: String,
     #[serde(flatten)]
     told: Told,
-}
-
-/// The folders into which whoever asks may put machines.
-pub(super) fn folder_choices(all: &[Folder]) -> Vec<(String, String)> {
-    let may =
-        |id: &i64| all.iter().any(|folder| folder.id == *id && folder.rights.contains(&Right::ManageVms));
-    let none = ("0".to_owned(), "In no folder".to_owned());
-    let paths = folders::paths(all).into_iter().filter(|(id, _)| may(id));
-    std::iter::once(none).chain(paths.map(|(id, path)| (id.to_string(), path))).collect()
 }
 
 pub(super) fn checked(is: bool) -> Option<String> {
@@ -114,7 +105,7 @@ impl VmForm {
             nics: "br-int".to_owned(),
             disk: "20".to_owned(),
             folder: folder.to_owned(),
-            start: checked(true),
+            start: START.to_owned(),
             ..form
         }
     }
@@ -169,7 +160,7 @@ impl VmForm {
             protected: checked(policy.protected),
             template: checked(policy.template),
             labels: labels.join("\n"),
-            start: None,
+            start: String::new(),
             version: version.to_string(),
             told: Told::of(&CloudInit::default()),
         }
@@ -233,8 +224,8 @@ impl VmForm {
         Ok(vec![NewDisk {
             pool: self.pool.clone(),
             bytes,
+            linked: self.linked.is_some() && image.is_some(),
             image,
-            linked: self.linked.is_some(),
             bus: None,
             cache: Cache::default(),
         }])
@@ -246,7 +237,11 @@ impl VmForm {
 }
 
 /// A drive with nothing in it.
-const EMPTY: &str = "empty";
+pub(super) const EMPTY: &str = "empty";
+
+/// What a new machine does once it is made: it is started, or started with its console open.
+const START: &str = "true";
+const CONSOLE: &str = "console";
 
 pub(super) fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty())
@@ -262,7 +257,7 @@ fn number_or_none<T: std::str::FromStr + Default>(text: &str, field: &str) -> Re
     if text.trim().is_empty() { Ok(T::default()) } else { number(text, field) }
 }
 
-const FIRMWARES: [(Firmware, &str); 3] = [
+pub(super) const FIRMWARES: [(Firmware, &str); 3] = [
     (Firmware::Uefi, "UEFI"),
     (Firmware::SecureBoot, "UEFI with Secure Boot"),
     (Firmware::Bios, "BIOS, for old systems"),
@@ -283,10 +278,7 @@ struct FormPage {
     /// The machine that is changed; nothing for a new one.
     vm: Option<Vm>,
     form: VmForm,
-    folders: Vec<Folder>,
-    hosts: Vec<(String, String)>,
-    pools: Vec<(String, String)>,
-    images: Vec<Image>,
+    choices: Choices,
     problem: Option<Problem>,
 }
 
@@ -321,21 +313,13 @@ impl FormPage {
     }
 
     /// Whether what is wrong stands among what is folded away.
-    fn opens_more(&self) -> bool {
+    fn opens(&self, fields: &[&str]) -> bool {
         let about = self.problem.as_ref().and_then(|problem| problem.field.as_deref()).unwrap_or_default();
-        cloud_init::FIELDS[3..].contains(&about)
+        fields.contains(&about)
     }
 
     fn title(&self) -> String {
         self.vm.as_ref().map_or("New virtual machine".to_owned(), |vm| format!("Edit {}", vm.spec.name))
-    }
-
-    fn back(&self) -> String {
-        self.vm.as_ref().map_or("/vms".to_owned(), |vm| format!("/vms/{}", vm.id))
-    }
-
-    fn action(&self) -> String {
-        self.vm.as_ref().map_or("/vms/new".to_owned(), |vm| format!("/vms/{}/edit", vm.id))
     }
 
     fn guests(&self) -> Vec<(&'static str, &'static str)> {
@@ -346,47 +330,24 @@ impl FormPage {
         FIRMWARES.into_iter().map(|(firmware, title)| (firmware_name(firmware), title)).collect()
     }
 
-    fn folder_choices(&self) -> Vec<(String, String)> {
-        folder_choices(&self.folders)
-    }
-
-    fn image_choices(&self) -> Vec<(String, String)> {
-        let none = (String::new(), "Nothing: an empty disk".to_owned());
-        let title = |image: &Image| match image.bytes {
-            Some(bytes) => format!("{} ({})", image.name, words::bytes(bytes)),
-            None => image.name.clone(),
+    /// Sizes that are often asked for: what is filled in, and what it is called.
+    fn sizes(&self) -> Vec<(String, String)> {
+        let size = |(cores, gib, name): (u16, u64, &str)| {
+            let filled = format!("spec.cpu.sockets=1&spec.cpu.cores={cores}&spec.memory.mib={}", gib << 10);
+            let cores = if cores == 1 { "1 core".to_owned() } else { format!("{cores} cores") };
+            (filled, format!("{name}: {cores}, {gib} GiB"))
         };
-        let ready = self.images.iter().filter(|image| image.state == ImageState::Ready && !image.is_cd());
-        std::iter::once(none).chain(ready.map(|image| (image.id.clone(), title(image)))).collect()
+        [(1, 2, "Small"), (2, 4, "Medium"), (4, 8, "Large"), (8, 16, "Very large")].map(size).into()
     }
 
-    /// What is said of the further disks of a machine that came as the image that is chosen; nothing, if there are none.
-    fn further(&self) -> Option<String> {
-        let image = self.images.iter().find(|image| image.id == self.form.image)?;
-        let disks = image.draft.as_ref()?.further_disks(&self.images, false);
-        let sizes: Vec<_> = disks.iter().map(|disk| words::bytes(disk.bytes)).collect();
-        match &sizes[..] {
-            [] => None,
-            [one] => Some(format!("With the other disk that came with it, of {one}")),
-            several => Some(format!(
-                "With the other {} disks that came with it, of {}",
-                several.len(),
-                several.join(", ")
-            )),
-        }
+    fn afterwards(&self) -> [(&'static str, &'static str); 3] {
+        [(START, "Start it"), (CONSOLE, "Start it, and open its console"), ("off", "Leave it off")]
     }
+}
 
-    fn cd_choices(&self) -> Vec<(String, String)> {
-        let none = (String::new(), "It has no CD drive".to_owned());
-        let empty = (EMPTY.to_owned(), "Nothing is in it".to_owned());
-        let cds = self.images.iter().filter(|image| image.state == ImageState::Ready && image.is_cd());
-        [none, empty].into_iter().chain(cds.map(|image| (image.id.clone(), image.name.clone()))).collect()
-    }
-
-    fn host_choices(&self) -> Vec<(String, String)> {
-        let any = (String::new(), "Chosen for you".to_owned());
-        std::iter::once(any).chain(self.hosts.iter().cloned()).collect()
-    }
+/// A problem as the form calls its fields.
+pub(super) fn as_the_form_says(problem: Problem) -> Problem {
+    cloud_init::beside_its_field(beside_its_field(problem))
 }
 
 async fn draw_form(
@@ -396,20 +357,13 @@ async fn draw_form(
     form: VmForm,
     problem: Option<Problem>,
 ) -> Response {
-    let (folders, pools) =
-        (calls::folders().as_session(frame.token()), calls::pools().as_session(frame.token()));
-    let images = calls::images().as_session(frame.token());
-    let asked = tokio::try_join!(web.agent.call(&folders), web.agent.call(&pools), web.agent.call(&images));
-    let (folders, pools, images) = match asked {
-        Ok((folders, pools, images)) => (folders.items, pools.items, images.items),
+    let choices = match Choices::load(web, &frame).await {
+        Ok(choices) => choices,
         Err(error) => return turned_away(&error),
     };
-    let pools = pools.into_iter().map(|pool| (pool.id, pool.name)).collect();
-    let hosts = frame.cluster().map_or(&[][..], |cluster| &cluster.hosts);
-    let hosts = hosts.iter().map(|host| (host.id.clone(), host.name.clone())).collect();
-    let problem = problem.map(beside_its_field).map(cloud_init::beside_its_field);
+    let problem = problem.map(as_the_form_says);
     let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-    (status, draw(&FormPage { frame, vm, form, folders, hosts, pools, images, problem })).into_response()
+    (status, draw(&FormPage { frame, vm, form, choices, problem })).into_response()
 }
 
 /// `GET /vms/new?folder=…`
@@ -441,6 +395,20 @@ async fn disks_of(web: &Web, frame: &Frame, form: &VmForm) -> Result<Vec<NewDisk
     Ok(disks)
 }
 
+/// The machine that a form asks for.
+pub(super) async fn wanted(web: &Web, frame: &Frame, form: &VmForm) -> Result<NewVm, CallError> {
+    let (spec, policy) = form.read(None)?;
+    Ok(NewVm {
+        spec,
+        disks: disks_of(web, frame, form).await?,
+        cloud_init: form.told.read()?,
+        policy,
+        folder: form.folder(),
+        host: Some(form.host.clone()).filter(|host| !host.is_empty()),
+        start: matches!(form.start.as_str(), START | CONSOLE),
+    })
+}
+
 /// `POST /vms/new`
 pub(crate) async fn make(
     State(web): State<Web>,
@@ -448,30 +416,16 @@ pub(crate) async fn make(
     frame: Frame,
     Filled(form): Filled<VmForm>,
 ) -> Response {
-    let read = |(spec, policy)| Ok((spec, policy, form.told.read()?));
-    let (spec, policy, cloud_init) = match form.read(None).and_then(read) {
-        Ok(read) => read,
-        Err(problem) => return draw_form(&web, frame, None, form, Some(problem)).await,
+    let made = async {
+        let call = calls::make_vm(&wanted(&web, &frame, &form).await?).as_session(frame.token());
+        web.agent.call(&call.for_client(client.0)).await
     };
-    let disks = match disks_of(&web, &frame, &form).await {
-        Ok(disks) => disks,
-        Err(CallError::Problem(problem)) if is_told(&problem) => {
-            return draw_form(&web, frame, None, form, Some(problem)).await;
-        }
-        Err(error) => return turned_away(&error),
-    };
-    let new = NewVm {
-        spec,
-        disks,
-        cloud_init,
-        policy,
-        folder: form.folder(),
-        host: Some(form.host.clone()).filter(|host| !host.is_empty()),
-        start: form.start.is_some(),
-    };
-    match web.agent.call(&calls::make_vm(&new).as_session(frame.token()).for_client(client.0)).await {
+    match made.await {
         Ok(task) => {
             let id = task.object.strip_prefix("vm/").unwrap_or_default();
+            if form.start == CONSOLE {
+                return Redirect::to(&format!("/console?vm={id}")).into_response();
+            }
             done(&format!("/vms/{id}"), &format!("{} is being made.", task.object_name))
         }
         Err(CallError::Problem(problem)) if is_told(&problem) => {

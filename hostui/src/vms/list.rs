@@ -26,12 +26,14 @@ use crate::{
 
 /// Machines at once that something is done with.
 const MOST_AT_ONCE: usize = 200;
-const STATES: [(&str, &str); 5] = [
+const STATES: [(&str, &str); 7] = [
     ("", "All"),
-    ("running", "Running"),
-    ("stopped", "Off"),
+    ("on", "On"),
+    ("off", "Off"),
     ("paused", "Stand still"),
     ("crashed", "Crashed"),
+    ("attention", "Need attention"),
+    ("template", "Templates"),
 ];
 
 /// A folder in the tree: how deep it is, and what leads to it.

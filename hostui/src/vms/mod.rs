@@ -1,21 +1,26 @@
-//! Virtual machines: the list with its folders, a machine, and the form that makes or changes one.
+//! Virtual machines: the list with its folders, a machine, and the form that makes one step after step, or changes it.
 
+mod choices;
 mod cloud_init;
 mod form;
 mod list;
 mod machine;
 mod password;
+mod schedules;
 mod snapshots;
+mod wizard;
 
 pub(crate) use cloud_init::{cloud_init_page, remove_cloud_init, set_cloud_init};
 pub(crate) use form::{edit, edit_page, make, new_page};
 pub(crate) use list::{folder, make_folder, many, page};
 pub(crate) use machine::{deed, power, remove, remove_page, vm_page};
 pub(crate) use password::{password_page, set_password};
+pub(crate) use schedules::{make_schedule, remove_schedule};
 pub(crate) use snapshots::{
     change_snapshot, clone, clone_page, drop_page, drop_snapshot, make_snapshot, revert, revert_page,
     snapshot_page, snapshots_page,
 };
+pub(crate) use wizard::check;
 
 use axum::response::{IntoResponse, Response};
 use quantix_api::{CallError, Problem, ProblemCode, Vm, VmAction, VmState, calls};

@@ -7,13 +7,16 @@ use axum::{
 };
 use quantix_api::{
     CallError, ChangeSnapshot, CloneVm, Folder, NewSnapshot, Problem, RemoveSnapshot, RevertVm, Right,
-    Snapshot, Vm, VmState, calls,
+    Schedule, Snapshot, Vm, VmState, calls,
 };
 use serde::Deserialize;
 
-use super::machine_of;
+use super::{
+    machine_of,
+    schedules::{ScheduleForm, capital},
+};
 use crate::{
-    component::{Badge, Fault, Field, Icon, Level},
+    component::{Badge, Fault, Field, Icon, Level, Post, Standing},
     confirm::Confirm,
     frame::Frame,
     problem::{Filled, Page, draw, is_told},
@@ -32,7 +35,9 @@ struct SnapshotsPage {
     frame: Frame,
     vm: Vm,
     snapshots: Vec<Snapshot>,
+    schedules: Vec<Schedule>,
     filled: SnapshotForm,
+    schedule: ScheduleForm,
     problem: Option<Problem>,
 }
 
@@ -58,6 +63,17 @@ impl SnapshotsPage {
 
     fn tree(&self) -> Vec<(usize, &Snapshot)> {
         tree(&self.snapshots)
+    }
+
+    fn often(&self, schedule: &Schedule) -> String {
+        capital(&schedule.when.words())
+    }
+
+    /// Takes a schedule away.
+    fn ends(&self, schedule: &Schedule) -> Post {
+        Post::to(format!("/vms/{}/schedules/{}/remove", self.vm.id, schedule.id), "Remove")
+            .class("quiet danger")
+            .icon("x")
     }
 
     fn size(&self, snapshot: &Snapshot) -> String {
@@ -87,29 +103,51 @@ async fn snapshots(web: &Web, frame: &Frame, id: &str) -> Result<Vec<Snapshot>, 
     web.agent.call(&call).await.map(|all| all.items).map_err(|error| turned_away(&error))
 }
 
-async fn show(web: &Web, frame: Frame, id: &str, filled: Option<(SnapshotForm, Problem)>) -> Response {
+/// What was filled in on the page, and what was wrong with it.
+#[derive(Default)]
+struct Refused {
+    snapshot: Option<SnapshotForm>,
+    schedule: ScheduleForm,
+    problem: Option<Problem>,
+}
+
+async fn show(web: &Web, frame: Frame, id: &str, refused: Refused) -> Response {
     let (vm, snapshots) = match (machine_of(web, &frame, id).await, snapshots(web, &frame, id).await) {
         (Ok(vm), Ok(snapshots)) => (vm, snapshots),
         (Err(answer), _) | (_, Err(answer)) => return answer,
     };
-    let status = filled.as_ref().map(|(_, problem)| problem.code.status()).unwrap_or_default();
-    let (filled, problem) = match filled {
-        Some((filled, problem)) => (filled, Some(problem)),
-        // A guest that can hold its file systems is asked to.
-        None => {
-            let freeze = (vm.guest.is_some() && vm.state == VmState::Running).then(|| "true".to_owned());
-            (SnapshotForm { freeze, ..SnapshotForm::default() }, None)
-        }
+    let schedules = match web.agent.call(&calls::schedules(id).as_session(frame.token())).await {
+        Ok(schedules) => schedules.items,
+        Err(error) => return turned_away(&error),
     };
-    let page = SnapshotsPage { frame, vm, snapshots, filled, problem };
+    let Refused { snapshot, schedule, problem } = refused;
+    let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
+    // A guest that can hold its file systems is asked to.
+    let usual = || {
+        let freeze = (vm.guest.is_some() && vm.state == VmState::Running).then(|| "true".to_owned());
+        SnapshotForm { freeze, ..SnapshotForm::default() }
+    };
+    let filled = snapshot.unwrap_or_else(usual);
+    let page = SnapshotsPage { frame, vm, snapshots, schedules, filled, schedule, problem };
     let drawn =
         if page.frame.block() == Some("snapshots") { draw(&page.as_snapshots()) } else { draw(&page) };
     (status, drawn).into_response()
 }
 
+/// The page, with what was wrong with a schedule.
+pub(super) async fn show_schedule(
+    web: &Web,
+    frame: Frame,
+    id: &str,
+    schedule: ScheduleForm,
+    problem: Problem,
+) -> Response {
+    show(web, frame, id, Refused { schedule, problem: Some(problem), snapshot: None }).await
+}
+
 /// `GET /vms/{id}/snapshots`
 pub(crate) async fn snapshots_page(State(web): State<Web>, frame: Frame, Path(id): Path<String>) -> Response {
-    show(&web, frame, &id, None).await
+    show(&web, frame, &id, Refused::default()).await
 }
 
 /// `POST /vms/{id}/snapshots`
@@ -130,7 +168,8 @@ pub(crate) async fn make_snapshot(
     match web.agent.call(&call).await {
         Ok(_) => done(&format!("/vms/{id}/snapshots"), &format!("The snapshot {} is being made.", new.name)),
         Err(CallError::Problem(problem)) if is_told(&problem) => {
-            show(&web, frame, &id, Some((form, problem))).await
+            let refused = Refused { snapshot: Some(form), problem: Some(problem), ..Refused::default() };
+            show(&web, frame, &id, refused).await
         }
         Err(error) => turned_away(&error),
     }
@@ -385,7 +424,7 @@ struct ClonePage {
 
 impl ClonePage {
     fn folder_choices(&self) -> Vec<(String, String)> {
-        super::form::folder_choices(&self.folders)
+        super::choices::folder_choices(&self.folders)
     }
 
     fn moments(&self) -> Vec<(String, String)> {

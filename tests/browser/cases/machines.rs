@@ -18,12 +18,17 @@ async fn a_machine_is_made_and_switched_and_removed() {
     desk.heading("New virtual machine").await;
     // What is wrong is said beside the field, and what was filled in stays.
     desk.fill("Name", "a/b").await;
-    desk.fill("Memory in MiB", "64").await;
-    desk.fill("Network cards optional", "").await;
-    desk.fill("Disk in GiB optional", "2").await;
-    desk.press("Make it").await;
+    desk.press("Next").await;
     desk.sees("A name is one line").await;
     desk.fill("Name", "web-01").await;
+    goes_on(&desk, "Size").await;
+    desk.fill("Memory in MiB", "64").await;
+    desk.fill("Disk in GiB optional", "2").await;
+    goes_on(&desk, "Network").await;
+    desk.fill("Network cards optional", "").await;
+    // Nobody gets into what begins as no image.
+    goes_on(&desk, "Review").await;
+    desk.sees("2 GiB in local, empty").await;
     desk.press("Make it").await;
     desk.heading("web-01").await;
     desk.sees("web-01 is being made.").await;
@@ -94,16 +99,21 @@ async fn a_machine_is_told_who_gets_in_and_that_can_be_changed() {
     desk.sign_in().await;
     desk.open("/vms/new").await;
     desk.fill("Name", "web-01").await;
+    goes_on(&desk, "Size").await;
     desk.fill("Memory in MiB", "64").await;
-    desk.fill("Network cards optional", "").await;
     desk.fill("Disk in GiB optional", "").await;
+    goes_on(&desk, "Network").await;
+    desk.fill("Network cards optional", "").await;
+    desk.follow("First login").await;
+    desk.shows("heading", "First login").await;
     desk.fill("User optional", "root; reboot").await;
     desk.fill("Password optional", "a password of the guest").await;
-    desk.press("Make it").await;
+    desk.press("Next").await;
     desk.sees("A user name is at most 32").await;
-    // A password is not sent back by the page.
+    // Nothing is lost on the way, a password neither.
     desk.fill("User optional", "ops").await;
-    desk.fill("Password optional", "a password of the guest").await;
+    goes_on(&desk, "Review").await;
+    desk.sees("ops, with a password").await;
     desk.press("Make it").await;
     desk.heading("web-01").await;
     desk.follow("who gets in, and more").await;
@@ -227,6 +237,12 @@ const SERIAL_SAYS: &str = r#"
     return rows?.textContent.includes(arguments[0]) ?? false;
 "#;
 
+/// Goes on to the next step of a new machine.
+pub(crate) async fn goes_on(desk: &Desk, step: &str) {
+    desk.press("Next").await;
+    desk.shows("heading", step).await;
+}
+
 /// Waits until a host has told of its pool.
 pub(crate) async fn has_pool(host: &Host) {
     let session = host.session().await;
@@ -330,9 +346,15 @@ async fn an_image_is_brought_and_a_disk_begins_as_a_copy_of_it() {
     desk.sees("debian 13").await;
     desk.open("/vms/new").await;
     desk.fill("Name", "web-01").await;
-    desk.fill("Network cards optional", "").await;
-    desk.fill("Disk in GiB optional", "3").await;
     desk.choose("Its disk begins as a copy of optional", "Debian 13 (9 MiB)").await;
+    goes_on(&desk, "Size").await;
+    desk.fill("Disk in GiB optional", "3").await;
+    goes_on(&desk, "Network").await;
+    desk.fill("Network cards optional", "").await;
+    goes_on(&desk, "First login").await;
+    goes_on(&desk, "Review").await;
+    desk.sees("3 GiB in local, a copy of Debian 13").await;
+    desk.sees("Nobody is let in.").await;
     desk.press("Make it").await;
     desk.heading("web-01").await;
     desk.sees("web-01-disk-1").await;
@@ -393,6 +415,9 @@ async fn a_machine_that_was_exported_elsewhere_is_brought_and_made() {
     desk.follow("Make the machine Shop").await;
     desk.heading("New virtual machine").await;
     desk.sees("With the other disk that came with it, of 1 GiB").await;
+    for step in ["Size", "Network", "First login", "Review"] {
+        goes_on(&desk, step).await;
+    }
     desk.press("Make it").await;
     desk.heading("Shop").await;
     desk.sees("2 vCPU").await;

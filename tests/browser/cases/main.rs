@@ -11,3 +11,4 @@ mod looks;
 mod machines;
 mod sign_in;
 mod snapshots;
+mod wizard;

@@ -1,7 +1,7 @@
 //! Snapshots of virtual machines, and machines that are cloned, as people work with them.
 
 use quantix_api::{NewDisk, NewSnapshot, NewVm, RevertVm, Secret, Task, TaskState, VmSpec, calls};
-use quantix_browser::{Desk, Host, until};
+use quantix_browser::{Desk, Host, LOOKS, until};
 
 async fn is_done(host: &Host, session: &Secret, task: Task) {
     until(&task.title, async || {
@@ -110,4 +110,43 @@ async fn a_machine_is_held_and_taken_back_and_cloned() {
     desk.tick("Those go with it that came after it, and whatever came after those").await;
     desk.press("Remove").await;
     desk.sees("No snapshots yet").await;
+}
+
+#[tokio::test]
+async fn snapshots_are_made_by_themselves_as_somebody_said() {
+    let host = Host::with_machines("qx-01").await;
+    crate::machines::has_pool(&host).await;
+    let session = host.session().await;
+    let mut spec = VmSpec::named("web-01");
+    spec.memory.mib = 64;
+    let task = host.agent().call(&calls::make_vm(&NewVm::usual(spec)).as_session(&session)).await.unwrap();
+    let vm = task.object.trim_start_matches("vm/").to_owned();
+    is_done(&host, &session, task).await;
+    let desk = Desk::at(&host).await;
+    desk.sign_in().await;
+    desk.open(&format!("/vms/{vm}/snapshots")).await;
+    desk.fill("At, in UTC", "25:00").await;
+    desk.press("Make the schedule").await;
+    desk.sees("A time is one from 00:00 to 23:59.").await;
+    // The browser tells of an answer that refuses.
+    assert_eq!(desk.complaints().await.len(), 1);
+    desk.fill("At, in UTC", "02:30").await;
+    desk.fill("How many are kept", "2").await;
+    desk.tick("Make the first at once").await;
+    desk.press("Make the schedule").await;
+    desk.sees("Snapshots are made daily at 02:30 UTC.").await;
+    // The first comes by itself.
+    desk.sees("by schedule").await;
+    desk.sees("1 of 2").await;
+    desk.sees_no_longer("is being made").await;
+    for look in LOOKS {
+        desk.look_as(look).await;
+        desk.open(&format!("/vms/{vm}/snapshots")).await;
+        desk.picture(&format!("vms--vm--snapshots-by-themselves.{}", look.name)).await;
+        assert_eq!(desk.findings().await, Vec::<String>::new());
+    }
+    desk.press("Remove").await;
+    desk.sees("No more snapshots are made like this.").await;
+    desk.sees("by schedule").await;
+    assert!(!desk.has("heading", "Made by themselves").await);
 }

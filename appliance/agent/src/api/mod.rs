@@ -25,6 +25,7 @@ mod person;
 mod pools;
 mod provider;
 mod rest;
+mod schedules;
 mod session;
 mod settings;
 mod snapshots;
@@ -230,6 +231,7 @@ pub(crate) async fn serve(
         () = Arc::clone(&agent).keep_vms() => Ok(()),
         () = Arc::clone(&agent).keep_guests() => Ok(()),
         () = Arc::clone(&agent).keep_pools() => Ok(()),
+        () = Arc::clone(&agent).keep_schedules() => Ok(()),
         () = Arc::clone(&agent).keep_host_metrics() => Ok(()),
         () = Arc::clone(&agent).keep_vm_metrics() => Ok(()),
         () = Arc::clone(&agent).tell_changes() => Ok(()),
@@ -302,8 +304,10 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(events::acknowledge))
                 .routes(routes!(events::clear))
                 .routes(routes!(vms::list))
+                .routes(routes!(vms::counts))
                 .routes(routes!(vms::show))
                 .routes(routes!(snapshots::list))
+                .routes(routes!(schedules::list))
                 .routes(routes!(folders::list))
                 .routes(routes!(pools::list))
                 .routes(routes!(pools::show))
@@ -344,6 +348,8 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(vms::settle_drift))
                 .routes(routes!(cloud_init::show, cloud_init::set, cloud_init::remove))
                 .routes(routes!(snapshots::make))
+                .routes(routes!(schedules::make))
+                .routes(routes!(schedules::remove))
                 .routes(routes!(snapshots::change, snapshots::remove))
                 .routes(routes!(snapshots::revert))
                 .routes(routes!(snapshots::clone))
@@ -357,7 +363,10 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
         (
             // Where is in the body.
             Needs::Somewhere(Right::ManageVms),
-            OpenApiRouter::new().routes(routes!(vms::make)).routes(routes!(folders::make)),
+            OpenApiRouter::new()
+                .routes(routes!(vms::make))
+                .routes(routes!(vms::check))
+                .routes(routes!(folders::make)),
         ),
         (
             Needs::Right(Right::OperateHosts),

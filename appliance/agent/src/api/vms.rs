@@ -10,7 +10,7 @@ use axum::{
 };
 use quantix_api::{
     ChangeVm, Keep, ListQuery, NewVm, Page, PowerVm, Problem, ProblemCode, RemoveVm, Right, SettleDrift,
-    Task, TaskKind, Vm, VmAction, VmQuery, VmState,
+    Task, TaskKind, Vm, VmAction, VmCounts, VmQuery, VmState,
 };
 use quantix_compute::{VmId, allowed};
 use quantix_store::{HostId, Member};
@@ -33,6 +33,7 @@ use crate::{
     tasks::{self, NewTask, kinds::of_action},
     version::{Version, tag},
     vms::{
+        counts,
         disks::{self, Making, Removing},
         folders,
         kept::{self, Kept, TABLE},
@@ -57,8 +58,9 @@ pub(crate) async fn list(
     let asked = Asked::of(&ListQuery { after, limit, sort, text }, &TABLE)?;
     if let Some(state) = &query.state
         && VmState::of(state).is_none()
+        && counts::condition(state).is_none()
     {
-        let known: Vec<_> = VmState::ALL.into_iter().map(VmState::name).collect();
+        let known: Vec<_> = VmState::ALL.into_iter().map(VmState::name).chain(counts::NAMES).collect();
         return Err(invalid("state", format!("A state is one of {}.", known.join(", "))).into());
     }
     let seen = person.sees();
@@ -66,6 +68,16 @@ pub(crate) async fn list(
         kept::list(connection, &asked, &query, seen.as_deref(), &person.info.roles)
     };
     Ok(Json(agent.cluster.read(list).await?))
+}
+
+/// How many virtual machines there are.
+#[utoipa::path(get, path = "/api/v1/vms/counts", tag = "virtual machines", responses((status = 200, body = VmCounts)))]
+pub(crate) async fn counts(
+    State(agent): State<Arc<Agent>>,
+    person: Person,
+) -> Result<Json<VmCounts>, Failure> {
+    let seen = person.sees();
+    Ok(Json(agent.cluster.read(move |connection| counts::of(connection, seen.as_deref())).await?))
 }
 
 /// One virtual machine.
@@ -93,6 +105,32 @@ pub(crate) async fn make(
     Body(body): Body<NewVm>,
 ) -> Result<(StatusCode, Json<Task>), Failure> {
     let hosts = agent.hosts_for(body.host.as_deref()).await?;
+    let (line, make) = making(hosts, client, person, body);
+    let task = agent.cluster.write_telling(line, make).await?;
+    Ok((StatusCode::ACCEPTED, Json(task.shown())))
+}
+
+/// Looks whether a virtual machine can be made as it is made, and makes none.
+#[utoipa::path(post, path = "/api/v1/vms/check", tag = "virtual machines", request_body = NewVm, responses((status = 204, description = "It can be made.")))]
+pub(crate) async fn check(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    person: Person,
+    Body(body): Body<NewVm>,
+) -> Result<StatusCode, Failure> {
+    let hosts = agent.hosts_for(body.host.as_deref()).await?;
+    let (mut line, make) = making(hosts, client, person, body);
+    agent.cluster.try_out(move |connection| make(connection, &mut line)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What is written to make a machine, and the line of the audit log about it.
+fn making(
+    hosts: Vec<HostId>,
+    client: Client,
+    person: Person,
+    body: NewVm,
+) -> (Line, impl FnOnce(&Connection, &mut Line) -> Result<tasks::kept::Kept, Refused>) {
     let id = VmId::new();
     let line = person.line(client, TaskKind::CreateVm.name(), format!("{} ({id})", body.spec.name));
     let (actor, address) = (person.name().to_owned(), client.to_string());
@@ -124,8 +162,7 @@ pub(crate) async fn make(
         }
         Ok(task)
     };
-    let task = agent.cluster.write_telling(line, make).await?;
-    Ok((StatusCode::ACCEPTED, Json(task.shown())))
+    (line, make)
 }
 
 pub(super) fn to_json(value: &impl serde::Serialize) -> Value {

@@ -406,7 +406,22 @@ impl Cluster {
             .map_err(|error| not_changed(&store, error))
     }
 
-    /// The same, with a line of the audit log: both are there, or neither.
+    /// Does what `write` does, and takes it back: says whether it can be done.
+    pub(crate) async fn try_out<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<R, Refused> + Send + 'static,
+    ) -> Result<(), Problem> {
+        let store = self.store()?;
+        // What is refused is taken back, and so this is, whatever comes of it.
+        let taken_back = store.write(move |connection| Err::<(), _>(work(connection).map(drop).err())).await;
+        match taken_back {
+            Ok(_) | Err(WriteError::Refused(None)) => Ok(()),
+            Err(WriteError::Refused(Some(refused))) => Err(not_changed(&store, WriteError::Refused(refused))),
+            Err(WriteError::Failed(failure)) => Err(not_written(&store, &failure)),
+        }
+    }
+
+    /// The same as `write`, with a line of the audit log: both are there, or neither.
     pub(crate) async fn write_noted<R: Send + 'static>(
         &self,
         line: Line,

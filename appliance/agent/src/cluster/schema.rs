@@ -493,4 +493,25 @@ pub(super) const SCHEMA: &[Migration] = &[Migration {
         ALTER TABLE pool ADD COLUMN host INTEGER;
         ALTER TABLE pool ADD COLUMN disks TEXT NOT NULL DEFAULT '[]';
         ",
+}, Migration {
+    name: "snapshots by themselves",
+    sql: "
+        CREATE TABLE schedule (
+            id TEXT PRIMARY KEY,
+            vm TEXT NOT NULL,
+            -- When: JSON, as in the API.
+            moments TEXT NOT NULL,
+            keep INTEGER NOT NULL,
+            next_at INTEGER NOT NULL,
+            -- What was begun for it, and has not been seen to have ended.
+            task INTEGER,
+            trouble TEXT NOT NULL DEFAULT '',
+            made_at INTEGER NOT NULL,
+            made_by TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX schedule_of ON schedule (vm);
+        -- What made it; nothing for people.
+        ALTER TABLE snapshot ADD COLUMN schedule TEXT;
+        CREATE INDEX snapshot_by ON snapshot (schedule) WHERE schedule IS NOT NULL;
+        ",
 }];

@@ -10,8 +10,9 @@ use super::{
     checks::invalid,
     cloud_init,
     disks::{Making, Source},
+    holding::{HeldDisk, Holding},
     kept::Kept,
-    snapshots::{self, HeldDisk, Holding},
+    snapshots,
 };
 use crate::{
     cluster::Refused,

@@ -12,9 +12,9 @@ use serde::de::DeserializeOwned;
 
 use super::{
     checks::{check_policy, checked, invalid, name_must_be_free},
-    cloud_init,
+    cloud_init, counts,
     disks::{self, Making},
-    folders,
+    folders, schedules,
     sighting::{self, More},
     snapshots,
 };
@@ -32,7 +32,7 @@ const MOST: i64 = 10_000;
 
 /// How a machine is, in SQL: one whose host has been lost is in no state that anybody knows, and what is being done shows
 /// before it is seen.
-macro_rules! state {
+macro_rules! state_in_sql {
     () => {
         "CASE
             WHEN host.id IS NULL OR host.lost_at IS NOT NULL THEN 'unknown'
@@ -42,6 +42,7 @@ macro_rules! state {
             ELSE coalesce(seen.state, 'stopped') END"
     };
 }
+pub(super) use state_in_sql;
 
 const COLUMNS: &str = concat!(
     "vm.id, vm.spec, vm.policy, vm.folder, vm.host, coalesce(host.name, '') AS host_name, vm.is_wanted_on,
@@ -49,11 +50,11 @@ const COLUMNS: &str = concat!(
      coalesce(vm.cloud_init ->> '$.asked.user', '') AS user,
      (SELECT count(*) FROM snapshot WHERE snapshot.vm = vm.id) AS snapshots, vm.made_at, vm.made_by, vm.version, coalesce(seen.state, 'stopped') AS seen_state,
      coalesce(seen.since, vm.made_at) AS since, seen.more, task.id AS task, task.kind AS task_kind, ",
-    state!(),
+    state_in_sql!(),
     " AS state"
 );
 
-const FROM: &str = "vm
+pub(super) const FROM: &str = "vm
     LEFT JOIN vm_seen AS seen ON seen.vm = vm.id
     LEFT JOIN host ON host.id = vm.host
     LEFT JOIN task ON task.id = (SELECT min(open.id) FROM task AS open
@@ -254,7 +255,10 @@ pub(crate) fn list(
         filters.push(("printf('%016x', vm.host) = ?".into(), Sql::Text(host.clone())));
     }
     if let Some(state) = &query.state {
-        filters.push((concat!("(", state!(), ") = ?").into(), Sql::Text(state.clone())));
+        filters.push(match counts::condition(state) {
+            Some(condition) => (format!("({condition}) AND ?"), Sql::Integer(1)),
+            None => (concat!("(", state_in_sql!(), ") = ?").into(), Sql::Text(state.clone())),
+        });
     }
     if let Some(seen) = seen {
         let (is_seen, value) = folders::of_vms(connection, seen)?;
@@ -460,6 +464,7 @@ pub(crate) fn forget(connection: &Connection, id: &str, now_ms: i64) -> Result<(
     folders::forget_access(connection, &Scope::Vm(id.to_owned()))?;
     volumes::give_to(connection, id, &[])?;
     snapshots::forget_all(connection, id)?;
+    schedules::forget_all(connection, id, now_ms)?;
     connection.execute("DELETE FROM vm WHERE id = ?1", [id])?;
     Ok(())
 }

@@ -8,10 +8,10 @@ use quantix_compute::{VmId, allows_hold};
 use quantix_storage::{Below, VolumeId};
 use quantix_store::HostId;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
 
 use super::{
     checks::{self, invalid},
+    holding::{HeldDisk, Holding, Reverting, Told},
     kept::{self, text, unreadable},
 };
 use crate::{
@@ -36,58 +36,6 @@ const SELECT: &str = "SELECT snapshot.id, snapshot.name, snapshot.description, s
         (SELECT sum(layer.used) FROM snapshot_disk JOIN layer ON layer.id = snapshot_disk.layer
          WHERE snapshot_disk.snapshot = snapshot.id) AS used
     FROM snapshot LEFT JOIN vm ON vm.id = snapshot.vm";
-
-/// A disk whose state is held: by a layer that is not written to from then on, or, in a pool where disks lie on nothing, by a
-/// copy that is made at the moment, while the volume is written to as before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct HeldDisk {
-    pub(crate) volume: String,
-    pub(crate) pool: String,
-    /// What is held.
-    pub(crate) layer: String,
-    /// In what the volume is written to from then on.
-    pub(crate) next: String,
-}
-
-impl HeldDisk {
-    pub(crate) fn is_copied(&self) -> bool {
-        pools::is_thin(&self.pool)
-    }
-}
-
-/// What the host of a machine does so that its state is held.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Holding {
-    pub(crate) snapshot: String,
-    pub(crate) name: String,
-    pub(crate) disks: Vec<HeldDisk>,
-    pub(crate) memory: bool,
-    pub(crate) freeze: bool,
-    /// Whether its guest runs, and goes on after it stood still for that.
-    #[serde(default)]
-    pub(crate) runs: bool,
-}
-
-/// What the host of a machine does so that it is again what it was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Reverting {
-    pub(crate) snapshot: String,
-    pub(crate) name: String,
-    pub(crate) disks: Vec<HeldDisk>,
-    pub(crate) memory: bool,
-    pub(crate) start: bool,
-}
-
-/// Which snapshots of a machine go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Dropping {
-    pub(crate) name: String,
-    pub(crate) snapshots: Vec<String>,
-}
 
 /// A snapshot as it is kept.
 #[derive(Clone, Debug)]
@@ -129,6 +77,21 @@ pub(crate) fn of_vm(connection: &Connection, vm: &str) -> rusqlite::Result<Vec<K
     connection
         .prepare_cached(&format!("{SELECT} WHERE snapshot.vm = ?1 ORDER BY snapshot.id"))?
         .query_map([vm], of_row)?
+        .collect()
+}
+
+/// Those that are there of what a schedule made, the oldest first.
+pub(crate) fn made_by_schedule(
+    connection: &Connection,
+    vm: &str,
+    schedule: &str,
+) -> rusqlite::Result<Vec<Kept>> {
+    connection
+        .prepare_cached(&format!(
+            "{SELECT} WHERE snapshot.vm = ?1 AND snapshot.schedule = ?2 AND snapshot.is_ready
+             ORDER BY snapshot.made_at, snapshot.id"
+        ))?
+        .query_map([vm, schedule], of_row)?
         .collect()
 }
 
@@ -550,29 +513,6 @@ pub(crate) fn holds(connection: &Connection, volume: &str) -> rusqlite::Result<O
 /// The id of a machine's snapshot for the host that keeps its memory.
 pub(crate) fn memory_of(snapshot: &str) -> Option<VolumeId> {
     snapshot.parse().ok()
-}
-
-/// What a host tells of snapshots of its machines.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) enum Told {
-    /// The layers are there in which its disks are written to from now on.
-    LiesReady { holding: Holding },
-    /// Its state is held.
-    IsMade {
-        snapshot: String,
-        memory: Option<u64>,
-        is_frozen: bool,
-        /// The disks of which it has copies.
-        #[serde(default)]
-        copies: Vec<HeldDisk>,
-    },
-    /// It could not be held; these volumes are written to as before.
-    TakenBack { holding: Holding, as_before: Vec<String> },
-    /// Snapshots go; all, if none are named.
-    Forgotten { snapshots: Option<Vec<String>> },
-    /// It is again what it was.
-    IsBack { reverting: Reverting },
 }
 
 /// Takes in what a host tells.

@@ -84,6 +84,7 @@ async fn ask(host: &Host, route: &Route, asker: &Asker) -> (u16, Option<Problem>
     let path = path.replace("{volume}", "019acd00-0000-7000-8000-00000000000b").replace("{pool}", "nowhere");
     let path = path.replace("{image}", "019acd00-0000-7000-8000-00000000000c");
     let path = path.replace("{snapshot}", "019acd00-0000-7000-8000-00000000000d");
+    let path = path.replace("{schedule}", "019acd00-0000-7000-8000-00000000000e");
     let path = path.replace("{name}", "nobody").replace("{user}", "nobody").replace("{ticket}", "none");
     assert!(!path.contains('{'), "{path}: say what stands for this");
     let kind =

@@ -3,9 +3,9 @@
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use quantix_api::{
-    Cache, CallError, ChangeSnapshot, ChangeVm, CloneVm, GrowVolume, NewDisk, NewSnapshot, NewVm,
-    ProblemCode, RemoveSnapshot, RemoveVm, RevertVm, Snapshot, Task, TaskState, VmAction, VmPolicy, VmSpec,
-    VmState, calls,
+    Cache, CallError, ChangeSnapshot, ChangeVm, CloneVm, GrowVolume, NewDisk, NewSchedule, NewSnapshot,
+    NewVm, ProblemCode, RemoveSnapshot, RemoveVm, RevertVm, Snapshot, Task, TaskState, VmAction, VmPolicy,
+    VmSpec, VmState, Weekday, When, calls,
 };
 
 use crate::{
@@ -524,4 +524,32 @@ async fn a_host_that_loses_power_while_a_machine_is_held_has_all_that_was_writte
         assert_eq!(place.memories(), there.iter().filter(|one| one.has_memory).count());
         assert_eq!(place.layers(), there.len() + 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_are_made_by_themselves() {
+    let place = Place::start().await;
+    let id = place.with_disk("web-01").await;
+    let client = place.host.client();
+    let weekly = When::Week { weekday: Weekday::Sunday, hour: 2, minute: 30 };
+    let new = NewSchedule { when: weekly, keep: 2, at_once: true };
+    let made = client.call(&calls::make_schedule(&id, &new).as_session(&place.session)).await.unwrap();
+    let schedule = async || {
+        let all = client.call(&calls::schedules(&id).as_session(&place.session)).await.unwrap().items;
+        all.into_iter().next().unwrap()
+    };
+    until("the first is made", async || {
+        place.snapshots(&id).await.iter().any(|one| one.is_ready && one.made_by == "schedule")
+    })
+    .await;
+    until("its task has ended", async || place.vm(&id).await.task.is_none()).await;
+    let shown = schedule().await;
+    assert_eq!((shown.snapshots, shown.trouble.as_str(), &shown.id), (1, "", &made.id));
+    assert!(shown.next_at > made.next_at && shown.next_at.to_string().ends_with("T02:30:00Z"), "{shown:?}");
+    // With the schedule nothing goes that it made.
+    client.call(&calls::remove_schedule(&id, &made.id).as_session(&place.session)).await.unwrap();
+    let gone = problem(client.call(&calls::remove_schedule(&id, &made.id).as_session(&place.session)).await);
+    assert_eq!(gone.code, ProblemCode::NotFound);
+    assert_eq!(place.snapshots(&id).await.len(), 1);
+    place.remove(&id).await;
 }

@@ -5,9 +5,9 @@ use http::Method;
 use super::{asking, part};
 use crate::{
     Call, ChangeFolder, ChangeSnapshot, ChangeVm, CloneVm, CloudInit, ConsoleTicket, Folder, Folders,
-    Metrics, MetricsQuery, NewDisk, NewFolder, NewSnapshot, NewVm, OpenConsole, Page, PowerVm,
-    RemoveSnapshot, RemoveVm, RevertVm, SetGuestPassword, SettleDrift, Snapshot, Snapshots, Task, Vm,
-    VmQuery,
+    Metrics, MetricsQuery, NewDisk, NewFolder, NewSchedule, NewSnapshot, NewVm, OpenConsole, Page, PowerVm,
+    RemoveSnapshot, RemoveVm, RevertVm, Schedule, Schedules, SetGuestPassword, SettleDrift, Snapshot,
+    Snapshots, Task, Vm, VmCounts, VmQuery,
 };
 
 /// Virtual machines.
@@ -20,6 +20,11 @@ pub fn vms(query: &VmQuery) -> Call<Page<Vm>> {
     Call::new(Method::GET, asking(VMS_PATH, query))
 }
 
+/// How many virtual machines there are.
+pub fn vm_counts() -> Call<VmCounts> {
+    Call::new(Method::GET, format!("{VMS_PATH}/counts"))
+}
+
 /// One virtual machine.
 pub fn vm(id: &str) -> Call<Vm> {
     Call::new(Method::GET, format!("{VMS_PATH}/{}", part(id)))
@@ -28,6 +33,11 @@ pub fn vm(id: &str) -> Call<Vm> {
 /// Makes a virtual machine.
 pub fn make_vm(body: &NewVm) -> Call<Task> {
     Call::new(Method::POST, VMS_PATH).json(body)
+}
+
+/// Looks whether a virtual machine can be made, and makes none.
+pub fn check_vm(body: &NewVm) -> Call<()> {
+    Call::new(Method::POST, format!("{VMS_PATH}/check")).json(body)
 }
 
 /// Changes a virtual machine.
@@ -88,6 +98,21 @@ pub fn revert_vm(id: &str, snapshot: &str, body: &RevertVm) -> Call<Task> {
 /// Removes a snapshot.
 pub fn remove_snapshot(id: &str, snapshot: &str, body: &RemoveSnapshot) -> Call<Task> {
     Call::new(Method::DELETE, format!("{VMS_PATH}/{}/snapshots/{}", part(id), part(snapshot))).json(body)
+}
+
+/// What makes snapshots of a virtual machine by itself.
+pub fn schedules(id: &str) -> Call<Schedules> {
+    Call::new(Method::GET, format!("{VMS_PATH}/{}/schedules", part(id)))
+}
+
+/// Has snapshots of a virtual machine made by themselves.
+pub fn make_schedule(id: &str, body: &NewSchedule) -> Call<Schedule> {
+    Call::new(Method::POST, format!("{VMS_PATH}/{}/schedules", part(id))).json(body)
+}
+
+/// Has no more snapshots made like this. Those that were made stay.
+pub fn remove_schedule(id: &str, schedule: &str) -> Call<()> {
+    Call::new(Method::DELETE, format!("{VMS_PATH}/{}/schedules/{}", part(id), part(schedule)))
 }
 
 /// Makes a virtual machine that begins as another.

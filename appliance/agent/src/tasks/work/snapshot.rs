@@ -21,7 +21,8 @@ use crate::{
     vms::{
         cloud_init::POOL,
         disks::Source,
-        snapshots::{self, Dropping, HeldDisk, Holding, Reverting, Told, memory_of},
+        holding::{Dropping, HeldDisk, Holding, Reverting, Told},
+        snapshots::{self, memory_of},
     },
 };
 
