@@ -30,7 +30,7 @@ pub(crate) async fn make(session: &Session, path: &Path) -> Result<u64, Failure>
     }
     let call = calls::backup(&MakeBackup { passphrase }).as_session(&session.token);
     let request = call.request().map_err(|error| Failure::Said(error.to_string()))?;
-    let answer = session.host.begin(request.map(|body| Full::new(Bytes::from(body)))).await?;
+    let answer = session.host.begin(request.map(Full::new)).await?;
     save(answer, path, "the backup").await
 }
 

@@ -81,7 +81,7 @@ impl Host {
 
     async fn exchange<T: Answer>(&self, call: &Call<T>) -> Result<Response<Bytes>, CallError> {
         let request = call.request().map_err(|error| self.broken(&error))?;
-        let response = self.begin(request.map(|body| Full::new(Bytes::from(body)))).await?;
+        let response = self.begin(request.map(Full::new)).await?;
         connection::collect(response, MAX_ANSWER_BYTES).await.map_err(|error| self.broken(&error))
     }
 

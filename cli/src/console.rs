@@ -11,7 +11,6 @@ use std::{
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::Full;
-use hyper::body::Bytes;
 use quantix_api::{CONSOLE_CLOSED, ConsoleKind, OpenConsole, calls};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -180,7 +179,7 @@ pub(crate) async fn picture(
     let path = file.unwrap_or_else(|| format!("{}.png", vm.spec.name.replace(['/', '\\'], "-")).into());
     let request = calls::vm_picture(&vm.id).as_session(&session.token).request();
     let request = request.map_err(|error| Failure::Said(error.to_string()))?;
-    let answer = session.host.begin(request.map(|body| Full::new(Bytes::from(body)))).await?;
+    let answer = session.host.begin(request.map(Full::new)).await?;
     let bytes = backup::save(answer, &path, "the picture").await?;
     done(output, &format!("{} holds the picture, {bytes} bytes.", path.display()))
 }

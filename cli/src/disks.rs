@@ -18,22 +18,22 @@ pub(crate) fn bus(text: &str) -> Result<Bus, String> {
     }
 }
 
-/// Makes the first of some disks begin as a copy of an image. Without any, there is one that is as big as the image's.
+/// Makes the first of some disks begin as a copy of an image. Without any, there is one in `pool` that is as big as the image's.
 /// The further disks of a machine that came as an image come along.
 pub(crate) async fn begin_as(
     session: &Session,
     image: Image,
     linked: bool,
+    pool: String,
     disks: &mut Vec<NewDisk>,
 ) -> Result<(), Failure> {
     let bytes = in_whole_gib(image.bytes.unwrap_or_default());
     if disks.is_empty() {
-        disks.push(new(image.pool.clone(), bytes));
+        disks.push(new(pool, bytes));
     }
     if let Some(draft) = &image.draft {
         disks.extend(draft.further_disks(&session.call(calls::images()).await?.items, linked));
     }
-    disks[0].pool = image.pool;
     disks[0].image = Some(image.id);
     disks[0].linked = linked;
     Ok(())

@@ -11,13 +11,18 @@ use crate::{
     cluster::{confirmed, find},
     load,
     shown::{self, Output},
-    tasks, waiting,
+    storage, tasks, waiting,
 };
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show what a host is made of and what runs on it.
     Show {
+        /// Name or id of the host.
+        host: String,
+    },
+    /// Show the disks of a host, and of which a pool can be made.
+    Disks {
         /// Name or id of the host.
         host: String,
     },
@@ -75,6 +80,9 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
     match command {
         Command::Show { host } => {
             show(&session.call(calls::host_facts(&find(&cluster, &host)?.id)).await?, output)
+        }
+        Command::Disks { host } => {
+            storage::show_disks(&session.call(calls::host_disks(&find(&cluster, &host)?.id)).await?, output)
         }
         Command::Metrics(of) => {
             let host = find(&cluster, &of.name)?;

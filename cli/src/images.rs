@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use clap::Subcommand;
@@ -236,19 +237,35 @@ async fn begin(
     }
 }
 
+/// How long pieces are, by how long the last one took.
+const FIRST_PIECE: usize = 4 << 20;
+const LEAST_PIECE: usize = 256 << 10;
+const SHORT: Duration = Duration::from_millis(500);
+const LONG: Duration = Duration::from_secs(5);
+
 /// Brings what has not come yet.
 async fn bring(session: &Session, image: &Image, path: &Path) -> Result<(), Failure> {
     let mut file = File::open(path).map_err(|error| unread(path, &error))?;
     let mut arrived = session.call(calls::image_arrived(&image.id)).await?;
     file.seek(SeekFrom::Start(arrived.bytes)).map_err(|error| unread(path, &error))?;
+    let mut size = FIRST_PIECE;
     while arrived.bytes < arrived.length {
-        let mut piece = Vec::new();
-        let read = (&file).take(MAX_PIECE_BYTES as u64).read_to_end(&mut piece);
+        // As much as is left, or the file has become shorter.
+        let left = usize::try_from(arrived.length - arrived.bytes).unwrap_or(usize::MAX);
+        let mut piece = Vec::with_capacity(size.min(left));
+        let read = (&file).take(size as u64).read_to_end(&mut piece);
         read.map_err(|error| unread(path, &error))?;
         if piece.is_empty() {
             return Err(Failure::Said(format!("{} has become shorter", path.display())));
         }
+        let begin = Instant::now();
         arrived = session.call(calls::bring_image(&image.id, arrived.bytes, piece)).await?;
+        // What a line brings at once, and how long whoever watches waits for the next word.
+        size = match begin.elapsed() {
+            took if took < SHORT => (size * 2).min(MAX_PIECE_BYTES),
+            took if took > LONG => (size / 2).max(LEAST_PIECE),
+            _ => size,
+        };
         let percent = arrived.bytes.saturating_mul(100) / arrived.length.max(1);
         // Whoever does not watch misses nothing.
         drop(write!(io::stderr(), "\r{percent:3} % of {}", in_units(arrived.length)));

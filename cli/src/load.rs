@@ -2,7 +2,6 @@
 
 use clap::Args;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
 use quantix_api::{Metric, Metrics, MetricsQuery, Span, calls};
 
 use crate::{
@@ -72,7 +71,7 @@ pub(crate) fn show(metrics: &Metrics, output: Output) -> Result<(), Failure> {
 pub(crate) async fn counters(session: &Session) -> Result<(), Failure> {
     let request = calls::counters().as_session(&session.token).request();
     let request = request.map_err(|error| Failure::Said(error.to_string()))?;
-    let answer = session.host.begin(request.map(|body| Full::new(Bytes::from(body)))).await?;
+    let answer = session.host.begin(request.map(Full::new)).await?;
     let text = backup::checked(answer).await?.collect().await;
     let text = text.map_err(|error| Failure::Said(format!("It broke off: {error}.")))?.to_bytes();
     Ok(shown::line(String::from_utf8_lossy(&text).trim_end())?)

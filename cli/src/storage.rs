@@ -2,8 +2,8 @@
 
 use clap::Subcommand;
 use quantix_api::{
-    ChangePool, ChangeVolume, GrowVolume, NewVolume, Pool, PoolOnHost, RemoveVolume, Scope, Volume,
-    VolumeQuery, calls,
+    ChangePool, ChangeVolume, GrowVolume, HostDisk, HostDisks, NewPool, NewVolume, Pool, PoolOnHost,
+    RemovePool, RemoveVolume, Scope, Volume, VolumeQuery, calls,
 };
 
 use crate::{
@@ -21,6 +21,34 @@ pub(crate) enum PoolCommand {
     Show {
         /// Name or id.
         pool: String,
+    },
+    /// Make one of whole disks of a host; qx host disks shows them.
+    Make {
+        /// Its name.
+        name: String,
+        /// The disks, by their ids.
+        #[arg(required = true)]
+        disks: Vec<String>,
+        /// The host whose disks they are; this one, if none is named and there is no other.
+        #[arg(long)]
+        host: Option<String>,
+        /// What is on the disks is lost. Without this, disks on which there is something are refused.
+        #[arg(long)]
+        erase: bool,
+        /// Do not wait until it is made.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Remove one in which nothing is. Its disks are empty then.
+    Remove {
+        /// Name or id.
+        pool: String,
+        /// Its name, instead of being asked for it.
+        #[arg(long)]
+        confirm: Option<String>,
+        /// Do not wait until it is gone.
+        #[arg(long)]
+        no_wait: bool,
     },
     /// Give a pool another name, or another limit.
     Change {
@@ -186,6 +214,39 @@ fn show_pools(pools: &[Pool]) -> Result<(), Failure> {
     Ok(shown::table(&head, &rows)?)
 }
 
+/// The id of a host that is named, or of the only one.
+async fn one_host(session: &Session, host: Option<&str>) -> Result<String, Failure> {
+    let cluster = session.call(calls::cluster()).await?;
+    match (host, cluster.hosts.as_slice()) {
+        (Some(host), _) => Ok(find_host(&cluster, host)?.id.clone()),
+        (None, [only]) => Ok(only.id.clone()),
+        (None, _) => Err(Failure::Said("there are several hosts: name one with --host".to_owned())),
+    }
+}
+
+/// Shows the disks of a host.
+pub(crate) fn show_disks(disks: &HostDisks, output: Output) -> Result<(), Failure> {
+    if output == Output::Json {
+        return Ok(shown::json(disks)?);
+    }
+    let row = |disk: &HostDisk| {
+        let kind = if disk.is_rotating { "hard disk" } else { "flash" };
+        let cells = [
+            &disk.id,
+            &disk.path,
+            &in_units(disk.bytes),
+            kind,
+            disk.usage.name(),
+            &disk.holds,
+            &disk.model,
+            &disk.serial,
+        ];
+        cells.map(str::to_owned).to_vec()
+    };
+    let rows: Vec<_> = disks.items.iter().map(row).collect();
+    Ok(shown::table(&["ID", "PATH", "SIZE", "KIND", "USE", "WHAT", "MODEL", "SERIAL"], &rows)?)
+}
+
 pub(crate) async fn pools(command: PoolCommand, output: Output) -> Result<(), Failure> {
     let session = Session::open()?;
     match command {
@@ -203,6 +264,17 @@ pub(crate) async fn pools(command: PoolCommand, output: Output) -> Result<(), Fa
                 Output::Json => Ok(shown::json(&pool)?),
                 Output::Table => show_pools(&[pool]),
             }
+        }
+        PoolCommand::Make { name, disks, host, erase, no_wait } => {
+            let host = one_host(&session, host.as_deref()).await?;
+            let task = session.call(calls::make_pool(&NewPool { name, host, disks, erase })).await?;
+            waiting::shown_to_its_end(&session, task, no_wait, output).await
+        }
+        PoolCommand::Remove { pool, confirm, no_wait } => {
+            let pool = find_pool(&session, &pool).await?;
+            confirmed(&pool.name, confirm, "Its disks are empty then. This cannot be undone.")?;
+            let task = session.call(calls::remove_pool(&pool.id, &RemovePool { name: pool.name })).await?;
+            waiting::shown_to_its_end(&session, task, no_wait, output).await
         }
         PoolCommand::Change { pool, name, limit } => {
             let pool = find_pool(&session, &pool).await?;

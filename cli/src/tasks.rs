@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use http_body_util::Full;
-use hyper::body::Bytes;
 use quantix_api::{StepState, Task, TaskQuery, calls};
 
 use crate::{
@@ -173,7 +172,7 @@ pub(crate) async fn download(
     let path = file.or(own).unwrap_or_else(|| format!("task-{task}.tar.zst").into());
     let call = calls::task_file(task).as_session(&session.token);
     let request = call.request().map_err(|error| Failure::Said(error.to_string()))?;
-    let answer = session.host.begin(request.map(|body| Full::new(Bytes::from(body)))).await?;
+    let answer = session.host.begin(request.map(Full::new)).await?;
     let bytes = backup::save(answer, &path, "the file").await?;
     if bytes != made.bytes {
         std::fs::remove_file(&path)?;

@@ -498,12 +498,12 @@ async fn make(session: &Session, make: Make, output: Output) -> Result<(), Failu
         None => None,
     };
     let mut disks = Vec::new();
-    if !make.disk.is_empty() {
+    if !make.disk.is_empty() || image.is_some() {
         let pool = find_pool(session, &make.pool).await?.id;
         disks.extend(make.disk.iter().map(|bytes| disks::new(pool.clone(), *bytes)));
-    }
-    if let Some(image) = image {
-        disks::begin_as(session, image, make.linked, &mut disks).await?;
+        if let Some(image) = image {
+            disks::begin_as(session, image, make.linked, pool, &mut disks).await?;
+        }
     }
     disks.iter_mut().for_each(|disk| disk.bus = make.disk_bus);
     let cloud_init = make.told.over(None)?;

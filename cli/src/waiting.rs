@@ -7,7 +7,6 @@ use std::{
 };
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
 use quantix_api::{StepState, Task, TaskState, Unit, calls, connection::Arriving};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -81,7 +80,7 @@ async fn to_its_end(session: &Session, mut task: Task) -> Result<Task, Failure> 
 async fn follow(session: &Session, task: &mut Task, line: &mut Line) -> Result<(), Failure> {
     let call = calls::changes().as_session(&session.token);
     let request = call.request().map_err(|error| Failure::Said(error.to_string()))?;
-    let answer = session.host.begin(request.map(|body| Full::new(Bytes::from(body)))).await?;
+    let answer = session.host.begin(request.map(Full::new)).await?;
     let mut changes = if answer.status().is_success() { Some(answer.into_body()) } else { None };
     loop {
         *task = session.call(calls::task(task.id)).await?;

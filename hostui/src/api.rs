@@ -52,11 +52,15 @@ pub(crate) async fn stream(
         }
     }
     let passed = passed.header(CLIENT_ADDRESS_HEADER, client.0.to_string()).body(body);
-    let answer = match passed {
-        Ok(passed) => web.agent.begin(passed).await,
-        Err(_) => return refuse(&Problem::new(ProblemCode::Malformed, "The request cannot be passed on.")),
-    };
-    match answer {
+    match passed {
+        Ok(passed) => answer(&web, passed).await,
+        Err(_) => refuse(&Problem::new(ProblemCode::Malformed, "The request cannot be passed on.")),
+    }
+}
+
+/// What the agent answers to a request, as it comes.
+pub(crate) async fn answer(web: &Web, request: axum::http::Request<Body>) -> Response {
+    match web.agent.begin(request).await {
         Ok(answer) => {
             // What is between this program and the agent is not between it and the client.
             let (parts, body) = answer.into_parts();

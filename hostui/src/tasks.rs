@@ -8,7 +8,6 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use http_body_util::Full;
-use hyper::body::Bytes;
 use quantix_api::{
     CallError, Problem, ProblemCode, StepState, Task, TaskQuery, TaskState, TaskStep, Unit, calls,
 };
@@ -219,7 +218,7 @@ pub(crate) async fn file(State(web): State<Web>, frame: Frame, Path(id): Path<i6
     let Ok(request) = calls::task_file(id).as_session(frame.token()).request() else {
         return Page::not_found().into_response();
     };
-    match web.agent.begin(request.map(|body| Full::new(Bytes::from(body)))).await {
+    match web.agent.begin(request.map(Full::new)).await {
         Ok(answer) if answer.status().is_success() => {
             let (parts, body) = answer.into_parts();
             let mut response = Body::new(body).into_response();

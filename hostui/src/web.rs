@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{any, get, post, put},
 };
-use quantix_api::{AgentClient, MAX_BODY_BYTES, MAX_PIECE_BYTES, calls};
+use quantix_api::{AgentClient, MAX_BODY_BYTES, calls};
 use tower_http::{
     compression::{
         CompressionLayer, Predicate,
@@ -123,7 +123,9 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/vms/{id}/power/{action}", post(vms::power))
         .route("/vms/{id}/{deed}", post(vms::deed))
         .route("/storage", get(storage::page))
-        .route("/storage/pools/{id}", get(storage::pool_page).post(storage::change_pool))
+        .route("/storage/pools/new", get(storage::pool::new_page).post(storage::pool::make))
+        .route("/storage/pools/{id}", get(storage::pool::pool_page).post(storage::pool::change_pool))
+        .route("/storage/pools/{id}/remove", get(storage::pool::remove_page).post(storage::pool::remove))
         .route("/storage/images", get(storage::images::list).post(storage::images::begin))
         .route("/storage/images/fetch", post(storage::images::fetch))
         .route("/storage/images/{id}/finish", post(storage::images::finish))
@@ -172,10 +174,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route(calls::BACKUP_PATH, post(api::pass_on))
         .route(calls::RESTORE_PATH, post(api::stream))
         .route("/api/v1/images/{image}/content", any(api::stream))
-        .route(
-            "/storage/images/{id}/content",
-            put(storage::images::bring).layer(DefaultBodyLimit::max(MAX_PIECE_BYTES)),
-        )
+        .route("/storage/images/{id}/content", put(storage::images::bring))
         .layer(middleware::from_fn(next::leads_back))
         .layer(middleware::from_fn(origin::own_pages_only))
         .layer(middleware::from_fn(every_answer))

@@ -19,6 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("openvswitch-ovsdb", &[]),
     ("quantix-api", &[]),
     ("quantix-compute", &["quantix-api", "quantix-host"]),
+    ("quantix-disks", &["quantix-host", "quantix-service", "quantix-storage"]),
     ("quantix-service", &[]),
     ("quantix-storage", &["quantix-host"]),
     ("quantix-store", &[]),

@@ -4,8 +4,8 @@ use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use quantix_api::{
     AuditQuery, BackFromProvider, BeginAtProvider, ChangeGroup, ChangeImage, ChangePassword, ChangeRole,
     ChangeSnapshot, ChangeUser, ChangeVm, CloneVm, CloudInit, EventQuery, FetchImage, JoinCluster, ListQuery,
-    MakeBackup, MoveLead, NewAccess, NewApiToken, NewCertificateRequest, NewGroup, NewJoinToken, NewRole,
-    NewSchedule, NewSnapshot, NewUser, NewVm, OpenConsole, PowerHost, ProvePassword, RemoveHost,
+    MakeBackup, MoveLead, NewAccess, NewApiToken, NewCertificateRequest, NewGroup, NewJoinToken, NewPool,
+    NewRole, NewSchedule, NewSnapshot, NewUser, NewVm, OpenConsole, PowerHost, ProvePassword, RemoveHost,
     RemoveSnapshot, RestartServices, RevertVm, Scope, SecondFactorCode, SetAcme, SetGuestPassword,
     SetProvider, SetSyslog, SetVoters, SignIn, TaskQuery, UploadCertificate, Who,
 };
@@ -20,7 +20,7 @@ pub use crate::{
 
 /// The body of a request, a query, a name in one, or a header; the first byte says which.
 pub fn request(bytes: &[u8]) {
-    const READERS: [fn(&[u8]); 46] = [
+    const READERS: [fn(&[u8]); 47] = [
         body::<ChangeGroup>,
         body::<ChangePassword>,
         body::<ChangeRole>,
@@ -66,6 +66,7 @@ pub fn request(bytes: &[u8]) {
         body::<CloneVm>,
         body::<ChangeImage>,
         body::<SetGuestPassword>,
+        body::<NewPool>,
         body::<NewSchedule>,
     ];
     if let Some((which, bytes)) = bytes.split_first() {

@@ -23,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) libvirt: PathBuf,
     /// Where libvirt keeps what it was told of machines.
     pub(crate) libvirt_kept: PathBuf,
+    /// The socket of what may touch the host's disks.
+    pub(crate) disks: PathBuf,
     /// The folder of the pools: beside the state, for guests are run by a user who may not look into that.
     pub(crate) pools_dir: PathBuf,
 }
@@ -39,6 +41,7 @@ impl Options {
             name: quantix_host::hostname(),
             libvirt: PathBuf::new(),
             libvirt_kept: "/etc/libvirt/qemu".into(),
+            disks: PathBuf::new(),
             pools_dir: PathBuf::new(),
         };
         while let Some(name) = args.next() {
@@ -70,6 +73,7 @@ impl Options {
             // Beside its own: whoever runs the agent elsewhere does not mean the machine's.
             options.libvirt = options.run_dir.with_file_name("libvirt").join("libvirt-sock");
         }
+        options.disks = options.run_dir.with_file_name("quantix-disks.sock");
         options.pools_dir = options.state_dir.with_file_name("quantix-pools");
         Ok(options)
     }
@@ -110,6 +114,7 @@ mod tests {
                 name: "n".into(),
                 libvirt: "/l".into(),
                 libvirt_kept: "/k".into(),
+                disks: "/quantix-disks.sock".into(),
                 pools_dir: "/quantix-pools".into(),
             }
         );

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, marker::PhantomData};
 
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -15,7 +16,7 @@ pub struct Call<T> {
     token: Option<Secret>,
     client_address: Option<String>,
     version: Option<u64>,
-    body: Option<Vec<u8>>,
+    body: Option<Bytes>,
     kind: &'static str,
     answer: PhantomData<fn() -> T>,
 }
@@ -46,12 +47,12 @@ impl<T: Answer> Call<T> {
 
     pub(crate) fn json(mut self, body: &impl Serialize) -> Self {
         // Our request types hold strings only, which always serialise.
-        self.body = Some(serde_json::to_vec(body).unwrap_or_default());
+        self.body = Some(serde_json::to_vec(body).unwrap_or_default().into());
         self
     }
 
     pub(crate) fn bytes(mut self, body: Vec<u8>) -> Self {
-        (self.body, self.kind) = (Some(body), "application/octet-stream");
+        (self.body, self.kind) = (Some(body.into()), "application/octet-stream");
         self
     }
 
@@ -77,7 +78,7 @@ impl<T: Answer> Call<T> {
     }
 
     /// The request to send.
-    pub fn request(&self) -> Result<Request<Vec<u8>>, http::Error> {
+    pub fn request(&self) -> Result<Request<Bytes>, http::Error> {
         let mut request =
             Request::builder().method(self.method.clone()).uri(&*self.path).header(header::HOST, "agent");
         if let Some(version) = self.version {

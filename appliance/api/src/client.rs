@@ -51,8 +51,8 @@ impl AgentClient {
     }
 
     /// Passes a request on as it is, and gives the answer as it is.
-    pub async fn pass_on(&self, request: Request<Vec<u8>>) -> Result<Response<Bytes>, CallError> {
-        let request = request.map(|body| Full::new(Bytes::from(body)));
+    pub async fn pass_on(&self, request: Request<Bytes>) -> Result<Response<Bytes>, CallError> {
+        let request = request.map(Full::new);
         let answered = async { Ok(connection::collect(self.begin(request).await?, MAX_ANSWER_BYTES).await?) };
         tokio::time::timeout(TIMEOUT, answered).await.map_err(|_| CallError::TimedOut)?
     }

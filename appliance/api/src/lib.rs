@@ -77,8 +77,8 @@ pub use settings::{
 };
 pub use snapshots::{ChangeSnapshot, CloneVm, NewSnapshot, RemoveSnapshot, RevertVm, Snapshot, Snapshots};
 pub use storage::{
-    ChangePool, ChangeVolume, GrowVolume, NewDisk, NewVolume, Pool, PoolKind, PoolOnHost, PoolState, Pools,
-    RemoveVolume, Volume, VolumeQuery, VolumeState,
+    ChangePool, ChangeVolume, DiskUse, GrowVolume, HostDisk, HostDisks, NewDisk, NewPool, NewVolume, Pool,
+    PoolKind, PoolOnHost, PoolState, Pools, RemovePool, RemoveVolume, Volume, VolumeQuery, VolumeState,
 };
 pub use tasks::{
     PowerHost, Progress, RestartServices, StepState, Task, TaskFile, TaskKind, TaskQuery, TaskState,

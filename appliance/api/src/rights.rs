@@ -188,6 +188,8 @@ pub enum Scope {
     Vm(String),
     /// A volume. Roles do not count on one by itself; on the machine that has it they do.
     Volume(String),
+    /// A pool. Roles do not count on one by itself.
+    Pool(String),
     /// An image. Roles do not count on one by itself.
     Image(String),
 }
@@ -200,6 +202,7 @@ impl fmt::Display for Scope {
             Self::Folder(id) => write!(f, "folder/{id}"),
             Self::Vm(id) => write!(f, "vm/{id}"),
             Self::Volume(id) => write!(f, "volume/{id}"),
+            Self::Pool(id) => write!(f, "pool/{id}"),
             Self::Image(id) => write!(f, "image/{id}"),
         }
     }
@@ -215,6 +218,7 @@ impl FromStr for Scope {
             Some(("folder", id)) => folder_id(id).map(Self::Folder).ok_or(Unknown),
             Some(("vm", id)) if is_uuid(id) => Ok(Self::Vm(id.to_owned())),
             Some(("volume", id)) if is_uuid(id) => Ok(Self::Volume(id.to_owned())),
+            Some(("pool", id)) if is_pool_id(id) => Ok(Self::Pool(id.to_owned())),
             Some(("image", id)) if is_uuid(id) => Ok(Self::Image(id.to_owned())),
             _ => Err(Unknown),
         }
@@ -223,6 +227,11 @@ impl FromStr for Scope {
 
 fn is_host_id(id: &str) -> bool {
     id.len() == 16 && id.bytes().all(is_hex)
+}
+
+fn is_pool_id(id: &str) -> bool {
+    let is_of_it = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=32).contains(&id.len()) && id.bytes().all(is_of_it)
 }
 
 /// The id of a folder, written in the one way there is.

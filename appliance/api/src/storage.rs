@@ -17,6 +17,10 @@ pub struct Pool {
     pub name: String,
     /// How it keeps what is in it.
     pub kind: PoolKind,
+    /// The host it is on; nothing for one that every host has.
+    pub host: Option<String>,
+    /// The disks of that host that it is made of.
+    pub disks: Vec<String>,
     /// From this share of its room on, in per cent, nothing new is put into it.
     pub limit: u8,
     /// How it is on each host that has it. What is in a local pool on one host is on that host alone.
@@ -31,6 +35,8 @@ pub struct Pool {
 pub enum PoolKind {
     /// Files in a directory of the host.
     Directory,
+    /// Thin volumes of LVM, on disks of their own.
+    Thin,
 }
 
 impl PoolKind {
@@ -38,7 +44,13 @@ impl PoolKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Directory => "directory",
+            Self::Thin => "thin",
         }
+    }
+
+    /// The kind of a name.
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::Directory, Self::Thin].into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -101,6 +113,83 @@ impl PoolState {
 pub struct Pools {
     /// In the order of their names.
     pub items: Vec<Pool>,
+}
+
+/// `POST /api/v1/pools`: a pool of thin volumes on whole disks of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewPool {
+    /// Its name.
+    #[schema(min_length = 1, max_length = 63)]
+    pub name: String,
+    /// The host whose disks it is made of.
+    pub host: String,
+    /// The disks, by their ids.
+    #[schema(min_items = 1, max_items = 32)]
+    pub disks: Vec<String>,
+    /// Whether what is on them is lost. If not, disks on which there is something are refused.
+    #[serde(default)]
+    pub erase: bool,
+}
+
+/// `DELETE /api/v1/pools/{pool}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RemovePool {
+    /// Its name, so that it is not another one.
+    #[schema(max_length = 63)]
+    pub name: String,
+}
+
+/// A whole disk of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HostDisk {
+    /// By what it is known, also when it is found at another place.
+    pub id: String,
+    /// Where it is just now.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// What its maker calls it.
+    pub model: String,
+    /// Its number.
+    pub serial: String,
+    /// Whether it turns.
+    pub is_rotating: bool,
+    /// Whether a pool can be made of it.
+    pub usage: DiskUse,
+    /// What is on it, or why it cannot be used; empty for one that is free.
+    pub holds: String,
+}
+
+/// Whether a pool can be made of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskUse {
+    /// It is empty.
+    Free,
+    /// Only if what is on it may be lost.
+    NotEmpty,
+    /// No: it is in use.
+    InUse,
+}
+
+impl DiskUse {
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::NotEmpty => "not-empty",
+            Self::InUse => "in-use",
+        }
+    }
+}
+
+/// The disks of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HostDisks {
+    /// As the host lists them.
+    pub items: Vec<HostDisk>,
 }
 
 /// `PATCH /api/v1/pools/{pool}`: what is not named stays.

@@ -131,6 +131,10 @@ pub enum TaskKind {
     GrowVolume,
     /// A volume is removed.
     DeleteVolume,
+    /// A pool is made.
+    CreatePool,
+    /// A pool is removed.
+    DeletePool,
     /// An image is made of a file that has come.
     CreateImage,
     /// An image is fetched from an address.
@@ -141,7 +145,7 @@ pub enum TaskKind {
 
 impl TaskKind {
     /// All kinds.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::MoveVdcRole,
         Self::RemoveHost,
         Self::RestartHost,
@@ -164,6 +168,8 @@ impl TaskKind {
         Self::CreateVolume,
         Self::GrowVolume,
         Self::DeleteVolume,
+        Self::CreatePool,
+        Self::DeletePool,
         Self::CreateImage,
         Self::FetchImage,
         Self::DeleteImage,
@@ -194,6 +200,8 @@ impl TaskKind {
             Self::CreateVolume => "create-volume",
             Self::GrowVolume => "grow-volume",
             Self::DeleteVolume => "delete-volume",
+            Self::CreatePool => "create-pool",
+            Self::DeletePool => "delete-pool",
             Self::CreateImage => "create-image",
             Self::FetchImage => "fetch-image",
             Self::DeleteImage => "delete-image",

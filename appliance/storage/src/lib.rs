@@ -8,12 +8,16 @@ mod model;
 pub use driver::{
     appliance::{Appliance, Member},
     arriving::Sums,
-    directory::{Directory, Failed, Found, Room},
+    backend::Backend,
+    directory::Directory,
     image::{Going, Kept as KeptImage},
     layers::Below,
+    thin::{ThinVolumes, host_disks},
 };
 pub use model::{
     content::{Content, DiskFormat, HEAD, Packing, Unfit, recognise},
     id::{NoId, VolumeId},
     os::Os,
+    pool::{Failed, Found, Room},
+    thin,
 };

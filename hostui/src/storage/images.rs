@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::{
     Json,
-    body::Bytes,
+    body::Body,
     extract::{Extension, Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -15,6 +15,7 @@ use quantix_api::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    api,
     component::{Badge, Fault, Field, Heads, Icon, Standing},
     confirm::Confirm,
     frame::Frame,
@@ -178,10 +179,14 @@ pub(crate) async fn bring(
     frame: Frame,
     Path(id): Path<String>,
     Query(piece): Query<PieceQuery>,
-    bytes: Bytes,
+    body: Body,
 ) -> Response {
-    let call = calls::bring_image(&id, piece.at, bytes.into());
-    told(&web, call.as_session(frame.token()).for_client(client.0)).await
+    let call = calls::bring_image(&id, piece.at, Vec::new()).as_session(frame.token()).for_client(client.0);
+    match call.request() {
+        // It goes on as it comes.
+        Ok(request) => api::answer(&web, request.map(|_| body)).await,
+        Err(_) => Page::not_found().into_response(),
+    }
 }
 
 /// `POST /storage/images/{id}/finish`

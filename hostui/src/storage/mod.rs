@@ -3,9 +3,10 @@
 pub(crate) mod image;
 pub(crate) mod images;
 mod page;
+pub(crate) mod pool;
 mod volume;
 
-pub(crate) use page::{change_pool, page, pool_page};
+pub(crate) use page::page;
 pub(crate) use volume::{deed, make, new_page, remove, remove_page, volume_page};
 
 use quantix_api::{Problem, ProblemCode, Volume, VolumeState};

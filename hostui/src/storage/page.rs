@@ -1,25 +1,17 @@
-//! All pools and volumes on one page, and what is said of a pool.
+//! All pools and volumes on one page.
 
 use askama::Template;
-use axum::{
-    extract::{Extension, Path, State},
-    response::{IntoResponse, Response},
-};
-use quantix_api::{
-    CallError, ChangePool, Pool, PoolOnHost, PoolState, Problem, ProblemCode, Right, Volume, VolumeQuery,
-    calls,
-};
-use serde::Deserialize;
+use axum::{extract::State, response::Response};
+use quantix_api::{Pool, PoolOnHost, PoolState, Right, Volume, VolumeQuery, calls};
 
 use super::{standing, taken};
 use crate::{
-    component::{Badge, Chips, Fault, Field, Heads, Icon, Meter, Pager, Search, Standing},
+    component::{Badge, Chips, Heads, Icon, Meter, Pager, Search, Standing},
     frame::Frame,
-    problem::{Filled, Page, draw, is_told},
-    reader::done,
+    problem::draw,
     session::turned_away,
     users::query,
-    web::{ClientAddress, Web},
+    web::Web,
     words,
 };
 
@@ -98,63 +90,6 @@ pub(crate) async fn page(State(web): State<Web>, frame: Frame) -> Response {
                 Some("volumes") => draw(&page.as_volumes()),
                 _ => draw(&page),
             }
-        }
-        Err(error) => turned_away(&error),
-    }
-}
-
-#[derive(Debug, Template)]
-#[template(path = "storage/pool.html")]
-struct PoolPage {
-    frame: Frame,
-    pool: Pool,
-    problem: Option<Problem>,
-}
-
-/// `GET /storage/pools/{id}`
-pub(crate) async fn pool_page(State(web): State<Web>, frame: Frame, Path(id): Path<String>) -> Response {
-    show_pool(&web, frame, &id, None).await
-}
-
-async fn show_pool(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Response {
-    match web.agent.call(&calls::pool(id).as_session(frame.token())).await {
-        Ok(pool) => {
-            let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-            (status, draw(&PoolPage { frame, pool, problem })).into_response()
-        }
-        Err(CallError::Problem(problem)) if problem.code == ProblemCode::NotFound => {
-            Page::not_found().into_response()
-        }
-        Err(error) => turned_away(&error),
-    }
-}
-
-/// What is said of a pool.
-#[derive(Debug, Deserialize)]
-pub(crate) struct PoolForm {
-    name: String,
-    limit: String,
-    version: u64,
-}
-
-/// `POST /storage/pools/{id}`
-pub(crate) async fn change_pool(
-    State(web): State<Web>,
-    Extension(client): Extension<ClientAddress>,
-    frame: Frame,
-    Path(id): Path<String>,
-    Filled(form): Filled<PoolForm>,
-) -> Response {
-    let Ok(limit) = form.limit.trim().parse() else {
-        let problem = Problem::new(ProblemCode::Invalid, "A limit is 1 to 100 per cent.").in_field("limit");
-        return show_pool(&web, frame, &id, Some(problem)).await;
-    };
-    let body = ChangePool { name: Some(form.name.trim().to_owned()), limit: Some(limit) };
-    let call = calls::change_pool(&id, &body).if_version(form.version);
-    match web.agent.call(&call.as_session(frame.token()).for_client(client.0)).await {
-        Ok(_) => done("/storage", "Saved."),
-        Err(CallError::Problem(problem)) if is_told(&problem) => {
-            show_pool(&web, frame, &id, Some(problem)).await
         }
         Err(error) => turned_away(&error),
     }

@@ -1,4 +1,4 @@
-//! Others who serve lists and pages over TLS on this machine, from Debian: etcd's JSON API and cockpit's pages. Both use
+//! Others who serve lists and pages over TLS on this machine, from Debian: etcd's JSON API and cockpit's pages; and nginx, which takes files. All use
 //! the agent's certificate.
 
 use std::{
@@ -18,6 +18,7 @@ use crate::wire::{Question, Server};
 
 const ETCD: u16 = 24_790;
 const COCKPIT: u16 = 24_791;
+const NGINX: u16 = 24_793;
 const START: Duration = Duration::from_secs(20);
 
 /// A program to compare with.
@@ -64,6 +65,38 @@ impl Peer {
         let peer = Self { program: command.spawn().ok()?, port: COCKPIT };
         peer.wait(folder, "/ping").await;
         Some(peer)
+    }
+
+    /// Debian's nginx, which takes files; nothing if it is not installed.
+    pub async fn nginx(folder: &Path) -> Option<Self> {
+        fs::create_dir_all(folder.join("files")).unwrap();
+        let (at, tls) = (folder.display(), folder.join("state/tls"));
+        let (cert, key) = (tls.join("cert.pem"), tls.join("key.pem"));
+        let says = format!(
+            "daemon off; master_process off; pid {at}/nginx.pid; error_log stderr;
+             events {{ worker_connections 64; }}
+             http {{ access_log off; client_max_body_size 0; client_body_temp_path {at}/files/part;
+                 server {{ listen 127.0.0.1:{NGINX} ssl; ssl_certificate {}; ssl_certificate_key {};
+                     root {at}/files; location / {{ dav_methods PUT; }} }} }}",
+            cert.display(),
+            key.display()
+        );
+        let settings = folder.join("nginx.conf");
+        fs::write(&settings, says).unwrap();
+        let mut command = program("/usr/sbin/nginx");
+        command.arg("-p").arg(folder).arg("-c").arg(settings);
+        let peer = Self { program: command.spawn().ok()?, port: NGINX };
+        let start = Instant::now();
+        while std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, NGINX)).is_err() {
+            assert!(start.elapsed() < START, "nginx did not come up");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Some(peer)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where it answers.

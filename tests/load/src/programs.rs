@@ -16,7 +16,8 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use crate::wire::Server;
 
-const PASSWORD: &str = "correct horse battery";
+/// The password of everybody who is signed in.
+pub const PASSWORD: &str = "correct horse battery";
 const START: Duration = Duration::from_secs(20);
 
 /// Both programs.
@@ -74,6 +75,11 @@ impl Programs {
             assert!(start.elapsed() < START, "the agent did not come up again");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// The port of pages and API.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where the pages and the API are.

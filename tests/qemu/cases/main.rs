@@ -7,6 +7,7 @@
 mod boot;
 mod clock;
 mod cluster;
+mod disks;
 mod full_state;
 mod guest;
 mod kvm;

@@ -17,7 +17,7 @@ use crate::{
     poll_until,
     qmp::Qmp,
     shell::Shell,
-    spawn::Owned,
+    spawn::{Owned, tool},
     wait_until,
 };
 
@@ -171,6 +171,41 @@ impl Machine {
         self.on().qmp.tell("netdev_add", network);
         self.on().qmp.tell("device_add", card);
         port
+    }
+
+    /// Adds a disk to the running machine, where a second network card would be: an empty one, or the one that was there
+    /// before under this number. It stays until the machine is off.
+    #[track_caller]
+    pub fn add_disk(&mut self, serial: &str, gib: u64) {
+        let file = self.folder().join(format!("{serial}.qcow2"));
+        if !file.exists() {
+            tool(&[
+                "qemu-img",
+                "create",
+                "-q",
+                "-f",
+                "qcow2",
+                &file.display().to_string(),
+                &format!("{gib}G"),
+            ]);
+        }
+        let node = json!({
+            "driver": "qcow2", "node-name": "added", "discard": "unmap",
+            "file": { "driver": "file", "filename": file, "discard": "unmap" },
+        });
+        let disk = json!({ "driver": "virtio-blk-pci", "id": "added", "drive": "added", "serial": serial, "bus": SPARE_SLOT });
+        self.on().qmp.tell("blockdev-add", node);
+        self.on().qmp.tell("device_add", disk);
+    }
+
+    /// Takes out the disk that was added.
+    #[track_caller]
+    pub fn remove_disk(&mut self) {
+        self.on().qmp.tell("device_del", json!({ "id": "added" }));
+        // The kernel is asked for it, and lets go when it likes.
+        wait_until("the disk to be out", Duration::from_secs(60), || {
+            self.on().qmp.ask("blockdev-del", json!({ "node-name": "added" })).ok()
+        });
     }
 
     /// Stops the machine in its tracks and writes its state to a file; then it is off.

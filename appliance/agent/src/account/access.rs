@@ -68,6 +68,7 @@ pub(super) fn check_scope(connection: &Connection, scope: &Scope) -> Result<(), 
         Scope::Host(id) => format!("The cluster has no host {id}. Take the id from the list of hosts."),
         Scope::Folder(id) => format!("There is no folder {id}. Take the id from the list of folders."),
         Scope::Vm(id) => format!("There is no virtual machine {id}. Take the id from the list of them."),
+        Scope::Pool(_) => "A role does not count on a pool: machines of all share it.".to_owned(),
         Scope::Image(_) => "A role does not count on an image: all share them.".to_owned(),
         Scope::Volume(_) => {
             "A role does not count on a volume. Give it on the virtual machine that has it.".to_owned()

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    body::Bytes,
+    body::{Body as Content, Bytes, HttpBody as _},
     extract::{Path, State},
     http::StatusCode,
     response::IntoResponse,
 };
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use quantix_api::{
-    Arrived, Catalogue, ChangeImage, FetchImage, Image, ImageState, Images, NewImage, PieceQuery, Problem,
-    ProblemCode, RemoveImage, Task, TaskKind,
+    Arrived, Catalogue, ChangeImage, FetchImage, Image, ImageState, Images, MAX_PIECE_BYTES, NewImage,
+    PieceQuery, Problem, ProblemCode, RemoveImage, Task, TaskKind,
 };
 use quantix_storage::VolumeId;
 use quantix_store::HostId;
@@ -36,6 +37,9 @@ use crate::{
     tasks::{self, NewTask},
     version::{Version, tag},
 };
+
+/// So much of a piece is written at once.
+const PART: usize = 1 << 20;
 
 fn conflict(sentence: impl Into<String>) -> Problem {
     Problem::new(ProblemCode::Conflict, sentence)
@@ -163,13 +167,14 @@ pub(crate) async fn arrived(
     Ok(Json(agent.arrived(&image).await?))
 }
 
-/// Takes a piece of its file, which is at most 4 MiB long. What has come may come again.
+/// Takes a piece of its file, which is at most 16 MiB long. What has come may come again, and what has come of a piece that was
+/// cut off has come.
 #[utoipa::path(put, path = "/api/v1/images/{image}/content", tag = "storage", params(("image" = String, Path,), PieceQuery), request_body(content_type = "application/octet-stream", content = Vec<u8>), responses((status = 200, body = Arrived), (status = 409, description = "It comes to another host, or something is missing before it.")))]
 pub(crate) async fn bring(
     State(agent): State<Arc<Agent>>,
     Path(id): Path<String>,
     Queried(query): Queried<PieceQuery>,
-    piece: Bytes,
+    piece: Content,
 ) -> Result<Json<Arrived>, Failure> {
     let image = agent.arriving_image(id).await?;
     let before = agent.arrived(&image).await?;
@@ -178,15 +183,71 @@ pub(crate) async fn bring(
             .in_field("at")
             .into());
     }
-    let end = query.at.checked_add(piece.len() as u64).filter(|end| *end <= before.length);
-    let Some(end) = end else {
+    let room = before.length - query.at;
+    let most = usize::try_from(room).unwrap_or(usize::MAX).min(MAX_PIECE_BYTES);
+    let too_long = || {
+        if most == MAX_PIECE_BYTES {
+            let sentence = format!("A piece has at most {MAX_PIECE_BYTES} bytes.");
+            return Failure::from(Problem::new(ProblemCode::TooLarge, sentence));
+        }
         let sentence = format!("The file was said to have {} bytes, and this is more.", before.length);
-        return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("at").into());
+        Failure::from(Problem::new(ProblemCode::Invalid, sentence).in_field("at"))
     };
-    let pool = agent.pool(&image.shown.pool);
-    let taken = pool.take_piece(image.id, query.at, piece.to_vec()).await;
-    taken.map_err(|failed| conflict(failed.to_string()))?;
-    Ok(Json(Arrived { bytes: before.bytes.max(end), ..before }))
+    if piece.size_hint().lower() > most as u64 {
+        return Err(too_long());
+    }
+    let pool = agent.directory(&image.shown.pool);
+    let (mut at, mut coming) = (query.at, Limited::new(piece, most));
+    // While one part is written, the next comes.
+    let mut part = next_part(&mut coming).await;
+    loop {
+        let (pieces, come) = part;
+        let length: usize = pieces.iter().map(Bytes::len).sum();
+        let (taken, next) = tokio::join!(pool.take_piece(image.id, at, pieces), async {
+            match come {
+                Come::More => Some(next_part(&mut coming).await),
+                _ => None,
+            }
+        });
+        taken.map_err(|failed| conflict(failed.to_string()))?;
+        at += length as u64;
+        match (come, next) {
+            (Come::CutOff, _) => {
+                return Err(Problem::new(ProblemCode::Malformed, "The request was cut short.").into());
+            }
+            (Come::TooMuch, _) => return Err(too_long()),
+            (_, Some(next)) => part = next,
+            (_, None) => return Ok(Json(Arrived { bytes: before.bytes.max(at), ..before })),
+        }
+    }
+}
+
+/// How a part of a piece ended.
+#[derive(Clone, Copy)]
+enum Come {
+    More,
+    All,
+    TooMuch,
+    CutOff,
+}
+
+/// What comes next of a piece, up to some length.
+async fn next_part(coming: &mut Limited<Content>) -> (Vec<Bytes>, Come) {
+    let (mut pieces, mut length) = (Vec::new(), 0);
+    while length < PART {
+        match coming.frame().await {
+            None => return (pieces, Come::All),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    length += data.len();
+                    pieces.push(data);
+                }
+            }
+            Some(Err(error)) if error.is::<LengthLimitError>() => return (pieces, Come::TooMuch),
+            Some(Err(_)) => return (pieces, Come::CutOff),
+        }
+    }
+    (pieces, Come::More)
 }
 
 /// Makes an image of the file that has come: its sum is checked, what it is is looked at, and it is written as it is kept.
@@ -252,7 +313,7 @@ impl Agent {
     }
 
     async fn arrived(&self, image: &Kept) -> Result<Arrived, Problem> {
-        let bytes = self.pool(&image.shown.pool).arrived(image.id).await;
+        let bytes = self.directory(&image.shown.pool).arrived(image.id).await;
         let bytes = bytes.map_err(|failed| conflict(failed.to_string()))?;
         Ok(Arrived { bytes, length: image.shown.length })
     }

@@ -22,6 +22,7 @@ mod own;
 mod pages;
 mod peer;
 mod person;
+mod pools;
 mod provider;
 mod rest;
 mod schedules;
@@ -90,6 +91,8 @@ pub(crate) struct Agent {
     pub(crate) metrics: crate::metrics::Kept,
     pub(crate) state_dir: PathBuf,
     pub(crate) pools_dir: PathBuf,
+    /// The socket of what may touch the host's disks.
+    pub(crate) disks: PathBuf,
     /// Told when it is worth looking at the pools at once.
     pub(crate) pools_changed: tokio::sync::Notify,
     /// The host's name.
@@ -116,7 +119,7 @@ pub(crate) struct Agent {
 impl Agent {
     /// Reads what is kept in the folder of its state, or makes it.
     pub(crate) fn open(options: &Options, hosts: SocketAddr) -> io::Result<Arc<Self>> {
-        let Options { state_dir, name, libvirt, libvirt_kept, pools_dir, .. } = options;
+        let Options { state_dir, name, libvirt, libvirt_kept, disks, pools_dir, .. } = options;
         let libvirt =
             Libvirt::open(&format!("qemu+unix:///system?socket={}", libvirt.display()), libvirt_kept)?;
         let libvirt = Arc::new(libvirt);
@@ -135,6 +138,7 @@ impl Agent {
             metrics: crate::metrics::Kept::in_folder(state_dir),
             state_dir: state_dir.clone(),
             pools_dir: pools_dir.clone(),
+            disks: disks.clone(),
             pools_changed: tokio::sync::Notify::new(),
             name: name.clone(),
             cluster: Arc::new(Cluster::new(state_dir, hosts)),
@@ -305,8 +309,9 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(snapshots::list))
                 .routes(routes!(schedules::list))
                 .routes(routes!(folders::list))
-                .routes(routes!(storage::list_pools))
-                .routes(routes!(storage::show_pool))
+                .routes(routes!(pools::list))
+                .routes(routes!(pools::show))
+                .routes(routes!(pools::disks))
                 .routes(routes!(storage::list))
                 .routes(routes!(storage::show))
                 .routes(routes!(images::list))
@@ -317,7 +322,8 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
         (
             Needs::Right(Right::ManageStorage),
             OpenApiRouter::new()
-                .routes(routes!(storage::change_pool))
+                .routes(routes!(pools::make))
+                .routes(routes!(pools::change, pools::remove))
                 .routes(routes!(images::make))
                 .routes(routes!(images::fetch))
                 .routes(routes!(images::finish))

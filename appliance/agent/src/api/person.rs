@@ -213,7 +213,7 @@ impl Agent {
     /// Where an object is.
     pub(crate) async fn place(&self, scope: Scope) -> Result<Place, Problem> {
         match scope {
-            Scope::Datacenter | Scope::Host(_) | Scope::Image(_) => Ok(scope.into()),
+            Scope::Datacenter | Scope::Host(_) | Scope::Pool(_) | Scope::Image(_) => Ok(scope.into()),
             Scope::Folder(_) | Scope::Vm(_) | Scope::Volume(_) => {
                 self.cluster.read(move |connection| folders::place(connection, &scope)).await
             }

@@ -31,8 +31,9 @@ use crate::{
     version::{Version, tag},
     vms::{
         clone, folders,
+        holding::Dropping,
         kept::{self, Kept},
-        snapshots::{self, Dropping},
+        snapshots,
     },
 };
 

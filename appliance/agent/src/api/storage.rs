@@ -1,4 +1,4 @@
-//! Pools and volumes: what there is, and what is done with them.
+//! Volumes: what there is, and what is done with them.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use axum::{
     response::IntoResponse,
 };
 use quantix_api::{
-    ChangePool, ChangeVolume, GrowVolume, ListQuery, NewDisk, NewVolume, Page, Pool, Pools, Problem,
-    ProblemCode, RemoveVolume, Right, Scope, Task, TaskKind, Volume, VolumeQuery, VolumeState,
+    ChangeVolume, GrowVolume, ListQuery, NewDisk, NewVolume, Page, Problem, ProblemCode, RemoveVolume, Right,
+    Scope, Task, TaskKind, Volume, VolumeQuery, VolumeState,
 };
 use quantix_storage::VolumeId;
 use quantix_store::HostId;
@@ -39,46 +39,6 @@ use crate::{
 
 fn invalid(field: &str, sentence: impl Into<String>) -> Problem {
     Problem::new(ProblemCode::Invalid, sentence).in_field(field)
-}
-
-/// All pools, and how each is on its hosts.
-#[utoipa::path(get, path = "/api/v1/pools", tag = "storage", responses((status = 200, body = Pools)))]
-pub(crate) async fn list_pools(State(agent): State<Arc<Agent>>) -> Result<Json<Pools>, Failure> {
-    Ok(Json(Pools { items: agent.cluster.read(pools::list).await? }))
-}
-
-/// One pool.
-#[utoipa::path(get, path = "/api/v1/pools/{pool}", tag = "storage", params(("pool" = String, Path,)), responses((status = 200, body = Pool)))]
-pub(crate) async fn show_pool(
-    State(agent): State<Arc<Agent>>,
-    Path(id): Path<String>,
-) -> Result<impl IntoResponse, Failure> {
-    let pool = agent.found(move |connection| pools::one(connection, &id)).await?;
-    Ok((tag(pool.version), Json(pool)))
-}
-
-/// Gives a pool another name, or another limit.
-#[utoipa::path(patch, path = "/api/v1/pools/{pool}", tag = "storage", params(("pool" = String, Path,)), request_body = ChangePool, responses((status = 200, body = Pool)))]
-pub(crate) async fn change_pool(
-    State(agent): State<Arc<Agent>>,
-    client: Client,
-    person: Person,
-    Path(id): Path<String>,
-    seen: Version,
-    Body(body): Body<ChangePool>,
-) -> Result<impl IntoResponse, Failure> {
-    let told = |pool: &Pool| json!({ "name": pool.name, "limit": pool.limit });
-    let line = person.line(client, "change-pool", &id);
-    let change = move |connection: &Connection, line: &mut Line| {
-        let before = pools::one(connection, &id)?;
-        line.object.clone_from(&before.name);
-        line.was(&told(&before));
-        let changed = pools::change(connection, &id, &body, seen)?;
-        line.is(&told(&changed));
-        Ok(changed)
-    };
-    let pool = agent.cluster.write_telling(line, change).await?;
-    Ok((tag(pool.version), Json(pool)))
 }
 
 /// The volumes.
@@ -215,7 +175,8 @@ pub(crate) async fn grow(
         }
         line.was(&json!({ "bytes": bytes }));
         line.is(&json!({ "bytes": body.bytes }));
-        Ok(json!({ "volume": volume.shown.id, "name": name, "bytes": body.bytes }))
+        let bytes = pools::whole(&pool.id, body.bytes);
+        Ok(json!({ "volume": volume.shown.id, "name": name, "bytes": bytes }))
     };
     agent.begin_volume_task(client, &person, id, TaskKind::GrowVolume, check).await
 }

@@ -487,6 +487,13 @@ pub(super) const SCHEMA: &[Migration] = &[Migration {
     name: "machines that come as a file",
     sql: "ALTER TABLE image ADD COLUMN draft TEXT;",
 }, Migration {
+    name: "pools on disks of one host",
+    sql: "
+        -- The host that it is on alone, and the disks there; nothing for one that every host has.
+        ALTER TABLE pool ADD COLUMN host INTEGER;
+        ALTER TABLE pool ADD COLUMN disks TEXT NOT NULL DEFAULT '[]';
+        ",
+}, Migration {
     name: "snapshots by themselves",
     sql: "
         CREATE TABLE schedule (

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    images, layers,
+    images, layers, pools,
     sighting::{self, Sighting},
     volumes::{self, ToMake},
 };
@@ -50,6 +50,8 @@ pub(crate) enum Asked {
     },
     /// That an image is forgotten.
     ForgetImage { image: String },
+    /// That a pool is forgotten.
+    ForgetPool { pool: String },
     /// That it is forgotten.
     Forget { volume: String },
 }
@@ -89,6 +91,7 @@ fn take(connection: &Connection, host: HostId, asked: &Asked, now_ms: i64) -> Re
             }
             _ => Ok(()),
         },
+        Asked::ForgetPool { pool } => pools::forget(connection, pool, host, now_ms),
         Asked::Forget { volume } => match volumes::find(connection, volume)? {
             // One whose host is gone for good is forgotten by whoever leads.
             Some(kept) if kept.host == host || !cluster::kept::is_there(connection, kept.host)? => {

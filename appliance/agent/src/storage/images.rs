@@ -366,6 +366,7 @@ pub(crate) fn check_copy(
     connection: &Connection,
     id: &str,
     pool: &str,
+    linked: bool,
     bytes: u64,
     host: HostId,
 ) -> Result<(), Problem> {
@@ -376,7 +377,10 @@ pub(crate) fn check_copy(
     if image.state != ImageState::Ready {
         return Err(conflict(format!("The image {} is not ready yet.", image.name)));
     }
-    if there != host || image.pool != pool {
+    if linked && pools::is_thin(pool) {
+        return Err(conflict("In this pool a disk cannot lie on an image. Make it a full copy."));
+    }
+    if there != host || (image.pool != pool && !pools::is_thin(pool)) {
         return Err(conflict(format!(
             "The image {} is in the pool {} of {}, and the disk would be elsewhere.",
             image.name, image.pool_name, image.host_name

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use quantix_api::{Pool, PoolState};
-use quantix_storage::{Directory, Failed, VolumeId};
+use quantix_storage::{Backend, Directory, Found, VolumeId};
 use quantix_store::HostId;
 
 use super::{
@@ -37,7 +37,12 @@ fn changed(known: &[Known], there: &HashMap<VolumeId, u64>) -> Vec<(String, Opti
 
 impl Agent {
     /// The pool of an id on this host.
-    pub(crate) fn pool(&self, id: &str) -> Directory {
+    pub(crate) fn pool(&self, id: &str) -> Backend {
+        Backend::of(id, &self.pools_dir, &self.disks)
+    }
+
+    /// The same of one that is a directory, as those are in which images lie, and in which volumes lie on each other.
+    pub(crate) fn directory(&self, id: &str) -> Directory {
         Directory::at(self.pools_dir.join(id))
     }
 
@@ -62,25 +67,30 @@ impl Agent {
 
     async fn look_at_pools(&self, me: HostId) -> Result<(), String> {
         let pools = self.cluster.read(pools::list).await.map_err(|problem| problem.detail)?;
-        for pool in pools {
+        let is_here = |pool: &Pool| pools::host_of(pool).is_none_or(|host| host == me);
+        for pool in pools.into_iter().filter(is_here) {
             self.look_at_pool(&pool, me).await?;
         }
         Ok(())
     }
 
     async fn look_at_pool(&self, pool: &Pool, me: HostId) -> Result<(), String> {
-        let (dir, before) = (self.pool(&pool.id), pools::on_host(pool, me));
+        let (backend, before) = (self.pool(&pool.id), pools::on_host(pool, me));
         // A pool that was here once and is not any more is missed, and not made anew.
         if before.is_none_or(|before| before.capacity == 0)
-            && let Err(failed) = dir.prepare().await
+            && let Err(failed) = backend.prepare().await
         {
             log::warn!("The pool {} could not be made: {failed}", pool.name);
         }
-        let (state, trouble, room) = match dir.room().await {
-            Ok(room) => (PoolState::Ready, String::new(), Some(room)),
-            Err(failed) => (PoolState::Missing, failed.to_string(), None),
+        let (state, trouble, room, layers) = match backend.look().await {
+            Ok((room, found)) => {
+                let layers = self.changed_layers(found, &pool.id, me).await?;
+                (PoolState::Ready, String::new(), Some(room), layers)
+            }
+            // It is just being made.
+            Err(_) if before.is_none() && pool.host.is_some() => return Ok(()),
+            Err(failed) => (PoolState::Missing, failed.to_string(), None, Vec::new()),
         };
-        let layers = if room.is_some() { self.changed_layers(&dir, &pool.id, me).await? } else { Vec::new() };
         let (capacity, used) = match (room, before) {
             (Some(room), _) => (room.capacity, room.used),
             (None, Some(before)) => (before.capacity, before.used),
@@ -104,15 +114,14 @@ impl Agent {
 
     async fn changed_layers(
         &self,
-        dir: &Directory,
+        found: Vec<Found>,
         pool: &str,
         me: HostId,
     ) -> Result<Vec<(String, Option<u64>)>, String> {
         let id = pool.to_owned();
         let known = self.cluster.read(move |connection| layers::in_pool(connection, &id, me)).await;
         let known = known.map_err(|problem| problem.detail)?;
-        let there = dir.volumes().await.map_err(|failed: Failed| failed.to_string())?;
-        let there = there.into_iter().map(|found| (found.id, found.used)).collect();
+        let there = found.into_iter().map(|found| (found.id, found.used)).collect();
         Ok(changed(&known, &there))
     }
 }

@@ -124,7 +124,7 @@ pub(crate) fn find(connection: &Connection, id: VolumeId) -> rusqlite::Result<Op
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct New<'a> {
     pub(crate) id: &'a str,
-    pub(crate) volume: &'a str,
+    pub(crate) volume: Option<&'a str>,
     pub(crate) pool: &'a str,
     pub(crate) host: HostId,
     pub(crate) below: Option<Below>,

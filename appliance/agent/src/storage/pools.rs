@@ -1,22 +1,38 @@
 //! Pools as they are kept, as SQL.
 
 use jiff::Timestamp;
-use quantix_api::{ChangePool, Pool, PoolKind, PoolOnHost, PoolState, Problem, ProblemCode, text::is_line};
+use quantix_api::{
+    ChangePool, NewPool, Pool, PoolKind, PoolOnHost, PoolState, Problem, ProblemCode, text::is_line,
+};
+use quantix_storage::thin::{THIN_UNIT, ThinPool};
 use quantix_store::HostId;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::{cluster::Refused, version::Version};
+use super::volumes::unreadable;
+use crate::{
+    cluster::{self, Refused},
+    events,
+    version::Version,
+};
 
 const LONGEST_NAME: usize = 63;
+const LONGEST_DISK: usize = 200;
+/// Pools, and the disks of one.
+const MOST: usize = 256;
+const MOST_DISKS: usize = 32;
+/// From this share of its room on a new pool takes nothing new, in per cent.
+const FULL_AT: u8 = 90;
 
-const SELECT: &str = "SELECT id, name, kind, full_at, version FROM pool";
+const SELECT: &str = "SELECT id, name, kind, host, disks, full_at, version FROM pool";
 
 fn of_row(row: &Row<'_>) -> rusqlite::Result<Pool> {
     Ok(Pool {
         id: row.get("id")?,
         name: row.get("name")?,
-        // There is one kind.
-        kind: PoolKind::Directory,
+        // What a later version calls a kind is none that is known here, and nothing is put into it.
+        kind: PoolKind::of(&row.get::<_, String>("kind")?).unwrap_or(PoolKind::Directory),
+        host: row.get::<_, Option<u64>>("host")?.map(|host| HostId(host).to_string()),
+        disks: serde_json::from_str(&row.get::<_, String>("disks")?).map_err(unreadable)?,
         limit: row.get("full_at")?,
         hosts: Vec::new(),
         version: row.get("version")?,
@@ -88,17 +104,7 @@ pub(crate) fn change(
     let before = one(connection, id)?;
     seen.must_be(before.version)?;
     let name = change.name.as_ref().unwrap_or(&before.name);
-    if name.trim() != name || name.is_empty() || !is_line(name, LONGEST_NAME) {
-        let sentence =
-            format!("A name is one line of at most {LONGEST_NAME} characters, without spaces around it.");
-        return Err(invalid("name", sentence));
-    }
-    let is_taken = connection
-        .prepare_cached("SELECT 1 FROM pool WHERE name = ?1 COLLATE NOCASE AND id <> ?2")?
-        .exists(params![name, id])?;
-    if is_taken {
-        return Err(invalid("name", format!("There is a pool named {name} already.")));
-    }
+    check_name(connection, name, id)?;
     let limit = change.limit.unwrap_or(before.limit);
     if !(1..=100).contains(&limit) {
         return Err(invalid("limit", "A limit is 1 to 100 per cent."));
@@ -108,6 +114,120 @@ pub(crate) fn change(
         params![id, name, limit],
     )?;
     one(connection, id)
+}
+
+fn check_name(connection: &Connection, name: &str, but: &str) -> Result<(), Refused> {
+    if name.trim() != name || name.is_empty() || !is_line(name, LONGEST_NAME) {
+        let sentence =
+            format!("A name is one line of at most {LONGEST_NAME} characters, without spaces around it.");
+        return Err(invalid("name", sentence));
+    }
+    let is_taken = connection
+        .prepare_cached("SELECT 1 FROM pool WHERE name = ?1 COLLATE NOCASE AND id <> ?2")?
+        .exists(params![name, but])?;
+    if is_taken {
+        return Err(invalid("name", format!("There is a pool named {name} already.")));
+    }
+    Ok(())
+}
+
+/// Takes a place for a pool that its host makes next.
+pub(crate) fn add(connection: &Connection, new: &NewPool, host: HostId) -> Result<Pool, Refused> {
+    check_name(connection, &new.name, "")?;
+    if new.disks.is_empty() || new.disks.len() > MOST_DISKS {
+        return Err(invalid("disks", format!("A pool is made of 1 to {MOST_DISKS} disks.")));
+    }
+    for (at, disk) in new.disks.iter().enumerate() {
+        if disk.is_empty() || !is_line(disk, LONGEST_DISK) {
+            return Err(invalid(
+                "disks",
+                "Disks are named by the ids that the list of the host's disks has.",
+            ));
+        }
+        if new.disks[..at].contains(disk) {
+            return Err(invalid("disks", format!("The disk {disk} is named twice.")));
+        }
+    }
+    let there = list(connection)?;
+    if there.len() >= MOST {
+        return Err(Problem::new(ProblemCode::Conflict, format!("There are {MOST} pools already.")).into());
+    }
+    let host_id = host.to_string();
+    let of_host = there.iter().filter(|pool| pool.host.as_ref() == Some(&host_id));
+    for pool in of_host {
+        if let Some(disk) = new.disks.iter().find(|disk| pool.disks.contains(disk)) {
+            let sentence = format!("The disk {disk} belongs to the pool {}.", pool.name);
+            return Err(invalid("disks", sentence));
+        }
+    }
+    let id = ThinPool::new().to_string();
+    connection.execute(
+        "INSERT INTO pool (id, name, kind, full_at, host, disks) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![
+            id,
+            new.name,
+            PoolKind::Thin.name(),
+            FULL_AT,
+            host.0,
+            // Texts always have a form in JSON.
+            serde_json::to_string(&new.disks).unwrap_or_default()
+        ],
+    )?;
+    one(connection, &id)
+}
+
+/// Refuses to remove a pool that every host has, or in which something is.
+pub(crate) fn must_be_empty(connection: &Connection, pool: &Pool) -> Result<(), Refused> {
+    let conflict = |sentence: String| Err(Problem::new(ProblemCode::Conflict, sentence).into());
+    if pool.host.is_none() {
+        return conflict(format!("Every host has the pool {}: it stays.", pool.name));
+    }
+    let count: u64 = connection
+        .prepare_cached("SELECT count(*) FROM volume WHERE pool = ?1")?
+        .query_row([&pool.id], |row| row.get(0))?;
+    if count > 0 {
+        return conflict(match count {
+            1 => format!("There is a volume in the pool {}. Remove it first.", pool.name),
+            _ => format!("There are {count} volumes in the pool {}. Remove them first.", pool.name),
+        });
+    }
+    let is_held = connection.prepare_cached("SELECT 1 FROM layer WHERE pool = ?1")?.exists([&pool.id])?;
+    if is_held {
+        return conflict(format!("Snapshots are in the pool {}. Remove them first.", pool.name));
+    }
+    Ok(())
+}
+
+/// Forgets a pool, as its host tells, or whoever leads if that is gone for good.
+pub(crate) fn forget(connection: &Connection, id: &str, teller: HostId, now_ms: i64) -> Result<(), Refused> {
+    let Ok(pool) = one(connection, id) else { return Ok(()) };
+    let Some(host) = host_of(&pool) else { return Ok(()) };
+    if host != teller && cluster::kept::is_there(connection, host)? {
+        return Ok(());
+    }
+    must_be_empty(connection, &pool)?;
+    let about_it = format!("pool/{id}/");
+    for (rest, _) in events::open_below(connection, &about_it)? {
+        events::clear(connection, &format!("{about_it}{rest}"), now_ms)?;
+    }
+    connection.execute("DELETE FROM pool WHERE id = ?1", [id])?;
+    Ok(())
+}
+
+/// The host that a pool is on alone.
+pub(crate) fn host_of(pool: &Pool) -> Option<HostId> {
+    u64::from_str_radix(pool.host.as_deref()?, 16).ok().map(HostId)
+}
+
+/// How big a volume becomes in a pool for which so much is asked.
+pub(crate) fn whole(pool: &str, bytes: u64) -> u64 {
+    if is_thin(pool) { bytes.next_multiple_of(THIN_UNIT) } else { bytes }
+}
+
+/// Whether a pool keeps thin volumes, which lie on nothing: what begins as another shares with it what both have in
+/// common, and neither needs the other.
+pub(crate) fn is_thin(pool: &str) -> bool {
+    pool.parse::<ThinPool>().is_ok()
 }
 
 /// How a pool is on a host; nothing where it is not.
@@ -157,6 +277,75 @@ mod tests {
         assert_eq!((pools[0].id.as_str(), pools[0].limit), ("local", 90));
         // No host has told of it.
         assert!(is_closed(&pools[0], HOST).is_some());
+    }
+
+    fn of_disks(name: &str, disks: &[&str]) -> NewPool {
+        let disks = disks.iter().map(|&disk| disk.to_owned()).collect();
+        NewPool { name: name.to_owned(), host: HOST.to_string(), disks, erase: false }
+    }
+
+    #[test]
+    fn a_pool_has_disks_that_no_other_has_and_goes_when_nothing_is_in_it() {
+        let connection = with_host();
+        for (name, disks) in [
+            ("local", &["a"][..]),
+            ("", &["a"]),
+            ("fast", &[]),
+            ("fast", &["a", "a"]),
+            ("fast", &[""]),
+            ("fast", &["a\nb"]),
+        ] {
+            assert!(add(&connection, &of_disks(name, disks), HOST).is_err(), "{name} {disks:?}");
+        }
+        assert!(add(&connection, &of_disks("fast", &["a"; 33]), HOST).is_err());
+        let pool = add(&connection, &of_disks("fast", &["a", "b"]), HOST).unwrap();
+        assert_eq!((pool.kind, pool.disks.len(), pool.limit), (PoolKind::Thin, 2, 90));
+        assert!(is_thin(&pool.id) && !is_thin("local"));
+        assert_eq!(host_of(&pool), Some(HOST));
+        assert!(add(&connection, &of_disks("slow", &["b"]), HOST).is_err());
+        // Another host calls its own disks the same.
+        assert!(add(&connection, &of_disks("slow", &["b"]), HostId(77)).is_ok());
+
+        // Nobody else tells that it is gone, and nobody that the pool is which every host has.
+        forget(&connection, &pool.id, HostId(77), 1000).unwrap();
+        forget(&connection, "local", HOST, 1000).unwrap();
+        assert_eq!(list(&connection).unwrap().len(), 3);
+        assert!(must_be_empty(&connection, &one(&connection, "local").unwrap()).is_err());
+        let sighting = super::super::sighting::Sighting {
+            pool: pool.id.clone(),
+            state: PoolState::Ready,
+            trouble: String::new(),
+            capacity: 1000,
+            used: 950,
+            layers: Vec::new(),
+        };
+        super::super::sighting::take(&connection, HOST, &sighting, 1000).unwrap();
+        let key = format!("pool/{}/", pool.id);
+        assert_eq!(events::open_below(&connection, &key).unwrap().len(), 1);
+        connection
+            .execute(
+                "INSERT INTO layer (id, pool, host, bytes) VALUES ('x', ?1, ?2, 1)",
+                params![pool.id, HOST.0],
+            )
+            .unwrap();
+        assert!(forget(&connection, &pool.id, HOST, 1000).is_err());
+        connection.execute("DELETE FROM layer", []).unwrap();
+        for _ in 0..2 {
+            forget(&connection, &pool.id, HOST, 1000).unwrap();
+        }
+        assert!(one(&connection, &pool.id).is_err());
+        assert_eq!(events::open_below(&connection, &key).unwrap(), []);
+        // Of a host that is gone for good whoever leads gives it up.
+        let slow = list(&connection).unwrap().into_iter().find(|pool| pool.name == "slow").unwrap();
+        forget(&connection, &slow.id, HOST, 1000).unwrap();
+        assert!(one(&connection, &slow.id).is_err());
+    }
+
+    #[test]
+    fn volumes_are_whole_units_where_they_are_devices() {
+        let connection = with_host();
+        let pool = add(&connection, &of_disks("fast", &["a"]), HOST).unwrap().id;
+        assert_eq!((whole(&pool, (64 << 20) + 512), whole("local", 512)), (65 << 20, 512));
     }
 
     #[test]

@@ -294,6 +294,7 @@ pub(crate) fn add(
     }
     check_name(&new.name)?;
     check_size(new.bytes, "bytes")?;
+    let bytes = pools::whole(&new.pool, new.bytes);
     let pool = pools::one(connection, &new.pool).map_err(|_| invalid("pool", "There is no such pool."))?;
     if let Some(why) = pools::is_closed(&pool, host) {
         return Err(conflict(why).in_field("pool").into());
@@ -306,10 +307,10 @@ pub(crate) fn add(
     connection.execute(
         "INSERT INTO volume (id, layer, name, pool, host, bytes, state, made_at, made_by)
          VALUES (?1, ?1, ?2, ?3, ?4, ?5, 'making', ?6, ?7)",
-        params![new.id, new.name, new.pool, host.0, new.bytes, now_ms, by],
+        params![new.id, new.name, new.pool, host.0, bytes, now_ms, by],
     )?;
     let (id, below) = (new.id.as_str(), new.lies_on());
-    layers::add(connection, layers::New { id, volume: id, pool: &new.pool, host, below, bytes: new.bytes })?;
+    layers::add(connection, layers::New { id, volume: Some(id), pool: &new.pool, host, below, bytes })?;
     one(connection, &new.id)
 }
 

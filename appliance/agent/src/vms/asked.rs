@@ -9,9 +9,10 @@ use serde_json::json;
 
 use super::{
     disks::Making,
+    holding::{Dropping, Told},
     kept,
     sighting::{self, Sighting},
-    snapshots::{self, Dropping, Told},
+    snapshots,
 };
 use crate::{
     cluster::{self, Cluster, Refused},

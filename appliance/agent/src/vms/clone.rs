@@ -10,8 +10,9 @@ use super::{
     checks::invalid,
     cloud_init,
     disks::{Making, Source},
+    holding::{HeldDisk, Holding},
     kept::Kept,
-    snapshots::{self, HeldDisk, Holding},
+    snapshots,
 };
 use crate::{
     cluster::Refused,
@@ -111,12 +112,16 @@ pub(crate) fn plan(
         return Err(invalid("name", "The new machine needs a name."));
     }
     let (spec, held, holding) = begins_as(connection, vm, asked, by, now_ms)?;
+    // What lies on nothing needs nothing that is held.
+    let is_free = held.iter().all(HeldDisk::is_copied);
     let mut volumes: Vec<ToMake> = Vec::new();
     let mut disks = Vec::new();
     for disk in &spec.disks {
         let Some(held) = held.iter().find(|held| held.volume == disk.volume) else { continue };
-        let layer = held.layer.parse().ok().map(|layer: VolumeId| layers::find(connection, layer));
-        let Some(layer) = layer.transpose()?.flatten() else {
+        // A copy that is made for it is not there yet: it has the size of what it is made of.
+        let known = if holding.is_some() && held.is_copied() { &held.next } else { &held.layer };
+        let known = known.parse().ok().map(|layer: VolumeId| layers::find(connection, layer));
+        let Some(known) = known.transpose()?.flatten() else {
             return Err(conflict("One of its disks is not there now."));
         };
         let name = volumes::free_name(connection, &held.pool, vm.host, &asked.name, &volumes)?;
@@ -125,7 +130,7 @@ pub(crate) fn plan(
         volumes.push(ToMake {
             layer: Some(held.layer.clone()),
             linked: asked.linked,
-            ..ToMake::empty(id, name, held.pool.clone(), layer.bytes)
+            ..ToMake::empty(id, name, held.pool.clone(), known.bytes)
         });
     }
     let mut spec = VmSpec { name: asked.name.clone(), disks, ..spec };
@@ -138,7 +143,7 @@ pub(crate) fn plan(
     let source = holding.as_ref().map(|holding| Source {
         vm: vm.id.to_string(),
         snapshot: holding.snapshot.clone(),
-        is_passing: !asked.linked,
+        is_passing: !asked.linked || is_free,
     });
     Ok(Cloning { making: Making { vm: new, volumes, cloud_init: told, source }, holding })
 }

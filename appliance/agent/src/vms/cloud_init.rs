@@ -115,7 +115,7 @@ pub(super) fn checked(told: Option<&Kept>, id: VmId, spec: &VmSpec) -> Result<Op
 impl Agent {
     /// Has on this host what the guest of a machine is told, or has it no more: where, if there is something.
     pub(super) async fn keep_seed(&self, vm: &kept::Kept) -> Result<Option<std::path::PathBuf>, String> {
-        let pool = self.pool(POOL);
+        let pool = self.directory(POOL);
         if !vm.has_cloud_init {
             return self.remove_seed(vm.id, false).await.map(|()| None);
         }
@@ -129,7 +129,7 @@ impl Agent {
 
     /// Where what the guest of a machine is told would be.
     pub(super) fn seed_of(&self, vm: &kept::Kept) -> Option<std::path::PathBuf> {
-        vm.has_cloud_init.then(|| self.pool(POOL).seed(vm.id))
+        vm.has_cloud_init.then(|| self.directory(POOL).seed(vm.id))
     }
 
     /// Forgets on this host what the guest of a machine was told.
@@ -140,7 +140,7 @@ impl Agent {
 
     /// Of a machine whose guest is told nothing there is nothing in a pool that is away.
     async fn remove_seed(&self, id: VmId, is_told: bool) -> Result<(), String> {
-        match self.pool(POOL).remove_seed(id).await {
+        match self.directory(POOL).remove_seed(id).await {
             Err(Failed::Missing(_)) if !is_told => Ok(()),
             removed => removed.map_err(|failed| failed.to_string()),
         }

@@ -92,7 +92,7 @@ pub(super) fn plan(
     let NewDisk { pool, bytes, image, linked, bus, cache } = disk.clone();
     volumes::check_size(bytes, field)?;
     if let Some(image) = &image {
-        images::check_copy(connection, image, &pool, bytes, host)
+        images::check_copy(connection, image, &pool, linked, bytes, host)
             .map_err(|problem| problem.in_field(field))?;
     }
     let name = volumes::free_name(connection, &pool, host, &spec.name, others)?;
@@ -132,7 +132,8 @@ pub(crate) fn keeps_out(
             return Ok(Some(Problem::new(ProblemCode::Conflict, why).in_field(&field)));
         }
         if let Some(image) = &disk.image
-            && let Err(problem) = images::check_copy(connection, image, &disk.pool, disk.bytes, host)
+            && let Err(problem) =
+                images::check_copy(connection, image, &disk.pool, disk.linked, disk.bytes, host)
         {
             return Ok(Some(problem.in_field(&format!("disks.{at}.image"))));
         }
@@ -155,6 +156,24 @@ impl Agent {
         known.map_err(|problem| problem.detail)
     }
 
+    /// Sees to it that the pools are there in which the disks of a machine of this host are.
+    pub(crate) async fn pools_are_there(&self, vm: VmId) -> Result<(), String> {
+        let id = vm.to_string();
+        let known = self.cluster.read(move |connection| volumes::of_vm(connection, &id)).await;
+        let mut pools: Vec<_> = known
+            .map_err(|problem| problem.detail)?
+            .into_iter()
+            .map(|volume| (volume.shown.pool, volume.shown.pool_name))
+            .collect();
+        pools.sort();
+        pools.dedup();
+        for (pool, name) in pools {
+            let there = self.pool(&pool).must_be_there().await;
+            there.map_err(|failed| format!("The pool {name} cannot be used. {failed}"))?;
+        }
+        Ok(())
+    }
+
     /// Where what is in the CD drives of a machine of this host is.
     pub(super) async fn cds(&self, vm: &Kept) -> Result<Vec<Option<std::path::PathBuf>>, String> {
         if vm.spec.cds.is_empty() {
@@ -167,7 +186,7 @@ impl Agent {
         };
         let found = self.cluster.read(find).await.map_err(|problem| problem.detail)?;
         // Of an image that is gone the drive is empty.
-        let path = |image: images::Kept| self.pool(&image.shown.pool).iso_image(image.id);
+        let path = |image: images::Kept| self.directory(&image.shown.pool).iso_image(image.id);
         Ok(found.into_iter().map(|image| image.flatten().map(path)).collect())
     }
 
@@ -183,7 +202,9 @@ impl Agent {
         let drive = |disk: &VmDisk| {
             let volume = known.iter().find(|volume| volume.shown.id == disk.volume);
             let volume = volume.ok_or_else(|| format!("Its volume {} is not there.", disk.volume))?;
-            Ok(Drive { path: self.pool(&volume.shown.pool).path(volume.layer), format: Format::Qcow2 })
+            let pool = self.pool(&volume.shown.pool);
+            let format = if pool.has_devices() { Format::Raw } else { Format::Qcow2 };
+            Ok(Drive { path: pool.path(volume.layer), format })
         };
         vm.spec.disks.iter().map(drive).collect()
     }

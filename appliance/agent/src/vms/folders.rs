@@ -37,7 +37,7 @@ pub(crate) fn place_of_vm(connection: &Connection, id: &str, folder: Option<i64>
 /// Where an object is. What is not there is in no folder.
 pub(crate) fn place(connection: &Connection, scope: &Scope) -> rusqlite::Result<Place> {
     match scope {
-        Scope::Datacenter | Scope::Host(_) | Scope::Image(_) => Ok(scope.clone().into()),
+        Scope::Datacenter | Scope::Host(_) | Scope::Pool(_) | Scope::Image(_) => Ok(scope.clone().into()),
         Scope::Folder(id) => {
             let around = upwards(connection, *id)?.into_iter().skip(1);
             Ok(Place { scope: scope.clone(), inside: around.map(Scope::Folder).collect() })

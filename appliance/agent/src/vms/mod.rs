@@ -11,6 +11,7 @@ pub(crate) mod counts;
 pub(crate) mod disks;
 pub(crate) mod folders;
 mod guests;
+pub(crate) mod holding;
 mod keeper;
 pub(crate) mod kept;
 mod live;

@@ -12,8 +12,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
     checks::invalid,
+    holding::Dropping,
     kept::{self, text, unreadable},
-    snapshots::{self, Dropping},
+    snapshots,
 };
 use crate::{
     api::Agent,

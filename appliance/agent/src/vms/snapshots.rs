@@ -8,10 +8,10 @@ use quantix_compute::{VmId, allows_hold};
 use quantix_storage::{Below, VolumeId};
 use quantix_store::HostId;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
 
 use super::{
     checks::{self, invalid},
+    holding::{HeldDisk, Holding, Reverting, Told},
     kept::{self, text, unreadable},
 };
 use crate::{
@@ -36,48 +36,6 @@ const SELECT: &str = "SELECT snapshot.id, snapshot.name, snapshot.description, s
         (SELECT sum(layer.used) FROM snapshot_disk JOIN layer ON layer.id = snapshot_disk.layer
          WHERE snapshot_disk.snapshot = snapshot.id) AS used
     FROM snapshot LEFT JOIN vm ON vm.id = snapshot.vm";
-
-/// A disk whose state is held.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct HeldDisk {
-    pub(crate) volume: String,
-    pub(crate) pool: String,
-    /// What is held.
-    pub(crate) layer: String,
-    /// In what the volume is written to from then on.
-    pub(crate) next: String,
-}
-
-/// What the host of a machine does so that its state is held.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Holding {
-    pub(crate) snapshot: String,
-    pub(crate) name: String,
-    pub(crate) disks: Vec<HeldDisk>,
-    pub(crate) memory: bool,
-    pub(crate) freeze: bool,
-}
-
-/// What the host of a machine does so that it is again what it was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Reverting {
-    pub(crate) snapshot: String,
-    pub(crate) name: String,
-    pub(crate) disks: Vec<HeldDisk>,
-    pub(crate) memory: bool,
-    pub(crate) start: bool,
-}
-
-/// Which snapshots of a machine go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Dropping {
-    pub(crate) name: String,
-    pub(crate) snapshots: Vec<String>,
-}
 
 /// A snapshot as it is kept.
 #[derive(Clone, Debug)]
@@ -218,12 +176,9 @@ pub(crate) fn add(
         if let Some(why) = pools::is_closed(&pool, volume.host) {
             return Err(conflict(why));
         }
-        disks.push(HeldDisk {
-            volume: volume.shown.id,
-            pool: volume.shown.pool,
-            layer: volume.layer.to_string(),
-            next: VolumeId::new().to_string(),
-        });
+        let (head, new) = (volume.layer.to_string(), VolumeId::new().to_string());
+        let (layer, next) = if pools::is_thin(&pool.id) { (new, head) } else { (head, new) };
+        disks.push(HeldDisk { volume: volume.shown.id, pool: volume.shown.pool, layer, next });
     }
     let holding = Holding {
         snapshot: VolumeId::new().to_string(),
@@ -232,6 +187,7 @@ pub(crate) fn add(
         memory: new.memory,
         // What is in its memory and on its disks belongs together.
         freeze: new.freeze && !new.memory,
+        runs: vm.state == VmState::Running,
     };
     place(connection, vm, &holding, &spec, &new.description, by, now_ms)?;
     Ok(holding)
@@ -273,7 +229,7 @@ pub(crate) fn lies_ready(
 ) -> Result<(), Refused> {
     on_host(connection, host, vm)?;
     one(connection, vm, &holding.snapshot)?;
-    for disk in &holding.disks {
+    for disk in holding.disks.iter().filter(|disk| !disk.is_copied()) {
         if layers::find(connection, parsed(&disk.next)?)?.is_some() {
             continue;
         }
@@ -293,9 +249,10 @@ pub(crate) fn lies_ready(
 
 /// Lets a volume be written to in another layer.
 fn lay(connection: &Connection, host: HostId, disk: &HeldDisk, bytes: u64) -> Result<(), Refused> {
-    let below = Some(Below::Layer(parsed(&disk.layer)?));
+    let below = Below::Layer(parsed(&disk.layer)?);
+    let below = (!disk.is_copied()).then_some(below);
     let (id, volume, pool) = (disk.next.as_str(), disk.volume.as_str(), disk.pool.as_str());
-    layers::add(connection, New { id, volume, pool, host, below, bytes })?;
+    layers::add(connection, New { id, volume: Some(volume), pool, host, below, bytes })?;
     connection
         .execute("UPDATE volume SET layer = ?2, bytes = ?3 WHERE id = ?1", params![volume, id, bytes])?;
     Ok(())
@@ -318,8 +275,23 @@ pub(crate) fn is_made(
     snapshot: &str,
     memory: Option<u64>,
     is_frozen: bool,
+    copies: &[HeldDisk],
 ) -> Result<(), Refused> {
     on_host(connection, host, vm)?;
+    one(connection, vm, snapshot)?;
+    for disk in copies {
+        if layers::find(connection, parsed(&disk.layer)?)?.is_some() {
+            continue;
+        }
+        let bytes = volumes::one(connection, &disk.volume)?.shown.bytes;
+        // It is the snapshot's alone: the volume does not consist of it.
+        let (id, pool) = (disk.layer.as_str(), disk.pool.as_str());
+        layers::add(connection, New { id, volume: None, pool, host, below: None, bytes })?;
+        connection.execute(
+            "INSERT INTO snapshot_disk (snapshot, volume, layer) VALUES (?1, ?2, ?3)",
+            [snapshot, &disk.volume, &disk.layer],
+        )?;
+    }
     connection.execute(
         "UPDATE snapshot SET is_ready = 1, memory = ?3, is_frozen = ?4 WHERE id = ?2 AND vm = ?1",
         params![vm, snapshot, memory, is_frozen],
@@ -543,29 +515,13 @@ pub(crate) fn memory_of(snapshot: &str) -> Option<VolumeId> {
     snapshot.parse().ok()
 }
 
-/// What a host tells of snapshots of its machines.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) enum Told {
-    /// The layers are there in which its disks are written to from now on.
-    LiesReady { holding: Holding },
-    /// Its state is held.
-    IsMade { snapshot: String, memory: Option<u64>, is_frozen: bool },
-    /// It could not be held; these volumes are written to as before.
-    TakenBack { holding: Holding, as_before: Vec<String> },
-    /// Snapshots go; all, if none are named.
-    Forgotten { snapshots: Option<Vec<String>> },
-    /// It is again what it was.
-    IsBack { reverting: Reverting },
-}
-
 /// Takes in what a host tells.
 pub(crate) fn take(connection: &Connection, host: HostId, vm: VmId, told: &Told) -> Result<(), Refused> {
     let vm = &vm.to_string();
     match told {
         Told::LiesReady { holding } => lies_ready(connection, host, vm, holding),
-        Told::IsMade { snapshot, memory, is_frozen } => {
-            is_made(connection, host, vm, snapshot, *memory, *is_frozen)
+        Told::IsMade { snapshot, memory, is_frozen, copies } => {
+            is_made(connection, host, vm, snapshot, *memory, *is_frozen, copies)
         }
         Told::TakenBack { holding, as_before } => take_back(connection, host, vm, holding, as_before),
         Told::Forgotten { snapshots } => forget_some(connection, host, vm, snapshots.as_deref()),

@@ -101,7 +101,7 @@ impl Agent {
                 Some(Deed::Merge { lower, upper }) => find(lower).zip(find(upper)),
             };
             let Some((lower, upper)) = one else { break true };
-            let pair = Pair { vm, pool: self.pool(&lower.pool), lower, upper };
+            let pair = Pair { vm, pool: self.directory(&lower.pool), lower, upper };
             match self.merge(&pair, &layers, &going).await? {
                 Some(was_on) => is_on |= was_on,
                 None => break false,
@@ -250,7 +250,7 @@ impl Agent {
         for alias in &layers {
             let Some(real) = alias.alias_of.filter(|real| ours.contains(real)) else { continue };
             for above in layers.iter().filter(|layer| layer.parent == Some(real)) {
-                let pool = self.pool(&above.pool);
+                let pool = self.directory(&above.pool);
                 pool.say_below(above.id, Below::Layer(real)).await.map_err(|failed| failed.to_string())?;
             }
             self.remove_layer(alias).await?;

@@ -10,7 +10,7 @@ const PASSPHRASE: &str = "correct horse battery staple";
 
 async fn backup(host: &Host, session: &Secret, passphrase: &str) -> Result<Bytes, Problem> {
     let call = calls::backup(&MakeBackup { passphrase: Secret::new(passphrase) }).as_session(session);
-    let request = call.request().unwrap().map(|body| Full::new(Bytes::from(body)));
+    let request = call.request().unwrap().map(Full::new);
     let answer = host.client().begin(request).await.unwrap();
     let is_made = answer.status().is_success();
     let body = answer.into_body().collect().await.unwrap().to_bytes();

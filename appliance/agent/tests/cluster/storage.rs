@@ -4,9 +4,12 @@ use std::{fs, path::PathBuf, process::Command};
 
 use quantix_api::{
     Cache, ChangePool, ChangeVm, ChangeVolume, EventQuery, GrowVolume, ImageState, MAX_PIECE_BYTES, NewDisk,
-    NewImage, NewVm, NewVolume, Pool, PoolState, ProblemCode, RemoveImage, RemoveVm, RemoveVolume, Task,
-    TaskState, VmAction, VmDisk, VmSpec, VmState, Volume, VolumeQuery, VolumeState, calls,
+    NewImage, NewPool, NewVm, NewVolume, Pool, PoolState, ProblemCode, RemoveImage, RemovePool, RemoveVm,
+    RemoveVolume, Task, TaskState, VmAction, VmDisk, VmSpec, VmState, Volume, VolumeQuery, VolumeState,
+    calls,
 };
+
+use tokio::{io::AsyncWriteExt, net::UnixStream};
 
 use crate::{
     hosts::{problem, until},
@@ -25,6 +28,97 @@ fn ran(program: &str, args: &[&str]) -> Vec<u8> {
     let output = Command::new(program).args(args).output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {output:?}");
     output.stdout
+}
+
+/// Where nothing looks after the disks, people are told, and nothing is left of what could not be made.
+#[tokio::test]
+async fn a_pool_that_cannot_be_made_is_nowhere() {
+    let place = Place::start().await.with_pool().await;
+    let (client, session) = (place.host.client(), &place.session);
+    let host = client.call(&calls::cluster().as_session(session)).await.unwrap().this_host;
+    let unknown = problem(client.call(&calls::host_disks(&host).as_session(session)).await);
+    assert_eq!(unknown.code, ProblemCode::Unavailable);
+    assert!(unknown.detail.contains("quantix-disks"), "{}", unknown.detail);
+    let pool = |name: &str, host: &str, disks: &[&str]| {
+        let disks = disks.iter().map(|&disk| disk.to_owned()).collect();
+        NewPool { name: name.to_owned(), host: host.to_owned(), disks, erase: true }
+    };
+    let wrong = [
+        ("host", pool("fast", "00000000000000ff", &["sdb"])),
+        ("host", pool("fast", "../..", &["sdb"])),
+        ("disks", pool("fast", &host, &[])),
+        ("disks", pool("fast", &host, &["sdb", "sdb"])),
+        ("disks", pool("fast", &host, &["sdb\n--force"])),
+        ("name", pool("local", &host, &["sdb"])),
+        ("name", pool("a\u{7}b", &host, &["sdb"])),
+    ];
+    for (field, wrong) in wrong {
+        let told = problem(client.call(&calls::make_pool(&wrong).as_session(session)).await);
+        assert_eq!(told.field.as_deref(), Some(field), "{wrong:?}: {}", told.detail);
+    }
+    let making =
+        client.call(&calls::make_pool(&pool("fast", &host, &["sdb"])).as_session(session)).await.unwrap();
+    let ended = place.ended(making.id).await;
+    assert_eq!(ended.state, TaskState::Failed);
+    assert!(ended.outcome.contains("quantix-disks"), "{}", ended.outcome);
+    let pools = client.call(&calls::pools().as_session(session)).await.unwrap().items;
+    assert_eq!(pools.iter().map(|pool| pool.name.as_str()).collect::<Vec<_>>(), ["local"]);
+    let body = RemovePool { name: "local".into() };
+    let told = problem(client.call(&calls::remove_pool("local", &body).as_session(session)).await);
+    assert_eq!(told.code, ProblemCode::Conflict);
+    // A disk that is not there stands in nobody's way.
+    let new_vm =
+        NewVm { disks: vec![NewDisk { pool: "thin-00000001".into(), ..disk(GIB) }], ..new("web-01") };
+    let told = problem(client.call(&calls::make_vm(&new_vm).as_session(session)).await);
+    assert_eq!(told.field.as_deref(), Some("disks.0.pool"));
+}
+
+/// A line that breaks costs what was on it, and no more: what has come of a piece has come.
+#[tokio::test]
+async fn an_upload_that_is_cut_at_every_tenth_goes_on_where_it_was() {
+    let place = Place::start().await.with_pool().await;
+    let mut content: Vec<u8> = (0..10_000_000_u32).map(|at| (at / 512 * 7 % 251) as u8).collect();
+    content.truncate(10_000_000 / 512 * 512);
+    content[510..512].copy_from_slice(b"\x55\xaa");
+    let length = content.len();
+    let new = NewImage {
+        name: "cut".into(),
+        file: "cut.raw".into(),
+        pool: "local".into(),
+        length: length as u64,
+        sha256: None,
+    };
+    let image = place.host.client().call(&calls::make_image(&new).as_session(&place.session)).await.unwrap();
+    let arrived = calls::image_arrived(&image.id).as_session(&place.session);
+    let mut at = 0;
+    for tenth in 1..10 {
+        // Everything that is left is begun, and cut where nothing begins or ends.
+        let cut = length * tenth / 10 + tenth;
+        let head = format!(
+            "PUT /api/v1/images/{}/content?at={at} HTTP/1.1\r\nhost: agent\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
+            image.id,
+            place.session.expose(),
+            length - at
+        );
+        let mut line = UnixStream::connect(place.host.dir().join("run/api.sock")).await.unwrap();
+        line.write_all(head.as_bytes()).await.unwrap();
+        line.write_all(&content[at..cut]).await.unwrap();
+        drop(line);
+        until("what was sent to have come", async || {
+            place.host.client().call(&arrived).await.unwrap().bytes == cut as u64
+        })
+        .await;
+        at = cut;
+    }
+    let rest = calls::bring_image(&image.id, at as u64, content[at..].to_vec()).as_session(&place.session);
+    assert_eq!(place.host.client().call(&rest).await.unwrap().bytes, length as u64);
+    let finish = calls::finish_image(&image.id).as_session(&place.session);
+    let task = place.ended(place.host.client().call(&finish).await.unwrap().id).await;
+    assert_eq!(task.state, TaskState::Done, "{task:?}");
+    let (disk, raw) = (place.folder().join(format!("images/{}.qcow2", image.id)), place.folder().join("raw"));
+    ran("qemu-img", &["convert", "-O", "raw", &disk.display().to_string(), &raw.display().to_string()]);
+    assert!(fs::read(&raw).unwrap() == content, "another disk than was brought");
+    assert_eq!(place.image_files(), [format!("{}.qcow2", image.id)]);
 }
 
 impl Place {

@@ -32,7 +32,7 @@ async fn id_of(host: &Host, session: &Secret, name: &str) -> String {
 
 async fn file(host: &Host, session: &Secret, id: i64) -> (u16, Bytes) {
     let request = calls::task_file(id).as_session(session).request().unwrap();
-    let answer = host.client().begin(request.map(|body| Full::new(Bytes::from(body)))).await.unwrap();
+    let answer = host.client().begin(request.map(Full::new)).await.unwrap();
     let status = answer.status().as_u16();
     (status, answer.into_body().collect().await.unwrap().to_bytes())
 }

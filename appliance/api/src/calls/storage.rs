@@ -2,10 +2,10 @@
 
 use http::Method;
 
-use super::{asking, part};
+use super::{HOSTS_PATH, asking, part};
 use crate::{
-    Call, ChangePool, ChangeVolume, GrowVolume, NewVolume, Page, Pool, Pools, RemoveVolume, Task, Volume,
-    VolumeQuery,
+    Call, ChangePool, ChangeVolume, GrowVolume, HostDisks, NewPool, NewVolume, Page, Pool, Pools, RemovePool,
+    RemoveVolume, Task, Volume, VolumeQuery,
 };
 
 /// Pools.
@@ -21,6 +21,21 @@ pub fn pools() -> Call<Pools> {
 /// One pool.
 pub fn pool(id: &str) -> Call<Pool> {
     Call::new(Method::GET, format!("{POOLS_PATH}/{}", part(id)))
+}
+
+/// Makes a pool.
+pub fn make_pool(body: &NewPool) -> Call<Task> {
+    Call::new(Method::POST, POOLS_PATH).json(body)
+}
+
+/// Removes a pool that is empty.
+pub fn remove_pool(id: &str, body: &RemovePool) -> Call<Task> {
+    Call::new(Method::DELETE, format!("{POOLS_PATH}/{}", part(id))).json(body)
+}
+
+/// The disks of a host.
+pub fn host_disks(host: &str) -> Call<HostDisks> {
+    Call::new(Method::GET, format!("{HOSTS_PATH}/{}/disks", part(host)))
 }
 
 /// Changes a pool.

@@ -60,6 +60,24 @@ impl Libvirt {
         .await
     }
 
+    /// Lets a guest write out what it has in hand, and hold its file systems until it is told to go on.
+    pub async fn freeze(&self, id: VmId) -> Result<(), Failed> {
+        self.act(id, |domain| {
+            // SAFETY: the machine is known, and no places are named: all are meant.
+            done(unsafe { virt_sys::virDomainFSFreeze(domain.as_ptr(), ptr::null_mut(), 0, 0) })
+        })
+        .await
+    }
+
+    /// Lets its file systems go on.
+    pub async fn thaw(&self, id: VmId) -> Result<(), Failed> {
+        self.act(id, |domain| {
+            // SAFETY: the machine is known, and no places are named: all are meant.
+            done(unsafe { virt_sys::virDomainFSThaw(domain.as_ptr(), ptr::null_mut(), 0, 0) })
+        })
+        .await
+    }
+
     /// Ends what is being done to the whole machine, such as keeping its memory.
     pub async fn give_up(&self, id: VmId) -> Result<(), Failed> {
         // SAFETY: the machine is known.

@@ -186,6 +186,9 @@ impl Libvirt {
 
     /// Describes a machine, new or anew. What runs goes on as it was described before, until it is switched off.
     pub async fn define(&self, description: String) -> Result<(), Failed> {
+        // The library by which libvirt checks descriptions makes itself ready at the first, and fails if two are the first.
+        static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _turn = ONE_AT_A_TIME.lock().await;
         let check = virt_sys::VIR_DOMAIN_DEFINE_VALIDATE;
         let define =
             move |connection: &Connect| connection.define_domain_xml_flags(&description, check).map(drop);

@@ -33,7 +33,8 @@ impl Chain {
 }
 
 fn file(holder: &Element) -> Option<PathBuf> {
-    holder.child("source")?.attribute("file").map(PathBuf::from)
+    let source = holder.child("source")?;
+    source.attribute("file").or_else(|| source.attribute("dev")).map(PathBuf::from)
 }
 
 fn disks(domain: &Element) -> impl Iterator<Item = &Element> {
@@ -103,7 +104,8 @@ pub fn with_files(mut domain: Element, files: &[(String, PathBuf)]) -> Element {
             continue;
         };
         for source in disk.children.iter_mut().filter(|child| child.name == "source") {
-            *source = Element::new("source").with("file", path.to_string_lossy());
+            let kind = if path.starts_with("/dev") { "dev" } else { "file" };
+            *source = Element::new("source").with(kind, path.to_string_lossy());
         }
     }
     domain

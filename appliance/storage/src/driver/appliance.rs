@@ -11,12 +11,13 @@ use std::{
 
 use super::{
     arriving::sums,
-    directory::{Directory, Failed, in_files, remove},
+    directory::{Directory, in_files},
     image::{Going, Kept, convert, look, look_at, stopped},
 };
 use crate::model::{
     content::{Content, DiskFormat},
     id::VolumeId,
+    pool::Failed,
 };
 
 const MOST_MEMBERS: usize = 100;
@@ -96,16 +97,6 @@ impl Directory {
         self.named(beside, self.disk_image(id)).await?;
         let kept = self.kept_image(id, format.name()).await?;
         kept.ok_or_else(|| Failed::Other("The image is not there".to_owned()))
-    }
-
-    /// Removes the file that came, once all is made of it.
-    pub async fn forget_arrived(&self, id: VolumeId) -> Result<(), Failed> {
-        let (part, origin) = (self.arriving(id), self.origin_of(id));
-        in_files("What was left over could not be removed", move || {
-            remove(&origin)?;
-            remove(&part)
-        })
-        .await
     }
 }
 
@@ -229,7 +220,7 @@ mod tests {
         let pool = Directory::at(dir.join("lo,cal"));
         pool.prepare().await.unwrap();
         let id = VolumeId::new();
-        pool.take_piece(id, 0, content.to_vec()).await.unwrap();
+        pool.take_piece(id, 0, vec![content.to_vec()]).await.unwrap();
         (pool, id)
     }
 

@@ -4,16 +4,16 @@ use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, ErrorKind, Read},
     os::unix::fs::{FileExt, PermissionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use sha2::{Digest, Sha256, Sha512};
 
 use super::{
-    directory::{Directory, Failed, in_files, remove},
+    directory::{Directory, in_files, remove},
     image::{Going, stopped},
 };
-use crate::model::id::VolumeId;
+use crate::model::{id::VolumeId, pool::Failed};
 
 const PIECE: usize = 1 << 20;
 
@@ -33,6 +33,69 @@ impl Sums {
     }
 }
 
+/// So much of a file may be in memory alone, more or less.
+const UNSAFE_AT_MOST: u64 = 64 << 20;
+
+/// What of a file that comes is on the disk for sure, as it was noted in one run of the host.
+struct Safe {
+    run: String,
+    bytes: u64,
+}
+
+/// What tells one run of the host from the next.
+fn this_run() -> io::Result<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
+}
+
+impl Safe {
+    fn read(path: &Path) -> io::Result<Option<Self>> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // One that was cut off is none.
+        let read = || {
+            let (run, bytes) = text.strip_suffix('\n')?.split_once(' ')?;
+            Some(Self { run: run.to_owned(), bytes: bytes.parse().ok()? })
+        };
+        Ok(read())
+    }
+
+    fn write(path: &Path, bytes: u64) -> io::Result<()> {
+        fs::write(path, Self::note(bytes)?)
+    }
+
+    /// As long for every number: it is written over in place, and whoever reads meanwhile finds one or the other.
+    fn note(bytes: u64) -> io::Result<String> {
+        Ok(format!("{} {bytes:020}\n", this_run()?))
+    }
+
+    /// Notes something anew, if there is a note.
+    fn update(path: &Path, bytes: u64) -> io::Result<()> {
+        let note = Self::note(bytes)?;
+        OpenOptions::new().write(true).open(path)?.write_all_at(note.as_bytes(), 0)
+    }
+
+    fn is_of_this_run(&self) -> bool {
+        this_run().is_ok_and(|run| run == self.run)
+    }
+}
+
+/// How much of a file has come. What was only in memory when the power failed has not.
+fn come(path: &Path, safe: &Path) -> io::Result<u64> {
+    let length = match fs::metadata(path) {
+        Ok(about) => about.len(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    Ok(match Safe::read(safe)? {
+        Some(safe) if safe.is_of_this_run() => length,
+        Some(safe) => length.min(safe.bytes),
+        None => 0,
+    })
+}
+
 impl Directory {
     /// What has come of an image so far.
     pub(super) fn arriving(&self, id: VolumeId) -> PathBuf {
@@ -42,40 +105,69 @@ impl Directory {
     /// How much of an image has come.
     pub async fn arrived(&self, id: VolumeId) -> Result<u64, Failed> {
         self.room().await?;
-        let path = self.arriving(id);
-        in_files("What has come cannot be looked at", move || match fs::metadata(&path) {
-            Ok(about) => Ok(about.len()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(error),
-        })
-        .await
+        let (path, safe) = (self.arriving(id), self.safe_of(id));
+        in_files("What has come cannot be looked at", move || come(&path, &safe)).await
     }
 
-    /// Puts a piece where it belongs: behind what has come. What comes twice is written once.
-    pub async fn take_piece(&self, id: VolumeId, at: u64, piece: Vec<u8>) -> Result<(), Failed> {
+    /// Puts a piece where it belongs: behind what has come. What comes twice is written once. It is on the disk some pieces
+    /// later: whoever brings them does not wait for that, and after a power cut goes on behind what was.
+    pub async fn take_piece<B: AsRef<[u8]> + Send + 'static>(
+        &self,
+        id: VolumeId,
+        at: u64,
+        piece: Vec<B>,
+    ) -> Result<(), Failed> {
         self.room().await?;
-        let (dir, path) = (self.images_dir(), self.arriving(id));
-        in_files("The image cannot be written", move || {
+        let (dir, path, safe) = (self.images_dir(), self.arriving(id), self.safe_of(id));
+        let (part, note) = (path.clone(), safe.clone());
+        let is_much = in_files("The image cannot be written", move || {
             fs::create_dir_all(&dir)?;
             fs::set_permissions(&dir, Permissions::from_mode(0o711))?;
-            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&part)?;
             file.set_permissions(Permissions::from_mode(0o600))?;
-            file.write_all_at(&piece, at)?;
-            // After a power cut the file must not be longer than what is in it: whoever goes on goes on behind its end.
-            file.sync_data()
+            let known = Safe::read(&note)?;
+            let is_of_this_run = known.as_ref().is_some_and(|known| known.is_of_this_run());
+            let bytes = known.map_or(0, |known| known.bytes);
+            if !is_of_this_run {
+                // What is behind that may be zeros, whatever its length says.
+                file.set_len(bytes.min(file.metadata()?.len()))?;
+                Safe::write(&note, bytes)?;
+            }
+            let mut end = at;
+            for part in &piece {
+                file.write_all_at(part.as_ref(), end)?;
+                end += part.as_ref().len() as u64;
+            }
+            Ok(end.saturating_sub(bytes) >= UNSAFE_AT_MOST)
         })
-        .await
+        .await?;
+        if is_much {
+            tokio::spawn(in_files("The image cannot be written", move || {
+                let file = File::open(&path)?;
+                let bytes = file.metadata()?.len();
+                file.sync_data()?;
+                // Where it is gone meanwhile, nothing is noted of it.
+                Safe::update(&safe, bytes)
+            }));
+        }
+        Ok(())
     }
 
-    /// Takes away what has come: its file comes anew.
-    pub async fn begin_anew(&self, id: VolumeId) -> Result<(), Failed> {
+    /// Takes away what has come: all is made of it, or its file comes anew.
+    pub async fn forget_arrived(&self, id: VolumeId) -> Result<(), Failed> {
         self.room().await?;
-        let (path, origin) = (self.arriving(id), self.origin_of(id));
-        in_files("What has come cannot be removed", move || {
-            remove(&path)?;
-            remove(&origin)
-        })
-        .await
+        let all = self.of_arriving(id);
+        in_files("What has come cannot be removed", move || all.iter().try_for_each(|path| remove(path)))
+            .await
+    }
+
+    /// All files of an image that comes: the last is the one that says that it does.
+    pub(super) fn of_arriving(&self, id: VolumeId) -> [PathBuf; 3] {
+        [self.origin_of(id), self.safe_of(id), self.arriving(id)]
+    }
+
+    fn safe_of(&self, id: VolumeId) -> PathBuf {
+        self.images_dir().join(format!("{id}.safe"))
     }
 
     pub(super) fn origin_of(&self, id: VolumeId) -> PathBuf {
@@ -152,4 +244,42 @@ pub(super) fn sums(
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_only_in_memory_when_the_power_failed_comes_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = Directory::at(dir.path().join("local"));
+        pool.prepare().await.unwrap();
+        let id = VolumeId::new();
+        for at in 0..20 {
+            pool.take_piece(id, at << 22, vec![vec![1; 1 << 22]]).await.unwrap();
+        }
+        // The program may end at any time: what has come has come.
+        assert_eq!(pool.arrived(id).await.unwrap(), 20 << 22);
+        // More than is left in memory is on the disk after a while.
+        let noted = || Safe::read(&pool.safe_of(id)).unwrap().unwrap().bytes;
+        while noted() == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let safe = noted();
+        assert!((UNSAFE_AT_MOST..=20 << 22).contains(&safe), "{safe}");
+        // As after another start of the host, which found zeros at the end of the file.
+        fs::write(pool.safe_of(id), format!("another-run {safe}\n")).unwrap();
+        fs::write(pool.arriving(id), vec![0; 21 << 22]).unwrap();
+        assert_eq!(pool.arrived(id).await.unwrap(), safe);
+        pool.take_piece(id, safe, vec![[2; 8]]).await.unwrap();
+        assert_eq!(pool.arrived(id).await.unwrap(), safe + 8);
+        // A note that was cut off, or is not there, is none.
+        for note in ["", "another-run 12"] {
+            fs::write(pool.safe_of(id), note).unwrap();
+            assert_eq!(pool.arrived(id).await.unwrap(), 0, "{note}");
+        }
+        pool.forget_arrived(id).await.unwrap();
+        assert!(pool.of_arriving(id).iter().all(|path| !path.exists()));
+    }
 }

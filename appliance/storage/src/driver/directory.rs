@@ -13,7 +13,10 @@ use std::{
 
 use quantix_host::{Finished, RunError, blocking, run};
 
-use crate::model::id::VolumeId;
+use crate::model::{
+    id::VolumeId,
+    pool::{Failed, Found, Room},
+};
 
 /// What says that a directory is the pool and not just the place where it would be.
 const MARK: &str = "quantix-pool";
@@ -22,47 +25,6 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Whoever writes a whole disk may take so long, and is looked at so often.
 const AT_LENGTH: Duration = Duration::from_secs(6 * 3600);
 const LOOK: Duration = Duration::from_millis(200);
-
-/// Why something cannot be done with a pool.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failed {
-    /// The pool is not there.
-    #[error("The pool is not there: {0}.")]
-    Missing(String),
-    /// It is full.
-    #[error("There is no room left in the pool. Remove something, or choose another pool.")]
-    Full,
-    /// Anything else.
-    #[error("{0}.")]
-    Other(String),
-}
-
-impl Failed {
-    pub(super) fn of(doing: &str, error: &io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full,
-            _ => Self::Other(format!("{doing}: {error}")),
-        }
-    }
-}
-
-/// How much room there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// In all, in bytes.
-    pub capacity: u64,
-    /// What of that is taken.
-    pub used: u64,
-}
-
-/// A volume that lies in a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Which it is.
-    pub id: VolumeId,
-    /// What it takes, in bytes.
-    pub used: u64,
-}
 
 /// A pool that is a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]

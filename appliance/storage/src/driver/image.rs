@@ -10,10 +10,11 @@ use std::{
 
 use quantix_host::filter;
 
-use super::directory::{Directory, Failed, in_files, qemu_img, qemu_img_at_length, remove};
+use super::directory::{Directory, in_files, qemu_img, qemu_img_at_length, remove};
 use crate::model::{
     content::{Content, HEAD, LARGEST, Packing, recognise},
     id::VolumeId,
+    pool::Failed,
 };
 
 const PIECE: usize = 1 << 20;
@@ -99,11 +100,10 @@ impl Directory {
                 format.name()
             }
         };
-        let origin = self.origin_of(id);
+        let come = self.of_arriving(id);
         in_files("What was left over could not be removed", move || {
             remove(&unpacked)?;
-            remove(&origin)?;
-            remove(&part)
+            come.iter().try_for_each(|path| remove(path))
         })
         .await?;
         let kept = self.kept_image(id, format).await?;
@@ -150,7 +150,7 @@ impl Directory {
         self.room().await?;
         let dir = self.images_dir();
         in_files("The image could not be removed", move || {
-            for kind in ["part", "from", "unpacked", "new", "qcow2", "iso"] {
+            for kind in ["part", "from", "safe", "unpacked", "new", "qcow2", "iso"] {
                 remove(&dir.join(format!("{id}.{kind}")))?;
             }
             match File::open(&dir) {
@@ -355,8 +355,8 @@ mod tests {
         let id = VolumeId::new();
         let bytes = fs::read(file).unwrap();
         let half = bytes.len() / 2;
-        pool.take_piece(id, half as u64, bytes[half..].to_vec()).await.unwrap();
-        pool.take_piece(id, 0, bytes[..half].to_vec()).await.unwrap();
+        pool.take_piece(id, half as u64, vec![bytes[half..].to_vec()]).await.unwrap();
+        pool.take_piece(id, 0, vec![bytes[..half].to_vec()]).await.unwrap();
         assert_eq!(pool.arrived(id).await.unwrap(), bytes.len() as u64);
         (id, pool.keep_image(id, most, |_, _| true).await)
     }
@@ -479,7 +479,7 @@ mod tests {
         let file = disk(dir.path(), "raw", &[]).await;
         does("gzip", &["-k", &file.display().to_string()]).await;
         let id = VolumeId::new();
-        pool.take_piece(id, 0, fs::read(dir.path().join("disk.raw.gz")).unwrap()).await.unwrap();
+        pool.take_piece(id, 0, vec![fs::read(dir.path().join("disk.raw.gz")).unwrap()]).await.unwrap();
         let stopped = pool.keep_image(id, MOST, |_, _| false).await;
         assert_eq!(stopped.unwrap_err().to_string(), "It was stopped.");
         assert!(!pool.disk_image(id).exists());
@@ -489,7 +489,7 @@ mod tests {
         assert_eq!(pool.volumes().await.unwrap(), []);
         // The sum is that of what came.
         let id = VolumeId::new();
-        pool.take_piece(id, 0, b"abc".to_vec()).await.unwrap();
+        pool.take_piece(id, 0, vec![b"abc"]).await.unwrap();
         let sums = pool.sum(id, false, |_, _| true).await.unwrap();
         assert_eq!(sums.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(sums.sha512, None);
@@ -498,7 +498,7 @@ mod tests {
         // What comes anew leaves nothing of what came before.
         pool.keep_origin(id, b"that one".to_vec()).await.unwrap();
         assert_eq!(pool.origin(id).await.unwrap().unwrap(), b"that one");
-        pool.begin_anew(id).await.unwrap();
+        pool.forget_arrived(id).await.unwrap();
         assert_eq!((pool.arrived(id).await.unwrap(), pool.origin(id).await.unwrap()), (0, None));
     }
 }

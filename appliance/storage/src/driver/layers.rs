@@ -7,15 +7,15 @@
 use std::{
     fs::{self, File, Permissions},
     io::{self, ErrorKind},
-    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use super::{
-    directory::{Directory, Failed, in_files, qemu_img, qemu_img_at_length, remove},
+    directory::{Directory, in_files, qemu_img, qemu_img_at_length, remove},
     image::{Going, stopped},
 };
-use crate::model::id::VolumeId;
+use crate::model::{id::VolumeId, pool::Failed};
 
 /// The longest name that is kept in a header.
 const LONGEST_NAME: u32 = 1023;
@@ -114,12 +114,7 @@ impl Directory {
 
     /// Whether two files of a pool are one.
     pub async fn is_file_of(&self, id: VolumeId, path: PathBuf) -> bool {
-        let ours = self.path(id);
-        let same = in_files("", move || {
-            let (ours, theirs) = (fs::metadata(ours)?, fs::metadata(path)?);
-            Ok(ours.dev() == theirs.dev() && ours.ino() == theirs.ino())
-        });
-        same.await.unwrap_or(false)
+        is_same(self.path(id), path).await
     }
 
     /// Makes a volume that begins as a whole copy of a layer with all that lies below it. One that is there stays as it is.
@@ -194,6 +189,18 @@ impl Directory {
         })
         .await
     }
+}
+
+/// Whether two files, or two devices, are one.
+pub(super) async fn is_same(one: PathBuf, other: PathBuf) -> bool {
+    let same = in_files("", move || {
+        let (one, other) = (fs::metadata(one)?, fs::metadata(other)?);
+        if one.file_type().is_block_device() && other.file_type().is_block_device() {
+            return Ok(one.rdev() == other.rdev());
+        }
+        Ok(one.dev() == other.dev() && one.ino() == other.ino())
+    });
+    same.await.unwrap_or(false)
 }
 
 /// What the header of a qcow2 names as what it lies on.

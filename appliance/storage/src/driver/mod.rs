@@ -2,7 +2,9 @@
 
 pub(crate) mod appliance;
 pub(crate) mod arriving;
+pub(crate) mod backend;
 pub(crate) mod directory;
 pub(crate) mod image;
 pub(crate) mod layers;
 pub(crate) mod seed;
+pub(crate) mod thin;

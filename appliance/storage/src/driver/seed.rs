@@ -9,7 +9,8 @@ use std::{
     path::PathBuf,
 };
 
-use super::directory::{Directory, Failed, in_files, remove};
+use super::directory::{Directory, in_files, remove};
+use crate::model::pool::Failed;
 
 impl Directory {
     /// The volume on which the guest of a machine finds what it is told.

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use uuid::Uuid;
 
 /// The id of a volume, which is a part of its name in the pool too.
@@ -42,6 +43,18 @@ impl FromStr for VolumeId {
     fn from_str(text: &str) -> Result<Self, NoId> {
         let id = Self(Uuid::try_parse(text).map_err(|_| NoId)?);
         (id.to_string() == text).then_some(id).ok_or(NoId)
+    }
+}
+
+impl Serialize for VolumeId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for VolumeId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

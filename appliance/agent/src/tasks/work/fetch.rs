@@ -70,7 +70,7 @@ async fn source(wanted: &FetchImage, address: &str, may_be_plain: bool) -> Resul
 pub(super) async fn fetch(work: &Work, hand: &Hand) -> Result<Did, String> {
     let (id, pool) = own(work)?;
     let wanted = wanted(work).ok_or("The task does not say from where.")?;
-    let dir = work.agent.pool(pool);
+    let dir = work.agent.directory(pool);
     let file = |failed: quantix_storage::Failed| failed.to_string();
     if dir.has_image(id).await.map_err(file)? {
         return Ok(Did::Done);
@@ -139,7 +139,7 @@ async fn attempt(
     let total = match answer.status() {
         StatusCode::PARTIAL_CONTENT if goes_on(&answer, at) => known.length,
         StatusCode::OK => {
-            dir.begin_anew(id).await.map_err(disk)?;
+            dir.forget_arrived(id).await.map_err(disk)?;
             at = 0;
             let origin = origin(&answer);
             let length = origin.length;
@@ -148,7 +148,7 @@ async fn attempt(
         }
         // It is shorter than what has come, or begins elsewhere than was asked.
         StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
-            dir.begin_anew(id).await.map_err(disk)?;
+            dir.forget_arrived(id).await.map_err(disk)?;
             return Err(now("The file has changed while it came."));
         }
         status if passes(status) => {
@@ -210,7 +210,7 @@ async fn take(
         let is_stopped = hand.is_to_end();
         if piece.len() >= PIECE || (!piece.is_empty() && (is_end || is_stopped)) {
             let count = piece.len() as u64;
-            dir.take_piece(id, at, std::mem::replace(&mut piece, Vec::with_capacity(PIECE)))
+            dir.take_piece(id, at, vec![std::mem::replace(&mut piece, Vec::with_capacity(PIECE))])
                 .await
                 .map_err(disk)?;
             at += count;

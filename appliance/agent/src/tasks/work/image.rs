@@ -49,7 +49,7 @@ pub(super) async fn check_sum(work: &Work, hand: &Hand) -> Result<Did, String> {
         None => text(work, "sha256").map(str::to_owned),
     };
     let with_sha512 = wanted.as_ref().is_some_and(|wanted| wanted.len() == SHA512);
-    let sums = work.agent.pool(pool).sum(id, with_sha512, going(hand)).await;
+    let sums = work.agent.directory(pool).sum(id, with_sha512, going(hand)).await;
     let Some(Sums { sha256, sha512 }) = done(sums, hand)? else { return Ok(Did::Stopped) };
     let (name, sum) = sha512.as_ref().map_or(("SHA-256", &sha256), |sum| ("SHA-512", sum));
     if let Some(wanted) = wanted
@@ -76,7 +76,7 @@ pub(super) async fn most(work: &Work, dir: &Directory) -> Result<u64, String> {
 /// Looks at what it is, and writes it as it is kept.
 pub(super) async fn keep(work: &Work, hand: &Hand) -> Result<Did, String> {
     let (id, pool) = own(work)?;
-    let dir = work.agent.pool(pool);
+    let dir = work.agent.directory(pool);
     let most = most(work, &dir).await?;
     if let Some(came) = dir.appliance(id).await.map_err(|failed| failed.to_string())? {
         return keep_machine(work, &dir, &came, most, hand).await;
@@ -125,7 +125,7 @@ pub(super) async fn undo(work: &Work) {
     if let Ok((id, pool)) = own(work) {
         // Of a machine with several disks some may have been written.
         for number in 1..=MOST_DISKS as u8 {
-            drop(work.agent.pool(pool).remove_image(id.beside(number)).await);
+            drop(work.agent.directory(pool).remove_image(id.beside(number)).await);
         }
     }
     for done in [remove(work).await, forget(work).await] {
@@ -144,7 +144,7 @@ pub(super) async fn remove(work: &Work) -> Result<Did, String> {
     let me = work.agent.cluster.store().map_err(|problem| problem.detail)?.id();
     // What was on a host that is gone is nowhere any more.
     if known.is_none_or(|image| image.host == me) {
-        work.agent.pool(pool).remove_image(id).await.map_err(|failed| failed.to_string())?;
+        work.agent.directory(pool).remove_image(id).await.map_err(|failed| failed.to_string())?;
     }
     Ok(Did::Done)
 }

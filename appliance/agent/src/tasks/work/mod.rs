@@ -3,6 +3,7 @@
 pub(crate) mod bundle;
 mod fetch;
 mod image;
+mod pool;
 mod power;
 mod role;
 mod services;
@@ -81,6 +82,9 @@ impl Steps for Work {
             (TaskKind::GrowVolume, _) => volume::grow(self).await,
             (TaskKind::DeleteVolume, 0) => volume::remove(self).await,
             (TaskKind::DeleteVolume, _) => volume::forget(self).await,
+            (TaskKind::CreatePool, _) => pool::make(self).await,
+            (TaskKind::DeletePool, 0) => pool::remove(self).await,
+            (TaskKind::DeletePool, _) => pool::forget(self).await,
             (TaskKind::FetchImage, 0) => fetch::fetch(self, hand).await,
             (TaskKind::CreateImage, 0) | (TaskKind::FetchImage, 1) => image::check_sum(self, hand).await,
             (TaskKind::CreateImage | TaskKind::FetchImage, _) => image::keep(self, hand).await,
@@ -95,6 +99,7 @@ impl Steps for Work {
             TaskKind::CreateVm => vm::undo(self).await,
             TaskKind::SnapshotVm => snapshot::undo(self).await,
             TaskKind::CreateVolume => volume::undo(self).await,
+            TaskKind::CreatePool => pool::undo(self).await,
             TaskKind::CreateImage | TaskKind::FetchImage => image::undo(self).await,
             _ => {}
         }

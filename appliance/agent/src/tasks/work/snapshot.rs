@@ -21,7 +21,8 @@ use crate::{
     vms::{
         cloud_init::POOL,
         disks::Source,
-        snapshots::{self, Dropping, HeldDisk, Holding, Reverting, Told, memory_of},
+        holding::{Dropping, HeldDisk, Holding, Reverting, Told},
+        snapshots::{self, memory_of},
     },
 };
 
@@ -55,10 +56,10 @@ async fn lay_each(agent: &Agent, disks: &[HeldDisk]) -> Result<(), String> {
     Ok(())
 }
 
-/// Lays new layers on the disks of a machine.
+/// Lays new layers on the disks of a machine, where they lie in layers.
 pub(super) async fn lay(work: &Work) -> Result<Did, String> {
     let holding: Holding = asked(work)?;
-    lay_each(&work.agent, &holding.disks).await?;
+    lay_each(&work.agent, &in_layers(&holding)).await?;
     tell(work, Told::LiesReady { holding }).await?;
     Ok(Did::Done)
 }
@@ -90,21 +91,123 @@ async fn open(agent: &Agent, vm: VmId, disks: &[HeldDisk]) -> Result<Open, Strin
     Ok(Open { domain, to_change, changed })
 }
 
-/// Holds its state: one that is off is held by the layers alone, one that is on goes on with the new ones.
+fn in_layers(holding: &Holding) -> Vec<HeldDisk> {
+    holding.disks.iter().filter(|disk| !disk.is_copied()).cloned().collect()
+}
+
+fn copied(holding: &Holding) -> Vec<HeldDisk> {
+    holding.disks.iter().filter(|disk| disk.is_copied()).cloned().collect()
+}
+
+/// What is held of a machine.
+struct Held {
+    memory: Option<u64>,
+    is_frozen: bool,
+}
+
+/// Holds its state.
 pub(super) async fn hold(work: &Work, hand: &Hand) -> Result<Did, String> {
     let (agent, vm, holding) = (&work.agent, vm::id(work)?, asked::<Holding>(work)?);
+    let copies = copied(&holding);
+    let held = if copies.is_empty() {
+        hold_layers(work, vm, &holding, hand).await
+    } else {
+        let held = hold_still(work, vm, &holding, &copies, hand).await;
+        go_on_after(agent, vm, &holding).await?;
+        held
+    };
+    let Some(held) = held? else { return Ok(Did::Stopped) };
+    agent.describe_vm(vm).await?;
+    let Held { memory, is_frozen } = held;
+    tell(work, Told::IsMade { snapshot: holding.snapshot, memory, is_frozen, copies }).await?;
+    agent.pools_changed.notify_one();
+    agent.see_vm(vm, false).await?;
+    Ok(Did::Done)
+}
+
+/// Holds its state while it stands still: what is copied of several disks, and of the memory, belongs to one moment.
+async fn hold_still(
+    work: &Work,
+    vm: VmId,
+    holding: &Holding,
+    copies: &[HeldDisk],
+    hand: &Hand,
+) -> Result<Option<Held>, String> {
+    let agent = &work.agent;
+    let state = vm::state_or_off(agent, vm).await?;
+    let kept = memory_of(&holding.snapshot).filter(|_| holding.memory);
+    let has_memory = kept.is_some_and(|memory| agent.directory(POOL).memory(memory).exists());
+    if are_there(agent, copies).await? {
+        // It has gone on since, and all that was to be held is.
+        return hold_layers(work, vm, holding, hand).await;
+    }
+    // It stands still as it was made to, before the program ended.
+    let goes_on = holding.runs && state == VmState::Paused;
+    if has_memory && !goes_on {
+        return Err(NO_MEMORY.to_owned());
+    }
+    let mut is_frozen = false;
+    if state == VmState::Running {
+        if holding.freeze && in_layers(holding).is_empty() {
+            agent.libvirt.freeze(vm).await.map_err(|failed| vm::sentence(&failed))?;
+            is_frozen = true;
+        }
+        agent.libvirt.pause(vm).await.map_err(|failed| vm::sentence(&failed))?;
+    }
+    if !goes_on {
+        for disk in copies {
+            agent.pool(&disk.pool).remove(id(&disk.layer)?).await.map_err(|failed| failed.to_string())?;
+        }
+    }
+    let Some(held) = hold_layers(work, vm, holding, hand).await? else { return Ok(None) };
+    for disk in copies {
+        let copied = agent.pool(&disk.pool).lay(id(&disk.layer)?, Below::Layer(id(&disk.next)?), None).await;
+        copied.map_err(|failed| failed.to_string())?;
+    }
+    Ok(Some(Held { is_frozen: is_frozen || held.is_frozen, ..held }))
+}
+
+/// Whether all copies are made.
+async fn are_there(agent: &Agent, copies: &[HeldDisk]) -> Result<bool, String> {
+    for disk in copies {
+        let (_, found) = agent.pool(&disk.pool).look().await.map_err(|failed| failed.to_string())?;
+        let copy = id(&disk.layer)?;
+        if !found.iter().any(|volume| volume.id == copy) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Lets a machine go on that stood still for its snapshot.
+async fn go_on_after(agent: &Agent, vm: VmId, holding: &Holding) -> Result<(), String> {
+    if holding.runs && vm::state_or_off(agent, vm).await? == VmState::Paused {
+        agent.libvirt.resume(vm).await.map_err(|failed| vm::sentence(&failed))?;
+    }
+    if holding.runs && holding.freeze && in_layers(holding).is_empty() {
+        // One that is not held needs nothing.
+        drop(agent.libvirt.thaw(vm).await);
+    }
+    Ok(())
+}
+
+/// Holds what lies in layers, and the memory: one that is off is held by the layers alone, one that is on goes on with the new
+/// ones. Nothing if it was stopped.
+async fn hold_layers(work: &Work, vm: VmId, holding: &Holding, hand: &Hand) -> Result<Option<Held>, String> {
+    let agent = &work.agent;
     let is_on = vm::state_or_off(agent, vm).await?.is_on();
     let memory = memory_of(&holding.snapshot).filter(|_| holding.memory);
+    let disks = in_layers(holding);
     let mut kept = None;
     let mut is_frozen = false;
     if is_on {
-        let open = open(agent, vm, &holding.disks).await?;
-        if open.changed.len() + open.to_change.len() != holding.disks.len() {
+        let open = open(agent, vm, &disks).await?;
+        if open.changed.len() + open.to_change.len() != disks.len() {
             return Err(
                 "Its disks are not those that are known here. Shut it down, and try again.".to_owned()
             );
         }
-        let pool = agent.pool(POOL);
+        let pool = agent.directory(POOL);
         let is_kept = memory.is_some_and(|memory| pool.memory(memory).exists());
         if memory.is_some() && !is_kept && !open.changed.is_empty() {
             return Err(NO_MEMORY.to_owned());
@@ -119,9 +222,9 @@ pub(super) async fn hold(work: &Work, hand: &Hand) -> Result<Did, String> {
             let drawn = draw_hold(&open.domain, &open.to_change, part.as_deref());
             match held(agent, vm, &drawn, holding.freeze, part, hand).await {
                 Ok(true) => is_frozen = holding.freeze,
-                Ok(false) => return Ok(Did::Stopped),
+                Ok(false) => return Ok(None),
                 // libvirt goes on with what was asked before a fault, and has done it while it was asked once more.
-                Err(_) if memory.is_none() && is_held_already(agent, vm, &holding).await? => {}
+                Err(_) if memory.is_none() && is_held_already(agent, vm, &disks).await? => {}
                 Err(why) => return Err(why),
             }
         }
@@ -131,17 +234,13 @@ pub(super) async fn hold(work: &Work, hand: &Hand) -> Result<Did, String> {
     } else if holding.memory {
         return Err(NO_MEMORY.to_owned());
     }
-    agent.describe_vm(vm).await?;
-    tell(work, Told::IsMade { snapshot: holding.snapshot, memory: kept, is_frozen }).await?;
-    agent.pools_changed.notify_one();
-    agent.see_vm(vm, false).await?;
-    Ok(Did::Done)
+    Ok(Some(Held { memory: kept, is_frozen }))
 }
 
 /// Whether all disks of a machine that is on are written to in their new layers.
-async fn is_held_already(agent: &Agent, vm: VmId, holding: &Holding) -> Result<bool, String> {
-    let now = open(agent, vm, &holding.disks).await?;
-    Ok(now.changed.len() == holding.disks.len())
+async fn is_held_already(agent: &Agent, vm: VmId, disks: &[HeldDisk]) -> Result<bool, String> {
+    let now = open(agent, vm, disks).await?;
+    Ok(now.changed.len() == disks.len())
 }
 
 /// Asks libvirt to hold it, and tells meanwhile how much of the memory is kept. Whether it was not stopped.
@@ -184,18 +283,23 @@ pub(super) async fn undo(work: &Work) {
 
 async fn take_back(work: &Work, vm: VmId, holding: Holding) -> Result<(), String> {
     let agent = &work.agent;
+    let (disks, copies) = (in_layers(&holding), copied(&holding));
+    if !copies.is_empty() {
+        go_on_after(agent, vm, &holding).await?;
+    }
     let mut as_before = Vec::new();
     if vm::state_or_off(agent, vm).await?.is_on() {
-        let changed = open(agent, vm, &holding.disks).await?.changed;
-        let others = holding.disks.iter().map(|disk| disk.volume.clone());
+        let changed = open(agent, vm, &disks).await?.changed;
+        let others = disks.iter().map(|disk| disk.volume.clone());
         as_before = others.filter(|volume| !changed.contains(volume)).collect();
     }
     tell(work, Told::TakenBack { holding: holding.clone(), as_before }).await?;
     let known = agent.layers_here().await?;
-    for disk in &holding.disks {
-        let next = id(&disk.next)?;
-        if !known.iter().any(|layer| layer.id == next) {
-            agent.pool(&disk.pool).remove(next).await.map_err(|failed| failed.to_string())?;
+    let laid = disks.iter().map(|disk| (disk, &disk.next));
+    for (disk, made) in laid.chain(copies.iter().map(|disk| (disk, &disk.layer))) {
+        let made = id(made)?;
+        if !known.iter().any(|layer| layer.id == made) {
+            agent.pool(&disk.pool).remove(made).await.map_err(|failed| failed.to_string())?;
         }
     }
     remove_memory(agent, &holding.snapshot).await?;
@@ -206,7 +310,7 @@ async fn take_back(work: &Work, vm: VmId, holding: Holding) -> Result<(), String
 
 async fn remove_memory(agent: &Agent, snapshot: &str) -> Result<(), String> {
     let Some(memory) = memory_of(snapshot) else { return Ok(()) };
-    agent.pool(POOL).remove_memory(memory).await.map_err(|failed| failed.to_string())
+    agent.directory(POOL).remove_memory(memory).await.map_err(|failed| failed.to_string())
 }
 
 /// Waits until the state of the machine is held that another is cloned from. Whether it was not stopped.
@@ -269,7 +373,7 @@ async fn wake(work: &Work) -> Result<Did, String> {
     let (agent, vm, reverting) = (&work.agent, vm::id(work)?, asked::<Reverting>(work)?);
     if !vm::state_or_off(agent, vm).await?.is_on() {
         let snapshot = memory_of(&reverting.snapshot).ok_or("The task names no snapshot.")?;
-        let memory = agent.pool(POOL).memory(snapshot);
+        let memory = agent.directory(POOL).memory(snapshot);
         let described = agent.libvirt.kept_description(&memory).await;
         let described =
             described.map_err(|failed| format!("Its memory of then cannot be read: {failed}."))?;

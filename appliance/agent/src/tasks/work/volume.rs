@@ -2,14 +2,14 @@
 
 use quantix_api::{Progress, Unit};
 use quantix_compute::Failed;
-use quantix_storage::{Below, Directory, VolumeId};
+use quantix_storage::{Backend, Below, VolumeId};
 
 use super::Work;
 use crate::{
     api::Agent,
     storage::{
         asked::Asked,
-        layers,
+        layers, pools,
         volumes::{self, Kept, ToMake},
     },
     tasks::runner::{Did, Hand},
@@ -57,7 +57,8 @@ pub(super) async fn make_one(agent: &Agent, one: &ToMake, hand: &Hand) -> Result
         agent.pools_changed.notify_one();
     }
     made.map_err(|failed| failed.to_string())?;
-    tell(agent, Asked::IsMade { volume: one.id.clone(), linked: one.linked }).await?;
+    let linked = one.linked && !pools::is_thin(&one.pool);
+    tell(agent, Asked::IsMade { volume: one.id.clone(), linked }).await?;
     agent.pools_changed.notify_one();
     Ok(true)
 }
@@ -135,15 +136,20 @@ pub(super) async fn grow(work: &Work) -> Result<Did, String> {
     let bytes = params.get("bytes").and_then(serde_json::Value::as_u64).unwrap_or_default();
     let kept = find(agent, text("volume")).await?.ok_or("The volume is not there any more.")?;
     let pool = agent.pool(&kept.shown.pool);
-    if !grow_live(agent, &kept, &pool, bytes).await? {
-        pool.grow(kept.layer, bytes).await.map_err(|failed| failed.to_string())?;
+    let grow = async || pool.grow(kept.layer, bytes).await.map_err(|failed| failed.to_string());
+    if pool.has_devices() {
+        // A device is bigger before its guest is told.
+        grow().await?;
+        grow_live(agent, &kept, &pool, bytes).await?;
+    } else if !grow_live(agent, &kept, &pool, bytes).await? {
+        grow().await?;
     }
     tell(agent, Asked::HasGrown { volume: kept.shown.id.clone(), bytes }).await?;
     Ok(Did::Done)
 }
 
 /// Whether a guest is on that has it, and was told.
-async fn grow_live(agent: &Agent, kept: &Kept, pool: &Directory, bytes: u64) -> Result<bool, String> {
+async fn grow_live(agent: &Agent, kept: &Kept, pool: &Backend, bytes: u64) -> Result<bool, String> {
     let Some(vm) = disks::machine_of(kept) else { return Ok(false) };
     match agent.libvirt.look(vm).await {
         Ok(seen) if seen.state.is_on() => {}

@@ -1,0 +1,59 @@
+//! What is done with pools on their host.
+
+use quantix_storage::ThinVolumes;
+use rusqlite::Connection;
+
+use super::{Work, volume::tell};
+use crate::{
+    storage::{asked::Asked, pools},
+    tasks::runner::Did,
+};
+
+/// The pool that a task is about.
+fn own(work: &Work) -> Result<(String, ThinVolumes), String> {
+    let id = work.task.object.strip_prefix("pool/").ok_or("The task names no pool.")?;
+    let pool = id.parse().map_err(|_| "The task names no pool that can be made.")?;
+    Ok((id.to_owned(), ThinVolumes::new(pool, &work.agent.disks)))
+}
+
+/// Makes it of its disks.
+pub(super) async fn make(work: &Work) -> Result<Did, String> {
+    let (_, pool) = own(work)?;
+    let params = &work.task.params;
+    let named = params.get("disks").and_then(serde_json::Value::as_array);
+    let disks = named.into_iter().flatten().filter_map(|disk| disk.as_str().map(str::to_owned)).collect();
+    let erase = params.get("erase").and_then(serde_json::Value::as_bool).unwrap_or(false);
+    pool.make_pool(disks, erase).await.map_err(|failed| failed.to_string())?;
+    work.agent.pools_changed.notify_one();
+    Ok(Did::Done)
+}
+
+/// Nothing of it stays that could not be made.
+pub(super) async fn undo(work: &Work) {
+    for done in [remove(work).await, forget(work).await] {
+        if let Err(why) = done {
+            log::warn!("What there is of the pool {} could not be removed: {why}", work.task.object_name);
+        }
+    }
+}
+
+/// Removes it, with what may be in it that nobody knows.
+pub(super) async fn remove(work: &Work) -> Result<Did, String> {
+    let (id, pool) = own(work)?;
+    let find = move |connection: &Connection| Ok(pools::one(connection, &id).ok());
+    let known = work.agent.cluster.read(find).await.map_err(|problem| problem.detail)?;
+    let me = work.agent.cluster.store().map_err(|problem| problem.detail)?.id();
+    // What was on a host that is gone is nowhere any more.
+    if known.as_ref().and_then(pools::host_of) == Some(me) {
+        pool.remove_pool().await.map_err(|failed| failed.to_string())?;
+    }
+    Ok(Did::Done)
+}
+
+/// Forgets it.
+pub(super) async fn forget(work: &Work) -> Result<Did, String> {
+    let (id, _) = own(work)?;
+    tell(&work.agent, Asked::ForgetPool { pool: id }).await?;
+    work.agent.pools_changed.notify_one();
+    Ok(Did::Done)
+}
