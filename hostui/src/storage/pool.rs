@@ -121,7 +121,10 @@ async fn draw_new(web: &Web, frame: Frame, mut form: NewForm, problem: Option<Pr
     let (disks, unknown) =
         match web.agent.call(&calls::host_disks(&form.host).as_session(frame.token())).await {
             Ok(disks) => (disks.items, None),
-            Err(CallError::Problem(problem)) if is_told(&problem) => (Vec::new(), Some(problem.detail)),
+            // Whoever asks knows then why there is nothing to choose from.
+            Err(CallError::Problem(problem)) if problem.code == ProblemCode::Unavailable => {
+                (Vec::new(), Some(problem.detail))
+            }
             Err(error) => return turned_away(&error),
         };
     let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();

@@ -263,8 +263,11 @@ impl Agent {
 
     async fn attempt(&self) {
         let (certificates, acme) = (&self.certificates, &self.certificates.acme);
+        // What is asked for, and how often it was changed, belong together.
+        let unchanging = certificates.unchanging().await;
         let Some(kept) = lock(&acme.kept).clone() else { return };
         let changes = certificates.changes();
+        drop(unchanging);
         // Before anything is asked: an agent that dies here does not ask again and again.
         acme.note(&kept, |kept| {
             kept.last_attempt = Some(Timestamp::now());

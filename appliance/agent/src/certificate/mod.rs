@@ -246,6 +246,11 @@ impl Certificates {
         Some((standing.pair()?.source, standing.facts.clone()?))
     }
 
+    /// As long as this is held, nobody changes anything.
+    pub(crate) async fn unchanging(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
+    }
+
     /// How often people have changed anything.
     pub(crate) fn changes(&self) -> u64 {
         lock(&self.standing).changes

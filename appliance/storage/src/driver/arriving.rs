@@ -1,10 +1,12 @@
 //! The file of an image while it comes, in pieces or from elsewhere: what there is of it, what is known of it, and its sums.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions, Permissions},
     io::{self, ErrorKind, Read},
     os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use sha2::{Digest, Sha256, Sha512};
@@ -35,6 +37,12 @@ impl Sums {
 
 /// So much of a file may be in memory alone, more or less.
 const UNSAFE_AT_MOST: u64 = 64 << 20;
+/// What is just being brought to the disk.
+static BEING_MADE_SAFE: Mutex<BTreeSet<VolumeId>> = Mutex::new(BTreeSet::new());
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What of a file that comes is on the disk for sure, as it was noted in one run of the host.
 struct Safe {
@@ -141,14 +149,19 @@ impl Directory {
             Ok(end.saturating_sub(bytes) >= UNSAFE_AT_MOST)
         })
         .await?;
-        if is_much {
-            tokio::spawn(in_files("The image cannot be written", move || {
-                let file = File::open(&path)?;
-                let bytes = file.metadata()?.len();
-                file.sync_data()?;
-                // Where it is gone meanwhile, nothing is noted of it.
-                Safe::update(&safe, bytes)
-            }));
+        if is_much && lock(&BEING_MADE_SAFE).insert(id) {
+            tokio::spawn(async move {
+                let done = in_files("The image cannot be written", move || {
+                    let file = File::open(&path)?;
+                    let bytes = file.metadata()?.len();
+                    file.sync_data()?;
+                    // Where it is gone meanwhile, nothing is noted of it.
+                    Safe::update(&safe, bytes)
+                });
+                // Whoever goes on after a power cut goes on a little further back.
+                drop(done.await);
+                lock(&BEING_MADE_SAFE).remove(&id);
+            });
         }
         Ok(())
     }
@@ -263,7 +276,7 @@ mod tests {
         assert_eq!(pool.arrived(id).await.unwrap(), 20 << 22);
         // More than is left in memory is on the disk after a while.
         let noted = || Safe::read(&pool.safe_of(id)).unwrap().unwrap().bytes;
-        while noted() == 0 {
+        while noted() == 0 || lock(&BEING_MADE_SAFE).contains(&id) {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         let safe = noted();
