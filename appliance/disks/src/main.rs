@@ -8,7 +8,6 @@ mod make;
 
 use std::{
     os::unix::net::UnixListener as StdListener,
-    path::PathBuf,
     process::ExitCode,
     sync::{
         Arc,
@@ -18,7 +17,7 @@ use std::{
 };
 
 use quantix_storage::{
-    Failed,
+    Directory, Failed,
     thin::{Asked, Told},
 };
 use tokio::{
@@ -35,8 +34,8 @@ const ARRIVES_WITHIN: Duration = Duration::from_secs(5);
 const PLACES: usize = 8;
 /// Nobody has asked for so long: it ends, and is started with the next question.
 const IDLE: Duration = Duration::from_secs(10 * 60);
-/// Where images are, of which volumes begin as copies.
-const POOLS: &str = "/var/lib/quantix-pools";
+/// The pool that every host has, and in which images are of which volumes begin as copies.
+const LOCAL: &str = "/var/lib/quantix-pools/local";
 
 fn main() -> ExitCode {
     quantix_service::start_log();
@@ -176,7 +175,7 @@ async fn do_it(asked: Asked, hand: Hand) {
         Asked::RemovePool { pool } => group::remove(pool).await.map(|()| Told::Done),
         Asked::Look { pool } => group::look(pool).await.map(Told::Pool),
         Asked::Make { pool, volume, bytes, image } => {
-            let image = image.map(|image| PathBuf::from(POOLS).join(format!("local/images/{image}.qcow2")));
+            let image = image.map(|image| Directory::at(LOCAL).disk_image(image));
             make::make(pool, volume, bytes, image, &hand).await.map(|()| Told::Done)
         }
         Asked::Lay { pool, volume, below, bytes } => {

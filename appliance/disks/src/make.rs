@@ -1,10 +1,13 @@
 //! The volumes of a pool. Whatever is begun here may be begun again: a volume has its name only when it is whole.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use quantix_host::run;
 use quantix_storage::{
-    Failed, VolumeId,
+    Failed, VolumeId, qemu_img_ended,
     thin::{SHARED, ThinPool, UNFINISHED},
 };
 
@@ -52,22 +55,14 @@ pub(crate) async fn make(
 }
 
 /// Writes an image to a volume on which nothing is yet.
-async fn fill(pool: ThinPool, name: &str, image: &std::path::Path, hand: &Hand) -> Result<(), Failed> {
-    let (from, to) = (image.display().to_string(), format!("/dev/{}/{name}", pool.group()));
+async fn fill(pool: ThinPool, name: &str, image: &Path, hand: &Hand) -> Result<(), Failed> {
+    let (from, to) = (image.display().to_string(), pool.device(name).display().to_string());
     let args =
         ["convert", "-q", "-n", "--target-is-zero", "-t", "none", "-f", "qcow2", "-O", "raw", &from, &to];
     let mut written = std::pin::pin!(run("qemu-img", &args, AT_LENGTH));
     loop {
         tokio::select! {
-            done = &mut written => {
-                let done = done.map_err(|error| Failed::Other(error.to_string()))?;
-                let said = done.stderr.lines().last().unwrap_or("it ended without a word").trim();
-                return match done.code {
-                    Some(0) => Ok(()),
-                    _ if said.ends_with("No space left on device") => Err(Failed::Full),
-                    _ => Err(Failed::Other(said.trim_start_matches("qemu-img: ").trim_end_matches('.').to_owned())),
-                };
-            }
+            done = &mut written => return qemu_img_ended(done),
             () = tokio::time::sleep(LOOK) => {}
         }
         if !hand.is_awaited() {

@@ -9,7 +9,7 @@ pub use driver::{
     appliance::{Appliance, Member},
     arriving::Sums,
     backend::Backend,
-    directory::Directory,
+    directory::{Directory, qemu_img_ended},
     image::{Going, Kept as KeptImage},
     layers::Below,
     thin::{ThinVolumes, host_disks},

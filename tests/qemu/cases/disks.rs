@@ -97,9 +97,10 @@ impl Api {
     }
 }
 
-/// Where the disks of a machine are.
-fn device(machine: &mut Machine, vm: &str) -> String {
-    let found = machine.run(&format!("virsh domblklist --inactive {vm} | awk '/vda/ {{ print $2 }}'")).ok();
+/// Where a disk of a machine is.
+fn device(machine: &mut Machine, vm: &str, disk: &str) -> String {
+    let found =
+        machine.run(&format!("virsh domblklist --inactive {vm} | awk '/{disk}/ {{ print $2 }}'")).ok();
     found.trim().to_owned()
 }
 
@@ -181,7 +182,7 @@ fn a_pool_of_thin_volumes_is_made_keeps_what_it_should_and_goes() {
         "disks": [{ "pool": pool, "bytes": 64 * MIB + 512 }],
     });
     let vm = api.does("POST", "/vms", vm);
-    let head = device(&mut machine, &vm);
+    let head = device(&mut machine, &vm, "vda");
     assert!(head.starts_with("/dev/quantix-thin-"), "{head}");
     assert_eq!(machine.run(&format!("blockdev --getsize64 {head}")).ok().trim(), (65 * MIB).to_string());
     write(&mut machine, &head, 'a');
@@ -190,7 +191,7 @@ fn a_pool_of_thin_volumes_is_made_keeps_what_it_should_and_goes() {
     assert_eq!(volumes(&mut machine).len(), 2);
     let first = api.get(&format!("/vms/{vm}/snapshots"))["items"][0]["id"].as_str().unwrap().to_owned();
     api.does("POST", &format!("/vms/{vm}/snapshots/{first}/revert"), json!({}));
-    let head = device(&mut machine, &vm);
+    let head = device(&mut machine, &vm, "vda");
     assert_eq!(read(&mut machine, &head), "a");
     assert_eq!(volumes(&mut machine).len(), 2);
 
@@ -204,7 +205,7 @@ fn a_pool_of_thin_volumes_is_made_keeps_what_it_should_and_goes() {
     note(format!("One without took {} ms.", begin.elapsed().as_millis()));
     assert_eq!(machine.run(&format!("virsh domstate {vm}")).ok().trim(), "running");
     let clone = api.does("POST", &format!("/vms/{vm}/clone"), json!({ "name": "web-02", "linked": true }));
-    let cloned = device(&mut machine, &clone);
+    let cloned = device(&mut machine, &clone, "vda");
     assert_eq!(read(&mut machine, &cloned), "a");
     wait_until("what was made for the clone alone to be gone", SOON, || {
         (api.get(&format!("/vms/{vm}/snapshots"))["items"].as_array().unwrap().len() == 3).then_some(())
@@ -220,7 +221,7 @@ fn a_pool_of_thin_volumes_is_made_keeps_what_it_should_and_goes() {
     write(&mut machine, &cloned, 'c');
     api.does("POST", &format!("/vms/{vm}/snapshots/{second}/revert"), json!({}));
     assert_eq!(machine.run(&format!("virsh domstate {vm}")).ok().trim(), "running");
-    let head = device(&mut machine, &vm);
+    let head = device(&mut machine, &vm, "vda");
     assert_eq!((read(&mut machine, &head), read(&mut machine, &cloned)), ("a".to_owned(), "c".to_owned()));
 
     // Whatever ends in the middle of a snapshot: afterwards there is one or there is none, and the machine goes on.
@@ -267,10 +268,9 @@ fn a_pool_of_thin_volumes_is_made_keeps_what_it_should_and_goes() {
         &format!("/vms/{clone}/disks"),
         json!({ "pool": pool, "bytes": 80 * MIB, "image": image }),
     );
-    let copied =
-        machine.run(&format!("virsh domblklist --inactive {clone} | awk '/vdb/ {{ print $2 }}'")).ok();
-    assert_eq!(read(&mut machine, copied.trim()), "i");
-    let used = machine.run(&format!("lvs --noheadings -o data_percent {} | tr -d ' '", copied.trim())).ok();
+    let copied = device(&mut machine, &clone, "vdb");
+    assert_eq!(read(&mut machine, &copied), "i");
+    let used = machine.run(&format!("lvs --noheadings -o data_percent {copied} | tr -d ' '")).ok();
     note(format!("A copy of 1 MiB in a volume of 80 MiB takes {} per cent.", used.trim()));
     assert!(used.trim().parse::<f64>().unwrap() < 5.0, "{used}");
     assert_eq!(volumes(&mut machine).len(), volumes_before + 1);

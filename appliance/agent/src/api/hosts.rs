@@ -13,6 +13,7 @@ use quantix_api::{
     Page, Problem, ProblemCode, RemoveHost, Right, Scope, Secret, SetVoters, Task, TaskKind, calls,
 };
 use quantix_store::{HostId, Role, Status};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
@@ -41,6 +42,19 @@ impl Agent {
             return Err(unknown());
         }
         Ok((id, name.unwrap_or_else(|| id.to_string())))
+    }
+
+    /// What another host alone knows, asked of it as the same person: what stands behind its address among the hosts.
+    pub(super) async fn ask_host<T: DeserializeOwned>(
+        &self,
+        (host, name): (HostId, String),
+        what: &str,
+        token: &str,
+    ) -> Result<T, Problem> {
+        let contact = self.cluster.other_member(host);
+        let contact = contact
+            .ok_or_else(|| Problem::new(ProblemCode::Unavailable, format!("{name} does not answer now.")))?;
+        self.cluster.fetch(&contact, &format!("{}/{host}/{what}", calls::HOSTS_PATH), token).await
     }
 }
 

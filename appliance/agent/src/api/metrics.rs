@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, Method, header},
     response::{IntoResponse, Response},
 };
-use quantix_api::{Metrics, MetricsQuery, Problem, ProblemCode, Right, Scope, calls};
+use quantix_api::{Metrics, MetricsQuery, Problem, ProblemCode, Right, Scope};
 use rusqlite::Connection;
 
 use super::{
@@ -50,11 +50,7 @@ pub(crate) async fn of_host(
     if host == agent.cluster.store()?.id() {
         return Ok(Json(agent.metrics.of_host(query.span).await.map_err(unreadable)?));
     }
-    let contact = agent.cluster.other_member(host);
-    let contact = contact
-        .ok_or_else(|| Problem::new(ProblemCode::Unavailable, format!("{name} does not answer now.")))?;
-    let path = format!("{}/{host}/metrics?span={}", calls::HOSTS_PATH, query.span.name());
-    Ok(Json(agent.cluster.fetch(&contact, &path, &token).await?))
+    Ok(Json(agent.ask_host((host, name), &format!("metrics?span={}", query.span.name()), &token).await?))
 }
 
 /// What this host and its machines that are on have used, for Prometheus. It is at `/metrics` too, and asked with a token.

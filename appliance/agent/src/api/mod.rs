@@ -50,9 +50,7 @@ use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
 use jiff::Timestamp;
 pub(crate) use peer::{Client, sign_in_needed};
 use person::Needs;
-use quantix_api::{
-    Check, CheckState, MAX_BODY_BYTES, MAX_PIECE_BYTES, PAGES_CERTIFICATE_PATH, Problem, ProblemCode, Right,
-};
+use quantix_api::{Check, CheckState, MAX_BODY_BYTES, PAGES_CERTIFICATE_PATH, Problem, ProblemCode, Right};
 use quantix_compute::Libvirt;
 use quantix_host::{Host, blocking};
 use rusqlite::Connection;
@@ -328,11 +326,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(images::fetch))
                 .routes(routes!(images::finish))
                 .routes(routes!(images::change, images::remove))
-                .merge(
-                    OpenApiRouter::new()
-                        .routes(routes!(images::arrived, images::bring))
-                        .layer(DefaultBodyLimit::max(MAX_PIECE_BYTES)),
-                ),
+                .routes(routes!(images::arrived, images::bring)),
         ),
         (
             Needs::Right(Right::OperateVms),

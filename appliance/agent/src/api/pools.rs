@@ -10,7 +10,7 @@ use axum::{
 };
 use quantix_api::{
     ChangePool, DiskUse, HostDisk, HostDisks, NewPool, Pool, Pools, Problem, ProblemCode, RemovePool, Right,
-    Scope, Task, TaskKind, calls,
+    Scope, Task, TaskKind,
 };
 use quantix_storage::thin::{Disk, Holds};
 use rusqlite::Connection;
@@ -153,11 +153,7 @@ pub(crate) async fn disks(
         let found = found.map_err(|failed| Problem::new(ProblemCode::Unavailable, failed.to_string()))?;
         return Ok(Json(HostDisks { items: found.into_iter().map(shown).collect() }));
     }
-    let contact = agent.cluster.other_member(host);
-    let contact = contact
-        .ok_or_else(|| Problem::new(ProblemCode::Unavailable, format!("{name} does not answer now.")))?;
-    let path = format!("{}/{host}/disks", calls::HOSTS_PATH);
-    Ok(Json(agent.cluster.fetch(&contact, &path, &token).await?))
+    Ok(Json(agent.ask_host((host, name), "disks", &token).await?))
 }
 
 fn shown(disk: Disk) -> HostDisk {

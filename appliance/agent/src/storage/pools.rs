@@ -29,7 +29,7 @@ fn of_row(row: &Row<'_>) -> rusqlite::Result<Pool> {
     Ok(Pool {
         id: row.get("id")?,
         name: row.get("name")?,
-        // What a later version calls a kind is none that is known here, and nothing is put into it.
+        // Of what a later version calls a kind only the name is shown wrong: what a pool is made of stands in its id.
         kind: PoolKind::of(&row.get::<_, String>("kind")?).unwrap_or(PoolKind::Directory),
         host: row.get::<_, Option<u64>>("host")?.map(|host| HostId(host).to_string()),
         disks: serde_json::from_str(&row.get::<_, String>("disks")?).map_err(unreadable)?,
@@ -267,7 +267,10 @@ pub(crate) fn per_cent(part: u64, whole: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vms::kept::tests::{HOST, with_host};
+    use crate::{
+        storage::sighting::{self, Sighting},
+        vms::kept::tests::{HOST, with_host},
+    };
 
     #[test]
     fn every_cluster_begins_with_a_pool() {
@@ -311,7 +314,7 @@ mod tests {
         forget(&connection, "local", HOST, 1000).unwrap();
         assert_eq!(list(&connection).unwrap().len(), 3);
         assert!(must_be_empty(&connection, &one(&connection, "local").unwrap()).is_err());
-        let sighting = super::super::sighting::Sighting {
+        let sighting = Sighting {
             pool: pool.id.clone(),
             state: PoolState::Ready,
             trouble: String::new(),
@@ -319,7 +322,7 @@ mod tests {
             used: 950,
             layers: Vec::new(),
         };
-        super::super::sighting::take(&connection, HOST, &sighting, 1000).unwrap();
+        sighting::take(&connection, HOST, &sighting, 1000).unwrap();
         let key = format!("pool/{}/", pool.id);
         assert_eq!(events::open_below(&connection, &key).unwrap().len(), 1);
         connection

@@ -150,21 +150,17 @@ pub(crate) fn taken_over(before: Option<&VmSpec>, spec: &VmSpec) -> Vec<Scope> {
 
 impl Agent {
     /// The volumes that a machine has.
-    pub(super) async fn volumes_of(&self, vm: &Kept) -> Result<Vec<volumes::Kept>, String> {
-        let id = vm.id.to_string();
+    pub(super) async fn volumes_of(&self, vm: VmId) -> Result<Vec<volumes::Kept>, String> {
+        let id = vm.to_string();
         let known = self.cluster.read(move |connection| volumes::of_vm(connection, &id)).await;
         known.map_err(|problem| problem.detail)
     }
 
     /// Sees to it that the pools are there in which the disks of a machine of this host are.
     pub(crate) async fn pools_are_there(&self, vm: VmId) -> Result<(), String> {
-        let id = vm.to_string();
-        let known = self.cluster.read(move |connection| volumes::of_vm(connection, &id)).await;
-        let mut pools: Vec<_> = known
-            .map_err(|problem| problem.detail)?
-            .into_iter()
-            .map(|volume| (volume.shown.pool, volume.shown.pool_name))
-            .collect();
+        let known = self.volumes_of(vm).await?;
+        let mut pools: Vec<_> =
+            known.into_iter().map(|volume| (volume.shown.pool, volume.shown.pool_name)).collect();
         pools.sort();
         pools.dedup();
         for (pool, name) in pools {
@@ -195,7 +191,7 @@ impl Agent {
         if vm.spec.disks.is_empty() {
             return Ok(Vec::new());
         }
-        self.drives_of(vm, &self.volumes_of(vm).await?)
+        self.drives_of(vm, &self.volumes_of(vm.id).await?)
     }
 
     pub(super) fn drives_of(&self, vm: &Kept, known: &[volumes::Kept]) -> Result<Vec<Drive>, String> {

@@ -37,6 +37,23 @@ pub(crate) struct Holding {
     pub(crate) runs: bool,
 }
 
+impl Holding {
+    /// The disks whose state is held by layers.
+    pub(crate) fn in_layers(&self) -> Vec<HeldDisk> {
+        self.disks.iter().filter(|disk| !disk.is_copied()).cloned().collect()
+    }
+
+    /// The disks whose state is held by copies.
+    pub(crate) fn copied(&self) -> Vec<HeldDisk> {
+        self.disks.iter().filter(|disk| disk.is_copied()).cloned().collect()
+    }
+
+    /// Whether its guest is asked here to hold its file systems: with layers libvirt asks it itself.
+    pub(crate) fn freezes_here(&self) -> bool {
+        self.freeze && self.disks.iter().all(HeldDisk::is_copied)
+    }
+}
+
 /// What the host of a machine does so that it is again what it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

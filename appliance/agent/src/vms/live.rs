@@ -72,7 +72,7 @@ impl Agent {
         if vm.spec.disks.len() <= count || vm.spec.disks[..count] != now.disks {
             return Ok(());
         }
-        let known = self.volumes_of(vm).await?;
+        let known = self.volumes_of(vm.id).await?;
         let drives = self.drives_of(vm, &known)?;
         let is_ready = |disk: &VmDisk| {
             known

@@ -208,7 +208,7 @@ pub(super) async fn qemu_img_at_length(
     let mut worked = std::pin::pin!(run("qemu-img", args, AT_LENGTH));
     loop {
         tokio::select! {
-            done = &mut worked => return ended(done),
+            done = &mut worked => return qemu_img_ended(done),
             () = tokio::time::sleep(LOOK) => {}
         }
         goes_on()?;
@@ -216,11 +216,11 @@ pub(super) async fn qemu_img_at_length(
 }
 
 pub(super) async fn qemu_img(args: &[&str]) -> Result<(), Failed> {
-    ended(run("qemu-img", args, LIMIT).await)
+    qemu_img_ended(run("qemu-img", args, LIMIT).await)
 }
 
 /// What came of QEMU's tool.
-fn ended(finished: Result<Finished, RunError>) -> Result<(), Failed> {
+pub fn qemu_img_ended(finished: Result<Finished, RunError>) -> Result<(), Failed> {
     let finished = finished.map_err(|error| Failed::Other(error.to_string()))?;
     if finished.code == Some(0) {
         return Ok(());

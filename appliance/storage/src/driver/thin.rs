@@ -36,7 +36,7 @@ impl ThinVolumes {
 
     /// The device of a volume.
     pub fn path(&self, id: VolumeId) -> PathBuf {
-        Path::new("/dev").join(self.pool.group()).join(id.to_string())
+        self.pool.device(id)
     }
 
     /// Makes the pool of whole disks; what is on them is lost, if so.

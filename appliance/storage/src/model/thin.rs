@@ -1,7 +1,7 @@
 //! A pool of thin volumes on disks of its own (LVM): by what it is known, what the program that has the rights is asked and
 //! tells, and what LVM's and the system's own tools print.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
@@ -34,6 +34,11 @@ impl ThinPool {
     /// What LVM calls it.
     pub fn group(self) -> String {
         format!("quantix-{self}")
+    }
+
+    /// The device of a volume in it.
+    pub fn device(self, volume: impl fmt::Display) -> PathBuf {
+        PathBuf::from(format!("/dev/{}/{volume}", self.group()))
     }
 }
 

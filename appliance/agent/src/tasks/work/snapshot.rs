@@ -59,7 +59,7 @@ async fn lay_each(agent: &Agent, disks: &[HeldDisk]) -> Result<(), String> {
 /// Lays new layers on the disks of a machine, where they lie in layers.
 pub(super) async fn lay(work: &Work) -> Result<Did, String> {
     let holding: Holding = asked(work)?;
-    lay_each(&work.agent, &in_layers(&holding)).await?;
+    lay_each(&work.agent, &holding.in_layers()).await?;
     tell(work, Told::LiesReady { holding }).await?;
     Ok(Did::Done)
 }
@@ -91,14 +91,6 @@ async fn open(agent: &Agent, vm: VmId, disks: &[HeldDisk]) -> Result<Open, Strin
     Ok(Open { domain, to_change, changed })
 }
 
-fn in_layers(holding: &Holding) -> Vec<HeldDisk> {
-    holding.disks.iter().filter(|disk| !disk.is_copied()).cloned().collect()
-}
-
-fn copied(holding: &Holding) -> Vec<HeldDisk> {
-    holding.disks.iter().filter(|disk| disk.is_copied()).cloned().collect()
-}
-
 /// What is held of a machine.
 struct Held {
     memory: Option<u64>,
@@ -108,7 +100,7 @@ struct Held {
 /// Holds its state.
 pub(super) async fn hold(work: &Work, hand: &Hand) -> Result<Did, String> {
     let (agent, vm, holding) = (&work.agent, vm::id(work)?, asked::<Holding>(work)?);
-    let copies = copied(&holding);
+    let copies = holding.copied();
     let held = if copies.is_empty() {
         hold_layers(work, vm, &holding, hand).await
     } else {
@@ -148,7 +140,7 @@ async fn hold_still(
     }
     let mut is_frozen = false;
     if state == VmState::Running {
-        if holding.freeze && in_layers(holding).is_empty() {
+        if holding.freezes_here() {
             agent.libvirt.freeze(vm).await.map_err(|failed| vm::sentence(&failed))?;
             is_frozen = true;
         }
@@ -184,7 +176,7 @@ async fn go_on_after(agent: &Agent, vm: VmId, holding: &Holding) -> Result<(), S
     if holding.runs && vm::state_or_off(agent, vm).await? == VmState::Paused {
         agent.libvirt.resume(vm).await.map_err(|failed| vm::sentence(&failed))?;
     }
-    if holding.runs && holding.freeze && in_layers(holding).is_empty() {
+    if holding.runs && holding.freezes_here() {
         // One that is not held needs nothing.
         drop(agent.libvirt.thaw(vm).await);
     }
@@ -197,7 +189,7 @@ async fn hold_layers(work: &Work, vm: VmId, holding: &Holding, hand: &Hand) -> R
     let agent = &work.agent;
     let is_on = vm::state_or_off(agent, vm).await?.is_on();
     let memory = memory_of(&holding.snapshot).filter(|_| holding.memory);
-    let disks = in_layers(holding);
+    let disks = holding.in_layers();
     let mut kept = None;
     let mut is_frozen = false;
     if is_on {
@@ -283,7 +275,7 @@ pub(super) async fn undo(work: &Work) {
 
 async fn take_back(work: &Work, vm: VmId, holding: Holding) -> Result<(), String> {
     let agent = &work.agent;
-    let (disks, copies) = (in_layers(&holding), copied(&holding));
+    let (disks, copies) = (holding.in_layers(), holding.copied());
     if !copies.is_empty() {
         go_on_after(agent, vm, &holding).await?;
     }
