@@ -231,7 +231,7 @@ pub(super) fn with_port(typed: &str) -> Result<String, Problem> {
         return Ok(SocketAddr::new(ip, CLUSTER_PORT).to_string());
     }
     let (name, port) = typed.rsplit_once(':').unwrap_or((typed, ""));
-    let is_port = port.is_empty() && !typed.ends_with(':') || port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_port = port.is_empty() && !typed.ends_with(':') || is_port(port);
     let is_name = match name.strip_prefix('[') {
         Some(rest) => rest.strip_suffix(']').is_some_and(|six| six.parse::<std::net::Ipv6Addr>().is_ok()),
         None => {
@@ -244,6 +244,11 @@ pub(super) fn with_port(typed: &str) -> Result<String, Problem> {
         (true, true) => Ok(format!("{name}:{CLUSTER_PORT}")),
         (true, false) => Ok(typed.to_owned()),
     }
+}
+
+/// Digits only: numbers may be written with a plus elsewhere, and no resolver takes that.
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// A name must be one that a host can have.
@@ -285,7 +290,9 @@ mod tests {
         assert_eq!(read("[2001:db8::1]:7444").unwrap(), "[2001:db8::1]:7444");
         let misplaced = ["[2001:d:1]:7444", "[host]:7444", "[::1:7444", "a:b:7444", "ho[st"];
         for wrong in
-            ["", "a b", "host:", "host:0", "host:70000", "https://host", "a\nb"].into_iter().chain(misplaced)
+            ["", "a b", "host:", "host:0", "host:70000", "host:+1", "[::1]:+1", "https://host", "a\nb"]
+                .into_iter()
+                .chain(misplaced)
         {
             assert!(read(wrong).is_err(), "{wrong:?}");
         }
