@@ -11,6 +11,7 @@ mod console;
 mod disks;
 mod events;
 mod folders;
+mod found;
 mod hosts;
 mod images;
 mod kept;

@@ -11,7 +11,7 @@ use quantix_api::{
 use crate::{
     Failure, Session, ask_secret, cloud_init,
     cluster::{confirmed, done, find as find_host},
-    console, disks, folders, images, load, schedules,
+    console, disks, folders, found, images, load, schedules,
     shown::{self, Output},
     snapshots,
     storage::{find_pool, find_volume, size},
@@ -44,6 +44,14 @@ pub(crate) enum Command {
     },
     /// Make one.
     Make(Box<Make>),
+    /// Show those that hosts have and that are not among the machines.
+    Found {
+        /// Only those of this host.
+        #[arg(long)]
+        host: Option<String>,
+    },
+    /// Make one of those one of the machines. Its disks are copied into the pool, and stay where they were, too.
+    Import(found::Import),
     /// Change one. What cannot change while it is on counts from its next start.
     Change(Box<Change>),
     /// Switch it on, or wake it.
@@ -382,6 +390,8 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
         }
         Command::Show { vm } => vm_shown::show(&session, &find(&session, &vm).await?, output).await,
         Command::Count => vm_shown::count(&session, output).await,
+        Command::Found { host } => found::list(&session, host.as_deref(), output).await,
+        Command::Import(asked) => found::import(&session, asked, output).await,
         Command::Make(make) => self::make(&session, *make, output).await,
         Command::Change(change) => self::change(&session, *change, output).await,
         Command::Start(of) => power(&session, of, PowerVm::usual(VmAction::Start), output).await,

@@ -13,6 +13,7 @@ pub mod connection;
 mod consoles;
 mod events;
 mod folders;
+mod found;
 mod guests;
 mod host;
 mod images;
@@ -49,6 +50,7 @@ pub use cluster::{
 pub use consoles::{CONSOLE_CLOSED, ConsoleKind, ConsoleTicket, OpenConsole};
 pub use events::{Change, ChangeOperation, Event, EventQuery, Severity};
 pub use folders::{ChangeFolder, Folder, Folders, NewFolder};
+pub use found::{FoundDisk, FoundVm, FoundVms, ImportVm};
 pub use guests::{GuestCard, SetGuestPassword, VmGuest};
 pub use host::{
     Address, Clock, ConsoleCluster, ConsoleView, Cpu, Disk, Filesystem, HostFacts, Memory, Nic, Service,

@@ -101,6 +101,8 @@ pub enum TaskKind {
     SupportBundle,
     /// A virtual machine is made.
     CreateVm,
+    /// A virtual machine that a host has, and that is not among the machines, becomes one of them.
+    ImportVm,
     /// A virtual machine is switched on, or wakes.
     StartVm,
     /// The guest of a virtual machine is asked to end.
@@ -145,7 +147,7 @@ pub enum TaskKind {
 
 impl TaskKind {
     /// All kinds.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::MoveVdcRole,
         Self::RemoveHost,
         Self::RestartHost,
@@ -153,6 +155,7 @@ impl TaskKind {
         Self::RestartServices,
         Self::SupportBundle,
         Self::CreateVm,
+        Self::ImportVm,
         Self::StartVm,
         Self::ShutDownVm,
         Self::RebootVm,
@@ -185,6 +188,7 @@ impl TaskKind {
             Self::RestartServices => "restart-services",
             Self::SupportBundle => "support-bundle",
             Self::CreateVm => "create-vm",
+            Self::ImportVm => "import-vm",
             Self::StartVm => "start-vm",
             Self::ShutDownVm => "shut-down-vm",
             Self::RebootVm => "reboot-vm",

@@ -30,6 +30,7 @@ pub use plan::{
         Accelerator, Drawn, Drive, Format, cards, domain_name, draw, draw_cd, draw_memory, draw_nic,
         draw_plugged, plugged, targets,
     },
+    found::{Found, found},
     ovf::{Came, MOST_DISKS, read_ovf},
     recognise::{Missing, Recognised, recognise},
     snapshot::{Chain, Layer, chains, draw_hold, with_files},

@@ -105,6 +105,11 @@ impl VmsPage {
         }
     }
 
+    /// Whether one may take over what a host has and nobody keeps.
+    fn may_import(&self) -> bool {
+        self.may_make() && self.frame.person.may_somewhere(Right::OperateHosts)
+    }
+
     fn may_operate(&self) -> bool {
         self.frame.person.may_somewhere(Right::OperateVms)
     }

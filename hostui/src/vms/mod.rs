@@ -3,6 +3,7 @@
 mod choices;
 mod cloud_init;
 mod form;
+mod found;
 mod list;
 mod machine;
 mod password;
@@ -12,6 +13,7 @@ mod wizard;
 
 pub(crate) use cloud_init::{cloud_init_page, remove_cloud_init, set_cloud_init};
 pub(crate) use form::{edit, edit_page, make, new_page};
+pub(crate) use found::{found_page, import, import_page};
 pub(crate) use list::{folder, make_folder, many, page};
 pub(crate) use machine::{deed, power, remove, remove_page, vm_page};
 pub(crate) use password::{password_page, set_password};

@@ -11,7 +11,8 @@ pub(crate) struct Page {
     /// As the product writes it.
     pub(crate) route: &'static str,
     /// As somebody types it; `{this}` and `{other}` are the ids of two hosts, `{vm}` of a machine, `{snapshot}` of its
-    /// snapshot, `{volume}` of its disk, `{image}` of an image.
+    /// snapshot, `{volume}` of its disk, `{image}` of an image,
+    /// `{found}` a machine that nobody keeps.
     pub(crate) address: &'static str,
     /// Whether one has to be signed in.
     pub(crate) signed_in: bool,
@@ -52,6 +53,8 @@ pub(crate) const PAGES: &[Page] = &[
     page("/vms", "/vms?folder=1"),
     page("/vms", "/vms?text=nothing+has+this+in+it"),
     page("/vms/new", "/vms/new?folder=1"),
+    page("/vms/found", "/vms/found"),
+    page("/vms/found/{host}/{vm}", "/vms/found/{this}/{found}"),
     page("/vms/{id}", "/vms/{vm}"),
     page("/vms/{id}/edit", "/vms/{vm}/edit"),
     page("/vms/{id}/cloud-init", "/vms/{vm}/cloud-init"),

@@ -31,7 +31,16 @@ async fn every_page_of_machines_is_in_order_in_every_look() {
     let volume = its.spec.disks[0].volume.clone();
     let image = crate::machines::has_image(&host, &session).await;
     let snapshot = crate::snapshots::has_snapshots(&host, &session, &vm).await;
-    let ids = [("{vm}", vm), ("{volume}", volume), ("{image}", image), ("{snapshot}", snapshot)];
+    let found = crate::found::has_found(&host);
+    let this = host.agent().call(&calls::cluster().as_session(&session)).await.unwrap().this_host;
+    let ids = [
+        ("{vm}", vm),
+        ("{volume}", volume),
+        ("{image}", image),
+        ("{snapshot}", snapshot),
+        ("{found}", found),
+        ("{this}", this),
+    ];
     all_in_order(&host, &ids, is_of_machines).await;
 }
 

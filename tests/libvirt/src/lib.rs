@@ -2,7 +2,7 @@
 //! keeps. Each test has its own.
 
 #![expect(clippy::disallowed_methods, reason = "programs are run, and nothing waits beside them")]
-#![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test ends it")]
 
 use std::{
     path::{Path, PathBuf},
@@ -71,11 +71,18 @@ impl Daemon {
 
     /// What somebody types on the host.
     pub fn virsh(&self, args: &[&str]) -> String {
+        self.tries_virsh(args).unwrap_or_else(|why| panic!("virsh {args:?}: {why}"))
+    }
+
+    /// The same of what may be refused, and why it is.
+    pub fn tries_virsh(&self, args: &[&str]) -> Result<String, String> {
         let inside = ["--target", &self.child.id().to_string(), "--mount", "--root", "virsh", "--quiet"]
             .map(str::to_owned);
         let output = Command::new("nsenter").args(inside).args(args).output().unwrap();
-        assert!(output.status.success(), "virsh {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(String::from_utf8(output.stdout).unwrap())
     }
 
     /// Defines a machine as somebody on the host would.

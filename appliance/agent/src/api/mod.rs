@@ -12,6 +12,7 @@ mod document;
 mod events;
 mod folders;
 mod forward;
+mod found;
 mod guests;
 mod host;
 mod hosts;
@@ -69,7 +70,7 @@ use crate::{
     sessions::{self, TokenHash},
     syslog,
     throttle::{Source, Throttle},
-    vms::{Accelerators, Starting, console::Consoles},
+    vms::{Accelerators, FoundNames, Starting, console::Consoles},
 };
 
 /// The account the page server runs as; its group may open the socket.
@@ -82,6 +83,7 @@ pub(crate) struct Agent {
     pub(crate) host: Host,
     pub(crate) libvirt: Arc<Libvirt>,
     pub(crate) accelerators: Accelerators,
+    pub(crate) found_vms: FoundNames,
     /// Held while it is told how a machine is.
     pub(crate) seeing: tokio::sync::Mutex<()>,
     pub(crate) starting: Starting,
@@ -130,6 +132,7 @@ impl Agent {
             host: Host::open(state_dir, version),
             libvirt,
             accelerators: Accelerators::default(),
+            found_vms: FoundNames::default(),
             seeing: tokio::sync::Mutex::default(),
             starting: Starting::default(),
             consoles: Consoles::default(),
@@ -310,6 +313,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(pools::list))
                 .routes(routes!(pools::show))
                 .routes(routes!(pools::disks))
+                .routes(routes!(found::list))
                 .routes(routes!(storage::list))
                 .routes(routes!(storage::show))
                 .routes(routes!(images::list))
@@ -360,6 +364,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
             OpenApiRouter::new()
                 .routes(routes!(vms::make))
                 .routes(routes!(vms::check))
+                .routes(routes!(found::import))
                 .routes(routes!(folders::make)),
         ),
         (

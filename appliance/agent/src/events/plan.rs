@@ -13,6 +13,9 @@ const TOLD_AFTER: Duration = Duration::from_secs(10);
 /// And must be right for this long before it counts as over.
 const OVER_AFTER: Duration = Duration::from_secs(30);
 
+/// So many virtual machines are told by name.
+const FOUND_NAMED: usize = 5;
+
 /// Something that is not right, for as long as it is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -129,6 +132,27 @@ pub(crate) fn of_checks(host: &str, checks: &[Check], clock_follows: bool) -> Ve
     found
 }
 
+/// Virtual machines that the host has and that are not among the machines.
+pub(crate) fn of_found_vms(host: &str, mut names: Vec<String>) -> Option<Condition> {
+    if names.is_empty() {
+        return None;
+    }
+    names.sort_unstable();
+    let more = names.len().saturating_sub(FOUND_NAMED);
+    names.truncate(FOUND_NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Some(Condition {
+        what: "found-vms".to_owned(),
+        severity: Severity::Warning,
+        component: "virtual machines".to_owned(),
+        sentence: format!(
+            "{host} has virtual machines that are not among the machines: {}{more}. Import them, or remove them there.",
+            names.join(", ")
+        ),
+        after: None,
+    })
+}
+
 fn component(check: &str) -> &'static str {
     match check {
         "store" | "account" => "cluster",
@@ -197,6 +221,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn machines_that_nobody_keeps_are_told_by_name() {
+        let told = |names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            of_found_vms("qx-1", names).map(|condition| condition.sentence)
+        };
+        assert_eq!(told(&[]), None);
+        assert!(told(&["mail", "db"]).unwrap().contains("not among the machines: db, mail. Import"));
+        assert!(told(&["a", "b", "c", "d", "e", "f", "g"]).unwrap().contains("e and 2 more."));
+    }
 
     fn condition(what: &str) -> Condition {
         Condition {

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     api::{Agent, Client},
     cluster::kept,
+    lock,
     sessions::now_ms,
 };
 
@@ -84,7 +85,10 @@ impl Agent {
         };
         let checks = self.checks().await;
         let follows = self.host.facts().await.clock.synchronised;
-        let news = damper.look(&plan::of_checks(&self.name, &checks, follows), now);
+        let mut wrong = plan::of_checks(&self.name, &checks, follows);
+        let found = lock(&self.found_vms).values().cloned().collect();
+        wrong.extend(plan::of_found_vms(&self.name, found));
+        let news = damper.look(&wrong, now);
         if news.is_empty() || !store.status().writable {
             return Ok(());
         }

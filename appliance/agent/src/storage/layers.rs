@@ -120,6 +120,17 @@ pub(crate) fn find(connection: &Connection, id: VolumeId) -> rusqlite::Result<Op
         .optional()
 }
 
+/// What has a layer already: the volume of which it is a part.
+pub(crate) fn owner(connection: &Connection, id: VolumeId) -> rusqlite::Result<Option<String>> {
+    connection
+        .prepare_cached(
+            "SELECT coalesce(volume.name, layer.id) FROM layer LEFT JOIN volume ON volume.id = layer.volume
+             WHERE layer.id = ?1",
+        )?
+        .query_row([id.to_string()], |row| row.get(0))
+        .optional()
+}
+
 /// A layer that is new.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct New<'a> {

@@ -65,12 +65,26 @@ pub(crate) struct ToMake {
     pub(crate) image: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) layer: Option<String>,
+    /// The file that it is, or is a copy of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<FromFile>,
     /// Whether it goes on lying on that, instead of being a whole copy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) linked: bool,
     /// How the machine has it for which it is made by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) disk: Option<VmDisk>,
+}
+
+/// A file of the host that becomes a volume: a disk of a machine that was not among the machines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FromFile {
+    pub(crate) path: String,
+    /// Whether it is kept sector by sector, and not as a qcow2.
+    pub(crate) is_raw: bool,
+    /// Whether it lies in the pool as a volume does, and is not copied.
+    pub(crate) stays: bool,
 }
 
 /// A volume as it is kept.
@@ -86,7 +100,7 @@ pub(crate) struct Kept {
 impl ToMake {
     /// An empty one.
     pub(crate) fn empty(id: String, name: String, pool: String, bytes: u64) -> Self {
-        Self { id, name, pool, bytes, image: None, layer: None, linked: false, disk: None }
+        Self { id, name, pool, bytes, image: None, layer: None, file: None, linked: false, disk: None }
     }
 
     /// What it begins as.

@@ -70,7 +70,7 @@ impl Steps for Noted {
         if self.fails_at == Some(step) { Err("It broke.".into()) } else { Ok(Did::Done) }
     }
 
-    async fn undo(&self, step: usize) {
+    async fn undo(&self, step: usize, _standing: &Standing) {
         lock(&self.undone).push(step);
     }
 

@@ -49,7 +49,7 @@ pub(crate) const COMES_BACK_WITHIN: Duration = Duration::from_secs(20 * 60);
 /// A host that was told to switch off and is silent for so long is off.
 const IS_OFF_AFTER: Duration = Duration::from_secs(10);
 
-const KINDS: [Kind; 27] = [
+const KINDS: [Kind; 28] = [
     Kind {
         kind: TaskKind::MoveVdcRole,
         doer: Doer::Leader,
@@ -117,6 +117,8 @@ const KINDS: [Kind; 27] = [
         begins_within: SOON,
     },
     Kind { cancel_until: usize::MAX, stays: false, ..of_vm(TaskKind::CreateVm, Right::ManageVms) },
+    // What libvirt has been told of its volumes is not taken back: it goes on.
+    Kind { cancel_until: 1, stays: false, ..of_vm(TaskKind::ImportVm, Right::ManageVms) },
     of_vm(TaskKind::StartVm, Right::OperateVms),
     Kind { cancel_until: usize::MAX, ..of_vm(TaskKind::ShutDownVm, Right::OperateVms) },
     // Nobody knows whether the guest has begun anew already.
@@ -219,6 +221,7 @@ impl Kind {
             },
             TaskKind::SupportBundle => format!("Support bundle of {object_name}"),
             TaskKind::CreateVm => format!("Create {object_name}"),
+            TaskKind::ImportVm => format!("Import {object_name}"),
             TaskKind::StartVm => format!("Start {object_name}"),
             TaskKind::ShutDownVm => format!("Shut down {object_name}"),
             TaskKind::RebootVm => format!("Reboot {object_name}"),
@@ -264,6 +267,10 @@ impl Kind {
             }
             TaskKind::CreateVm if has_volumes(params) => steps(&["Make its disks", "Describe it to libvirt"]),
             TaskKind::CreateVm => steps(&["Describe it to libvirt"]),
+            TaskKind::ImportVm if has_volumes(params) => {
+                steps(&["Make its disks volumes", "Describe it to libvirt with them"])
+            }
+            TaskKind::ImportVm => steps(&["Describe it to libvirt"]),
             TaskKind::StartVm => steps(&["Switch it on"]),
             TaskKind::ShutDownVm => steps(&["Ask its guest to end", "Wait until it is off"]),
             TaskKind::RebootVm => steps(&["Ask its guest to start anew"]),
@@ -311,6 +318,9 @@ impl Kind {
             TaskKind::RestartServices => "They answer again.".to_owned(),
             TaskKind::SupportBundle => "The file is there for a day.".to_owned(),
             TaskKind::CreateVm => format!("{object_name} is made."),
+            TaskKind::ImportVm => format!(
+                "{object_name} is among the machines. Files that were copied are still where they were."
+            ),
             TaskKind::StartVm => format!("{object_name} is on."),
             TaskKind::ShutDownVm | TaskKind::ForceStopVm => format!("{object_name} is off."),
             TaskKind::RebootVm => format!("The guest of {object_name} was asked to start anew."),

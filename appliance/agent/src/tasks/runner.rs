@@ -77,7 +77,7 @@ pub(crate) trait Steps: Send + Sync {
         hand: &Hand,
     ) -> impl Future<Output = Result<Did, String>> + Send;
     /// Undoes what was done of a step, which may be nothing.
-    fn undo(&self, step: usize) -> impl Future<Output = ()> + Send;
+    fn undo(&self, step: usize, standing: &Standing) -> impl Future<Output = ()> + Send;
     /// What came of it when all steps are done.
     fn outcome(&self) -> String;
 }
@@ -113,7 +113,7 @@ pub(crate) async fn carry_out(
             Next::Nothing => return Ok(standing),
             Next::Begin => book.keep(Report::Begin(steps.memo().await)).await?,
             Next::Undo(step) => {
-                steps.undo(step).await;
+                steps.undo(step, &standing).await;
                 book.keep(Report::StepUndone(step)).await?
             }
             Next::End(state) => {

@@ -9,7 +9,9 @@ use std::{
 };
 
 use quantix_api::{Problem, VmSpec, VmState};
-use quantix_compute::{Accelerator, Drawn, Element, Failed, Happened, VmId, differences, draw, recognise};
+use quantix_compute::{
+    Accelerator, Drawn, Element, Failed, Happened, VmId, differences, domain_name, draw, recognise,
+};
 use quantix_store::{Seen, Store};
 use rusqlite::{Connection, types::Value};
 use tokio::sync::broadcast::error::RecvError;
@@ -119,6 +121,7 @@ impl Agent {
     /// Looks at machines, and gives those that could not be looked at.
     async fn look_at_vms(self: &Arc<Self>, store: &Store, look: Look) -> Look {
         let me = store.id();
+        let looks_at_all = matches!(look, Look::Everything);
         let ids = match look {
             Look::These(ids) => ids,
             Look::Everything => {
@@ -132,6 +135,9 @@ impl Agent {
             }
         };
         let mut again = HashSet::new();
+        if looks_at_all && let Err(problem) = self.note_found_vms().await {
+            log::debug!("What nobody keeps waits to be looked at: {problem}");
+        }
         for id in ids {
             if let Err(why) = self.keep_vm(id).await {
                 log::debug!("{id} waits to be looked at: {why}");
@@ -143,7 +149,8 @@ impl Agent {
 
     /// Makes one machine what it shall be, as far as libvirt's description goes, and tells how it is.
     pub(super) async fn keep_vm(self: &Arc<Self>, id: VmId) -> Result<(), String> {
-        let Some(vm) = self.own_vm(id).await? else { return Ok(()) };
+        let Some(vm) = self.own_vm(id).await? else { return self.note_if_found(id).await };
+        lock(&self.found_vms).remove(&id);
         if vm.comes_or_goes() || vm.changes_layers() {
             // Whatever does that looks at it at its end.
             return Ok(());
@@ -186,19 +193,35 @@ impl Agent {
     /// Describes a machine to libvirt as it shall be.
     pub(crate) async fn describe_vm(&self, id: VmId) -> Result<(), NotDescribed> {
         let accelerator = self.accelerator().await;
+        let called = match self.libvirt.look(id).await {
+            Ok(seen) => Some(seen.name),
+            Err(Failed::Unknown) => None,
+            Err(failed) => return Err(NotDescribed::Later(format!("{failed}."))),
+        };
         let Some(vm) = self.own_vm(id).await? else {
             return Err(NotDescribed::Refused("It is not among the machines.".to_owned()));
         };
+        // What it was called before its host started anew: files of its firmware are named so.
+        let before = Some(vm.more.called.clone()).filter(|called| !called.is_empty());
+        let called = called.or(before).unwrap_or_else(|| domain_name(id, &vm.spec.name));
         let drives = self.drives(&vm).await?;
         let (cds, seed) = (self.cds(&vm).await?, self.keep_seed(&vm).await?);
-        let drawn =
-            Drawn { id, spec: &vm.spec, drives: &drives, cds: &cds, seed: seed.as_deref(), accelerator };
+        let drawn = Drawn {
+            id,
+            called: Some(&called),
+            spec: &vm.spec,
+            drives: &drives,
+            cds: &cds,
+            seed: seed.as_deref(),
+            accelerator,
+        };
         let description = draw(&drawn).to_xml();
         match self.libvirt.define(description).await {
             Ok(()) => {
                 lock(&self.accelerators).insert(id, accelerator);
                 self.tell_of_vm(id, |more| {
                     more.described = vm.described;
+                    more.called = called;
                     more.trouble.clear();
                     more.is_emulated = accelerator == Accelerator::Tcg;
                 })
@@ -218,8 +241,8 @@ impl Agent {
         }
     }
 
-    /// Before it is started: what was described while it was not known yet whether guests run on the processor itself, is
-    /// described anew.
+    /// Before it is started: what was changed just now, or was described while it was not known yet whether guests run on the
+    /// processor itself, is described anew.
     pub(crate) async fn describe_vm_as_it_runs_now(&self, id: VmId) -> Result<(), String> {
         let now = self.accelerator().await;
         let with = lock(&self.accelerators).get(&id).copied();
@@ -228,8 +251,9 @@ impl Agent {
             Err(Failed::Unknown) => true,
             Err(failed) => return Err(format!("{failed}.")),
         };
+        let is_behind = self.own_vm(id).await?.is_some_and(|vm| vm.more.described < vm.described);
         // A machine whose memory is on disk goes on as what it was.
-        if is_off && with != Some(now) { Ok(self.describe_vm(id).await?) } else { Ok(()) }
+        if is_off && (is_behind || with != Some(now)) { Ok(self.describe_vm(id).await?) } else { Ok(()) }
     }
 
     /// Looks at a machine and tells how it is. Machines are looked at one after the other, so that what was seen first is
@@ -274,8 +298,15 @@ impl Agent {
         };
         let (drives, cds) = (self.drives(vm).await?, self.cds(vm).await?);
         let (id, accelerator, seed) = (vm.id, Accelerator::Tcg, self.seed_of(vm));
-        let drawn =
-            Drawn { id, spec: &vm.spec, drives: &drives, cds: &cds, seed: seed.as_deref(), accelerator };
+        let drawn = Drawn {
+            id,
+            called: None,
+            spec: &vm.spec,
+            drives: &drives,
+            cds: &cds,
+            seed: seed.as_deref(),
+            accelerator,
+        };
         let ours = draw(&drawn);
         let read = |element: &Element| recognise(element).map_err(|missing| missing.to_string());
         let (Ok(ours), theirs) = (read(&ours), Element::from_xml(&description)) else { return Ok(()) };

@@ -128,7 +128,7 @@ impl Kept {
 
     /// Whether it comes or goes just now: whatever its host does with it is done by that task.
     pub(crate) fn comes_or_goes(&self) -> bool {
-        matches!(self.task, Some((_, TaskKind::CreateVm | TaskKind::DeleteVm)))
+        matches!(self.task, Some((_, TaskKind::CreateVm | TaskKind::ImportVm | TaskKind::DeleteVm)))
     }
 
     /// Whether its disks are put into other layers just now: what libvirt knows of them differs for a moment.

@@ -161,7 +161,15 @@ fn is(nic: &VmNic, mac: &str) -> bool {
 
 /// What is drawn of a machine that is on, without what is not needed for it.
 fn drawn(vm: &Kept) -> Drawn<'_> {
-    Drawn { id: vm.id, spec: &vm.spec, drives: &[], cds: &[], seed: None, accelerator: Accelerator::Tcg }
+    Drawn {
+        id: vm.id,
+        called: None,
+        spec: &vm.spec,
+        drives: &[],
+        cds: &[],
+        seed: None,
+        accelerator: Accelerator::Tcg,
+    }
 }
 
 /// Whether something was done at once. What was refused waits; whether libvirt is away is another matter.

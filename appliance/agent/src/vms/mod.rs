@@ -10,6 +10,7 @@ pub(crate) mod console;
 pub(crate) mod counts;
 pub(crate) mod disks;
 pub(crate) mod folders;
+pub(crate) mod found;
 mod guests;
 pub(crate) mod holding;
 mod keeper;
@@ -21,4 +22,5 @@ pub(crate) mod snapshots;
 mod tidy;
 
 pub(crate) use boot::Starting;
+pub(crate) use found::FoundNames;
 pub(crate) use keeper::Accelerators;

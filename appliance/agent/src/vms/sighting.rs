@@ -32,6 +32,8 @@ pub(crate) struct Sighting {
 pub(crate) struct More {
     /// Which description of it libvirt has.
     pub(crate) described: u64,
+    /// What libvirt calls it.
+    pub(crate) called: String,
     /// What it is, if it is on: as it was started, with what was changed of it since.
     pub(crate) running: Option<VmSpec>,
     /// Whether its processor is imitated.
@@ -59,6 +61,7 @@ impl Sighting {
     fn check(&self) -> Result<(), Problem> {
         let is_bounded = self.more.drift.len() <= MOST_DIFFERENCES
             && self.more.trouble.len() <= 2000
+            && self.more.called.len() <= 1000
             && self.more.drift.iter().all(|sentence| sentence.len() <= 4000);
         if is_bounded {
             return Ok(());

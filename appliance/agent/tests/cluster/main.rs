@@ -13,6 +13,7 @@ mod full;
 mod guests;
 mod hostile;
 mod hosts;
+mod import;
 mod live;
 mod membership;
 mod metrics;

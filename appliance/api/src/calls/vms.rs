@@ -2,12 +2,12 @@
 
 use http::Method;
 
-use super::{asking, part};
+use super::{HOSTS_PATH, asking, part};
 use crate::{
     Call, ChangeFolder, ChangeSnapshot, ChangeVm, CloneVm, CloudInit, ConsoleTicket, Folder, Folders,
-    Metrics, MetricsQuery, NewDisk, NewFolder, NewSchedule, NewSnapshot, NewVm, OpenConsole, Page, PowerVm,
-    RemoveSnapshot, RemoveVm, RevertVm, Schedule, Schedules, SetGuestPassword, SettleDrift, Snapshot,
-    Snapshots, Task, Vm, VmCounts, VmQuery,
+    FoundVms, ImportVm, Metrics, MetricsQuery, NewDisk, NewFolder, NewSchedule, NewSnapshot, NewVm,
+    OpenConsole, Page, PowerVm, RemoveSnapshot, RemoveVm, RevertVm, Schedule, Schedules, SetGuestPassword,
+    SettleDrift, Snapshot, Snapshots, Task, Vm, VmCounts, VmQuery,
 };
 
 /// Virtual machines.
@@ -38,6 +38,16 @@ pub fn make_vm(body: &NewVm) -> Call<Task> {
 /// Looks whether a virtual machine can be made, and makes none.
 pub fn check_vm(body: &NewVm) -> Call<()> {
     Call::new(Method::POST, format!("{VMS_PATH}/check")).json(body)
+}
+
+/// The virtual machines that a host has and that are not among the machines.
+pub fn found_vms(host: &str) -> Call<FoundVms> {
+    Call::new(Method::GET, format!("{HOSTS_PATH}/{}/found-vms", part(host)))
+}
+
+/// Makes one of them one of the machines.
+pub fn import_vm(body: &ImportVm) -> Call<Task> {
+    Call::new(Method::POST, format!("{VMS_PATH}/import")).json(body)
 }
 
 /// Changes a virtual machine.

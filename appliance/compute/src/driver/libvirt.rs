@@ -201,6 +201,12 @@ impl Libvirt {
         self.ask(LOOKS_WITHIN, move |connection| connection.lookup_domain_by_uuid(id.0)?.xml_desc(kept)).await
     }
 
+    /// How many snapshots of a machine libvirt has.
+    pub async fn snapshots(&self, id: VmId) -> Result<u32, Failed> {
+        self.ask(LOOKS_WITHIN, move |connection| connection.lookup_domain_by_uuid(id.0)?.num_snapshots(0))
+            .await
+    }
+
     /// Forgets a machine that is off, with all that libvirt keeps of it. One that is not known is forgotten.
     pub async fn forget(&self, id: VmId) -> Result<(), Failed> {
         let everything = virt_sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE

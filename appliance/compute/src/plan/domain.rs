@@ -52,6 +52,8 @@ pub enum Format {
 pub struct Drawn<'a> {
     /// The machine.
     pub id: VmId,
+    /// What libvirt calls it already: that stays, and with it what its firmware remembers.
+    pub called: Option<&'a str>,
     /// What it shall be.
     pub spec: &'a VmSpec,
     /// Where its volumes are, in the order of its disks.
@@ -82,9 +84,10 @@ pub fn draw(drawn: &Drawn<'_>) -> Element {
         Accelerator::Kvm => "kvm",
         Accelerator::Tcg => "qemu",
     };
+    let called = drawn.called.map_or_else(|| domain_name(id, &spec.name), str::to_owned);
     let mut domain = Element::new("domain")
         .with("type", kind)
-        .holding(Element::new("name").saying(domain_name(id, &spec.name)))
+        .holding(Element::new("name").saying(called))
         .holding(Element::new("uuid").saying(id))
         .holding(Element::new("title").saying(&spec.name));
     if !spec.description.is_empty() {
@@ -456,7 +459,7 @@ pub(crate) mod tests {
             cd.image.as_ref().map(|image| format!("/var/lib/quantix/pools/local/{image}.iso").into())
         };
         let cds: Vec<Option<PathBuf>> = spec.cds.iter().map(cd).collect();
-        draw(&Drawn { id: id(), spec, drives: &drives, cds: &cds, seed, accelerator }).to_xml()
+        draw(&Drawn { id: id(), called: None, spec, drives: &drives, cds: &cds, seed, accelerator }).to_xml()
     }
 
     fn volume(name: &str) -> VmDisk {

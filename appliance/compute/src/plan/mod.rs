@@ -4,6 +4,7 @@ pub(crate) mod allowed;
 pub(crate) mod cloud_init;
 pub(crate) mod differences;
 pub(crate) mod domain;
+pub(crate) mod found;
 pub(crate) mod guest;
 pub(crate) mod load;
 pub(crate) mod ovf;

@@ -29,7 +29,7 @@ pub struct Recognised {
 pub struct Missing(&'static str);
 
 /// Devices that every machine has, or whose kind does not matter.
-const USUAL: &[&str] = &[
+pub(super) const USUAL: &[&str] = &[
     "emulator",
     "controller",
     "serial",
@@ -202,7 +202,8 @@ fn firmware(os: &Element) -> Firmware {
     }
 }
 
-fn source(disk: &Element) -> Option<&str> {
+/// The file or the device that is in a disk.
+pub(super) fn source(disk: &Element) -> Option<&str> {
     let source = disk.child("source")?;
     source.attribute("file").or_else(|| source.attribute("dev"))
 }
@@ -229,6 +230,11 @@ fn disk(disk: &Element, guest: Guest) -> Option<(VmDisk, Drive)> {
         discard: said("discard") == Some("unmap"),
     };
     Some((volume, Drive { path: PathBuf::from(path), format }))
+}
+
+/// Whether there are words for a card.
+pub(super) fn is_nic(interface: &Element) -> bool {
+    nic(interface).is_some()
 }
 
 fn nic(interface: &Element) -> Option<VmNic> {
@@ -336,7 +342,7 @@ mod tests {
             let id = VmId::new();
             let inside: Vec<_> = spec.cds.iter().map(|cd| cd.image.as_ref().map(PathBuf::from)).collect();
             let seed = has_seed.then(|| Path::new("/pool/seeds/a.img"));
-            let drawn = draw(&Drawn { id, spec: &spec, drives: &drives, cds: &inside, seed, accelerator }).to_xml();
+            let drawn = draw(&Drawn { id, called: None, spec: &spec, drives: &drives, cds: &inside, seed, accelerator }).to_xml();
             let seen = recognise(&Element::from_xml(&drawn).unwrap());
             let others = seed.map(|_| "a disk that is only read, /pool/seeds/a.img".to_owned()).into_iter().collect();
             prop_assert_eq!(seen, Ok(Recognised { id, spec, drives, accelerator, others }));

@@ -63,7 +63,7 @@ pub(crate) fn description(id: VmId, spec: &VmSpec, drives: &[Drive], accelerator
     // Nobody starts these: what they are told need not be there.
     let seed = (!drives.is_empty()).then(|| Path::new("/pool/seeds/a.img"));
     let cds = vec![None; spec.cds.len()];
-    draw(&Drawn { id, spec, drives, cds: &cds, seed, accelerator }).to_xml()
+    draw(&Drawn { id, called: None, spec, drives, cds: &cds, seed, accelerator }).to_xml()
 }
 
 /// Defines a small machine.

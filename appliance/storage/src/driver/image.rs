@@ -186,7 +186,7 @@ impl Directory {
 }
 
 /// How big the disk is that a file holds which was written here.
-fn size(path: &Path) -> io::Result<u64> {
+pub(super) fn size(path: &Path) -> io::Result<u64> {
     let mut bytes = [0; 8];
     File::open(path)?.read_exact_at(&mut bytes, 24)?;
     Ok(u64::from_be_bytes(bytes))

@@ -38,7 +38,7 @@ impl Below {
         }
     }
 
-    fn of(name: &str) -> Option<Self> {
+    pub(super) fn of(name: &str) -> Option<Self> {
         let id = |name: &str| name.strip_suffix(".qcow2")?.parse().ok();
         match name.strip_prefix("../images/") {
             Some(name) => id(name).map(Self::Image),
@@ -48,6 +48,14 @@ impl Below {
 }
 
 impl Directory {
+    /// Where something is on which layers lie.
+    pub(super) fn place(&self, below: Below) -> PathBuf {
+        match below {
+            Below::Layer(id) => self.path(id),
+            Below::Image(id) => self.disk_image(id),
+        }
+    }
+
     /// Lays a layer on what is there, of the same size unless another is said. One that is there stays as it is.
     pub async fn lay(&self, id: VolumeId, below: Below, bytes: Option<u64>) -> Result<(), Failed> {
         let Some(beside) = self.begin(id).await? else { return Ok(()) };
@@ -204,7 +212,7 @@ pub(super) async fn is_same(one: PathBuf, other: PathBuf) -> bool {
 }
 
 /// What the header of a qcow2 names as what it lies on.
-fn named_below(path: &Path) -> io::Result<Option<String>> {
+pub(super) fn named_below(path: &Path) -> io::Result<Option<String>> {
     let file = File::open(path)?;
     let mut head = [0; 20];
     file.read_exact_at(&mut head, 0)?;

@@ -4,6 +4,6 @@ pub(crate) mod content;
 pub(crate) mod id;
 pub(crate) mod os;
 pub(crate) mod pool;
-mod qcow2;
+pub(crate) mod qcow2;
 pub mod thin;
 mod vmdk;

@@ -14,14 +14,23 @@ const ENCRYPTION: u32 = 0x0537_be77;
 const MOST_EXTENSIONS: usize = 32;
 
 /// Whether a file that begins so stands by itself.
-pub(super) fn check(head: &[u8]) -> Result<(), Unfit> {
+pub(crate) fn check(head: &[u8]) -> Result<(), Unfit> {
+    check_as(head, false)
+}
+
+/// The same of one that may lie on another, which is looked at besides.
+pub(crate) fn check_layer(head: &[u8]) -> Result<(), Unfit> {
+    check_as(head, true)
+}
+
+fn check_as(head: &[u8], may_lie: bool) -> Result<(), Unfit> {
     let Some(header) = Header::read(head) else {
         return unfit("This qcow2 is cut off within its header.");
     };
-    header.check()?;
+    header.check(may_lie)?;
     match header.version {
         2 => Ok(()),
-        _ => check_extensions(head, header.length),
+        _ => check_extensions(head, header.length, may_lie),
     }
 }
 
@@ -57,11 +66,11 @@ impl Header {
         })
     }
 
-    fn check(&self) -> Result<(), Unfit> {
+    fn check(&self, may_lie: bool) -> Result<(), Unfit> {
         if !(2..=3).contains(&self.version) {
             return unfit(format!("This is qcow2 of version {}, which nobody here knows.", self.version));
         }
-        if self.backing_file != 0 {
+        if self.backing_file != 0 && !may_lie {
             return unfit(
                 "This qcow2 holds only what differs from another file, which it names. It could be a file of the host. Write it out whole first: qemu-img convert -O qcow2.",
             );
@@ -92,7 +101,7 @@ impl Header {
     }
 }
 
-fn check_extensions(head: &[u8], begin: usize) -> Result<(), Unfit> {
+fn check_extensions(head: &[u8], begin: usize, may_lie: bool) -> Result<(), Unfit> {
     let cannot_be = || unfit("The header of this qcow2 says what cannot be.");
     if begin < 104 || !begin.is_multiple_of(8) {
         return cannot_be();
@@ -104,6 +113,7 @@ fn check_extensions(head: &[u8], begin: usize) -> Result<(), Unfit> {
         let (Some(kind), Some(length)) = (kind, length) else { return cannot_be() };
         match kind {
             0 => return Ok(()),
+            BACKING_FORMAT if may_lie => {}
             DATA_FILE | BACKING_FORMAT => {
                 return unfit("This qcow2 names another file, which could be a file of the host.");
             }

@@ -3,6 +3,7 @@
 pub(crate) mod bundle;
 mod fetch;
 mod image;
+mod import;
 mod pool;
 mod power;
 mod role;
@@ -42,6 +43,7 @@ impl Steps for Work {
     async fn memo(&self) -> Value {
         match self.task.kind {
             TaskKind::RestartHost | TaskKind::ShutDownHost => json!({ "boot": boot().await }),
+            TaskKind::ImportVm => import::memo(self).await,
             _ => Value::Null,
         }
     }
@@ -61,6 +63,8 @@ impl Steps for Work {
             (TaskKind::SupportBundle, _) => bundle::close(self, hand).await,
             (TaskKind::CreateVm, 0) if has_volumes(&self.task.params) => vm::make_disks(self, hand).await,
             (TaskKind::CreateVm, _) => vm::describe(self).await,
+            (TaskKind::ImportVm, 0) if has_volumes(&self.task.params) => import::take_disks(self, hand).await,
+            (TaskKind::ImportVm, _) => import::take_over(self, standing).await,
             (TaskKind::StartVm, _) => vm::start(self).await,
             (TaskKind::ShutDownVm, 0) => vm::ask_to_end(self).await,
             (TaskKind::ShutDownVm, _) => vm::wait_until_off(self, hand).await,
@@ -93,10 +97,11 @@ impl Steps for Work {
         }
     }
 
-    async fn undo(&self, _step: usize) {
+    async fn undo(&self, _step: usize, standing: &Standing) {
         match self.task.kind {
             TaskKind::SupportBundle => bundle::remove(self).await,
             TaskKind::CreateVm => vm::undo(self).await,
+            TaskKind::ImportVm => import::undo(self, standing).await,
             TaskKind::SnapshotVm => snapshot::undo(self).await,
             TaskKind::CreateVolume => volume::undo(self).await,
             TaskKind::CreatePool => pool::undo(self).await,

@@ -79,7 +79,7 @@ async fn act(
     Ok(Did::Done)
 }
 
-fn making(work: &Work) -> Result<Making, String> {
+pub(super) fn making(work: &Work) -> Result<Making, String> {
     serde_json::from_value(work.task.params.clone())
         .map_err(|error| format!("What is to be made cannot be read: {error}."))
 }

@@ -45,6 +45,10 @@ pub(super) async fn make_one(agent: &Agent, one: &ToMake, hand: &Hand) -> Result
     let pool = agent.pool(&one.pool);
     let (id, bytes) = (id(&one.id)?, one.bytes);
     let made = match (one.begins_as(), one.linked) {
+        (None, _) if let Some(file) = &one.file => {
+            let path = std::path::Path::new(&file.path);
+            agent.directory(&one.pool).make_from_foreign(id, path, file.format(), going(hand)).await
+        }
         (None, _) => pool.make(id, bytes).await,
         (Some(below), true) => pool.lay(id, below, Some(bytes)).await,
         (Some(Below::Image(image)), false) => pool.make_from(id, image, bytes, going(hand)).await,
@@ -66,7 +70,10 @@ pub(super) async fn make_one(agent: &Agent, one: &ToMake, hand: &Hand) -> Result
 /// Nothing of a volume stays that could not be made, or that is not wanted any more.
 pub(super) async fn take_back(agent: &Agent, one: &ToMake) {
     let Ok(id) = id(&one.id) else { return };
-    if let Err(failed) = agent.pool(&one.pool).remove(id).await {
+    // What was there before is nobody's to remove.
+    if !one.file.as_ref().is_some_and(|file| file.stays)
+        && let Err(failed) = agent.pool(&one.pool).remove(id).await
+    {
         log::warn!("What there is of the volume {} could not be removed: {failed}", one.name);
     }
     if let Err(why) = forget_one(agent, &one.id).await {
