@@ -288,6 +288,7 @@ fn show(image: &Image, output: Output) -> Result<(), Failure> {
         ["format".to_owned(), image.format.clone().unwrap_or_default()],
         ["sha256".to_owned(), image.sha256.clone().unwrap_or_default()],
         ["pool".to_owned(), format!("{} on {}", image.pool_name, image.host_name)],
+        ["also on".to_owned(), image.also_on.join(", ")],
     ];
     let rows: Vec<_> = rows.into_iter().map(Vec::from).collect();
     Ok(shown::table(&["WHAT", "IS"], &rows)?)

@@ -34,6 +34,9 @@ pub struct Image {
     pub host: String,
     /// The name of that.
     pub host_name: String,
+    /// The names of other hosts that have a copy: those where it was needed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also_on: Vec<String>,
     /// How it is.
     pub state: ImageState,
     /// How long its file is, in bytes.

@@ -68,6 +68,7 @@ use crate::{
     options::Options,
     rate::Measures,
     sessions::{self, TokenHash},
+    storage::copies::Bringing,
     syslog,
     throttle::{Source, Throttle},
     vms::{Accelerators, FoundNames, Starting, console::Consoles},
@@ -88,6 +89,8 @@ pub(crate) struct Agent {
     pub(crate) seeing: tokio::sync::Mutex<()>,
     pub(crate) starting: Starting,
     pub(crate) consoles: Consoles,
+    /// Images that are brought from other hosts.
+    pub(crate) bringing: Bringing,
     pub(crate) metrics: crate::metrics::Kept,
     pub(crate) state_dir: PathBuf,
     pub(crate) pools_dir: PathBuf,
@@ -95,6 +98,8 @@ pub(crate) struct Agent {
     pub(crate) disks: PathBuf,
     /// Told when it is worth looking at the pools at once.
     pub(crate) pools_changed: tokio::sync::Notify,
+    /// The same of the machines.
+    pub(crate) vms_changed: tokio::sync::Notify,
     /// The host's name.
     pub(crate) name: String,
     pub(crate) cluster: Arc<Cluster>,
@@ -136,13 +141,15 @@ impl Agent {
             seeing: tokio::sync::Mutex::default(),
             starting: Starting::default(),
             consoles: Consoles::default(),
+            bringing: Bringing::default(),
             metrics: crate::metrics::Kept::in_folder(state_dir),
             state_dir: state_dir.clone(),
             pools_dir: pools_dir.clone(),
             disks: disks.clone(),
             pools_changed: tokio::sync::Notify::new(),
+            vms_changed: tokio::sync::Notify::new(),
             name: name.clone(),
-            cluster: Arc::new(Cluster::new(state_dir, hosts)),
+            cluster: Arc::new(Cluster::new(state_dir, pools_dir, hosts)),
             has_account: AtomicBool::new(false),
             changes: Hub::default(),
             led_since: Mutex::default(),

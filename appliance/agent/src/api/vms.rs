@@ -170,21 +170,22 @@ pub(super) fn to_json(value: &impl serde::Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
-/// Of the hosts where its disks can be, the one with the least memory spoken for.
+/// Of the hosts where its disks can be, the one with the least memory spoken for; of several, one that has its images.
 fn emptiest(connection: &Connection, new: &NewVm, hosts: &[HostId]) -> Result<HostId, Refused> {
     let (mut best, mut why_not) = (None, None);
     for host in hosts {
         match disks::keeps_out(connection, new, *host)? {
             Some(why) => why_not = why_not.or(Some(why)),
             None => {
-                let candidate = Some((kept::spoken_for(connection, *host)?, *host));
+                let lacks = disks::lacks_images(connection, new, *host)?;
+                let candidate = Some((kept::spoken_for(connection, *host)?, lacks, *host));
                 best = best.map_or(candidate, |best| candidate.min(Some(best)));
             }
         }
     }
     let nobody =
         || Problem::new(ProblemCode::Unavailable, "No host answers on which it could be.").retry_after(5);
-    best.map(|(_, host)| host).ok_or_else(|| why_not.unwrap_or_else(nobody).into())
+    best.map(|(_, _, host)| host).ok_or_else(|| why_not.unwrap_or_else(nobody).into())
 }
 
 /// Changes a virtual machine. What cannot change while it is on counts when it is started the next time.

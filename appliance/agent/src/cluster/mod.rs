@@ -68,6 +68,8 @@ pub(crate) struct Cluster {
     folder: PathBuf,
     /// What will, once it has joined another cluster.
     joining: PathBuf,
+    /// Where its pools are, from which other hosts bring images.
+    pools_dir: PathBuf,
     listen: SocketAddr,
     dialler: Dialler,
     standing: watch::Sender<Standing>,
@@ -83,10 +85,11 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// The one whose data is below `state_dir`, and which other hosts reach at `listen`.
-    pub(crate) fn new(state_dir: &Path, listen: SocketAddr) -> Self {
+    pub(crate) fn new(state_dir: &Path, pools_dir: &Path, listen: SocketAddr) -> Self {
         Self {
             folder: state_dir.join("cluster"),
             joining: state_dir.join("cluster-joining"),
+            pools_dir: pools_dir.to_owned(),
             listen,
             dialler: Dialler::default(),
             standing: watch::Sender::new(Standing::Closed(None)),

@@ -514,4 +514,14 @@ pub(super) const SCHEMA: &[Migration] = &[Migration {
         ALTER TABLE snapshot ADD COLUMN schedule TEXT;
         CREATE INDEX snapshot_by ON snapshot (schedule) WHERE schedule IS NOT NULL;
         ",
+}, Migration {
+    name: "images on several hosts",
+    sql: "
+        -- Hosts besides its own that have an image. It goes with the image, once its host has removed its file.
+        CREATE TABLE image_copy (
+            image TEXT NOT NULL,
+            host INTEGER NOT NULL,
+            PRIMARY KEY (image, host)
+        ) STRICT, WITHOUT ROWID;
+        ",
 }];

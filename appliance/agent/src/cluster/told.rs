@@ -7,16 +7,17 @@ use axum::{
     Extension, Json, Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, Method, Response, StatusCode, header},
     response::IntoResponse,
     routing::post,
 };
 use quantix_api::{Problem, ProblemCode};
+use quantix_storage::{Directory, VolumeId};
 use quantix_store::{HostId, Store};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cluster, Contact, Standing as Open,
+    Cluster, Standing as Open,
     node::{ByMember, FromHost},
     unusable,
 };
@@ -33,6 +34,11 @@ const NEWS: &str = "/node/v1/news";
 const VM: &str = "/node/v1/vm";
 const STORAGE: &str = "/node/v1/storage";
 const FILE: &str = "/node/v1/task-file";
+const IMAGE: &str = "/node/v1/image";
+/// How long the whole file is of which something is given.
+const LENGTH: &str = "quantix-length";
+/// What of an image travels at once.
+const PIECE_OF_IMAGE: u64 = 3 << 20;
 
 /// What an owner tells of its task.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,6 +56,14 @@ struct Piece {
     offset: u64,
 }
 
+/// A piece of the file of an image.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PieceOfImage {
+    image: String,
+    offset: u64,
+}
+
 pub(super) fn routes() -> Router<Arc<Cluster>> {
     Router::new()
         .route(REPORT, post(take_report))
@@ -57,6 +71,7 @@ pub(super) fn routes() -> Router<Arc<Cluster>> {
         .route(VM, post(take_asked))
         .route(STORAGE, post(take_about_storage))
         .route(FILE, post(give_piece))
+        .route(IMAGE, post(give_piece_of_image))
 }
 
 fn who(asks: &FromHost) -> Result<HostId, Problem> {
@@ -110,6 +125,24 @@ async fn give_piece(
 ) -> Result<impl IntoResponse, Failure> {
     let bytes = bundle::piece(&cluster.bundles(), piece.task, piece.offset).await?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes))
+}
+
+/// Every host may have every image.
+async fn give_piece_of_image(
+    State(cluster): State<Arc<Cluster>>,
+    _: ByMember,
+    Body(PieceOfImage { image, offset }): Body<PieceOfImage>,
+) -> Result<impl IntoResponse, Failure> {
+    let missing = || Problem::new(ProblemCode::NotFound, "The image is not there any more.");
+    let known = cluster.read(move |connection| storage::images::find(connection, &image)).await?;
+    let known = known.ok_or_else(missing)?;
+    let dir = Directory::at(cluster.pools_dir.join(&known.shown.pool));
+    let piece = dir.piece_of_image(known.id, offset, PIECE_OF_IMAGE).await;
+    let (bytes, length) = piece
+        .map_err(|failed| Problem::new(ProblemCode::StorageUnavailable, failed.to_string()))?
+        .ok_or_else(missing)?;
+    let kind = (header::CONTENT_TYPE, "application/octet-stream".to_owned());
+    Ok(([kind, (HeaderName::from_static(LENGTH), length.to_string())], bytes))
 }
 
 impl Cluster {
@@ -168,18 +201,41 @@ impl Cluster {
 
     /// A piece of a file that a task made on another host.
     pub(crate) async fn fetch_file(&self, host: HostId, task: i64, offset: u64) -> Result<Bytes, Problem> {
-        let members = self.store()?.status().members;
-        let member = members.into_iter().find(|member| member.id == host).ok_or_else(|| {
+        Ok(self.fetch_piece(host, FILE, &Piece { task, offset }).await?.into_body())
+    }
+
+    /// A piece of the file of an image that another host has, and how long that is.
+    pub(crate) async fn fetch_image(
+        &self,
+        host: HostId,
+        image: VolumeId,
+        offset: u64,
+    ) -> Result<(Bytes, u64), Problem> {
+        let piece = PieceOfImage { image: image.to_string(), offset };
+        let response = self.fetch_piece(host, IMAGE, &piece).await?;
+        let length = response.headers().get(LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let length = length.ok_or_else(|| {
+            Problem::new(ProblemCode::Unavailable, "The other host does not say how long the file is.")
+        })?;
+        Ok((response.into_body(), length))
+    }
+
+    async fn fetch_piece(
+        &self,
+        host: HostId,
+        path: &str,
+        piece: &impl Serialize,
+    ) -> Result<Response<Bytes>, Problem> {
+        let contact = self.other_member(host).ok_or_else(|| {
             Problem::new(ProblemCode::NotFound, "The host that has the file is no longer in the cluster.")
         })?;
-        let contact = Contact { host, address: member.address.0 };
-        let body = serde_json::to_vec(&Piece { task, offset })
+        let body = serde_json::to_vec(piece)
             .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))?;
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-        let response = self.pass_on(&contact, Method::POST, FILE, &headers, body.into()).await?;
+        let response = self.pass_on(&contact, Method::POST, path, &headers, body.into()).await?;
         if response.status().is_success() {
-            return Ok(response.into_body());
+            return Ok(response);
         }
         Err(serde_json::from_slice(response.body()).unwrap_or_else(|_| {
             Problem::new(ProblemCode::Unavailable, format!("The other host answered {}.", response.status()))

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    images, layers, pools,
+    copies, images, layers, pools,
     sighting::{self, Sighting},
     volumes::{self, ToMake},
 };
@@ -48,6 +48,10 @@ pub(crate) enum Asked {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         machine: Option<images::Machine>,
     },
+    /// That the host has a copy of an image.
+    ImageIsCopied { image: String },
+    /// That it has it no longer.
+    CopyIsGone { image: String },
     /// That an image is forgotten.
     ForgetImage { image: String },
     /// That a pool is forgotten.
@@ -85,6 +89,8 @@ fn take(connection: &Connection, host: HostId, asked: &Asked, now_ms: i64) -> Re
         Asked::ImageIsReady { image, facts, machine } => {
             Ok(images::is_ready(connection, host, image, facts, machine.as_ref(), now_ms)?)
         }
+        Asked::ImageIsCopied { image } => Ok(copies::add(connection, image, host)?),
+        Asked::CopyIsGone { image } => Ok(copies::is_gone(connection, image, host)?),
         Asked::ForgetImage { image } => match images::find(connection, image)? {
             Some(kept) if kept.host == host || !cluster::kept::is_there(connection, kept.host)? => {
                 Ok(images::forget(connection, image)?)

@@ -10,7 +10,7 @@ use quantix_store::HostId;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::{catalogue::is_checksum, pools, volumes::check_name};
+use super::{catalogue::is_checksum, copies, pools, volumes::check_name};
 use crate::{
     cluster::Refused,
     outside::{self, fetch},
@@ -29,6 +29,9 @@ const LONGEST: u64 = 1 << 40;
 const SELECT: &str = "SELECT image.id, image.name, image.file, image.os, image.os_version, image.pool,
         coalesce(pool.name, '') AS pool_name, image.host, coalesce(host.name, '') AS host_name, image.length,
         image.sha256, image.format, image.bytes, image.used, image.draft, image.made_at, image.made_by, image.version, task.id AS task,
+        (SELECT json_group_array(name) FROM (
+            SELECT other.name FROM image_copy JOIN host AS other ON other.id = image_copy.host
+            WHERE image_copy.image = image.id ORDER BY other.name)) AS also_on,
         CASE WHEN host.id IS NULL OR host.lost_at IS NOT NULL THEN 'unknown'
              WHEN image.state = 'arriving' AND task.id IS NOT NULL THEN 'making'
              ELSE image.state END AS state
@@ -89,6 +92,7 @@ fn of_row(row: &Row<'_>) -> rusqlite::Result<Kept> {
             pool_name: row.get("pool_name")?,
             host: host.to_string(),
             host_name: row.get("host_name")?,
+            also_on: serde_json::from_str(&row.get::<_, String>("also_on")?).unwrap_or_default(),
             // What a later version calls a state is none that is known here.
             state: ImageState::of(&row.get::<_, String>("state")?).unwrap_or(ImageState::Unknown),
             length: row.get("length")?,
@@ -330,24 +334,15 @@ pub(crate) fn count_on(connection: &Connection, host: HostId) -> rusqlite::Resul
 
 /// Checks that an image can be in a CD drive on a host.
 pub(crate) fn check_cd(connection: &Connection, id: &str, host: HostId) -> Result<(), Problem> {
-    let Some(Kept { shown: image, host: there, .. }) = find(connection, id).ok().flatten() else {
+    let Some(found) = find(connection, id).ok().flatten() else {
         return Err(Problem::new(ProblemCode::Invalid, "There is no such image."));
     };
-    if image.state != ImageState::Ready {
-        return Err(conflict(format!("The image {} is not ready yet.", image.name)));
-    }
-    if image.format.as_deref() != Some(CD) {
+    let image = &found.shown;
+    if image.format.as_deref() != Some(CD) && image.format.is_some() {
         let sentence = format!("{} is no CD: let a disk begin as a copy of it.", image.name);
         return Err(Problem::new(ProblemCode::Invalid, sentence));
     }
-    if there != host {
-        let sentence = format!(
-            "The image {} is on {}, and the machine would be elsewhere.",
-            image.name, image.host_name
-        );
-        return Err(conflict(sentence));
-    }
-    Ok(())
+    copies::must_reach(connection, &found, host)
 }
 
 /// The machines in whose drives an image is.
@@ -371,19 +366,18 @@ pub(crate) fn check_copy(
     host: HostId,
 ) -> Result<(), Problem> {
     let found = find(connection, id).ok().flatten();
-    let Some(Kept { shown: image, host: there, .. }) = found else {
+    let Some(found) = found else {
         return Err(Problem::new(ProblemCode::Invalid, "There is no such image."));
     };
-    if image.state != ImageState::Ready {
-        return Err(conflict(format!("The image {} is not ready yet.", image.name)));
-    }
+    let image = &found.shown;
     if linked && pools::is_thin(pool) {
         return Err(conflict("In this pool a disk cannot lie on an image. Make it a full copy."));
     }
-    if there != host || (image.pool != pool && !pools::is_thin(pool)) {
+    copies::must_reach(connection, &found, host)?;
+    if image.pool != pool && !pools::is_thin(pool) {
         return Err(conflict(format!(
-            "The image {} is in the pool {} of {}, and the disk would be elsewhere.",
-            image.name, image.pool_name, image.host_name
+            "The image {} is in the pool {}, and the disk would be elsewhere.",
+            image.name, image.pool_name
         )));
     }
     if image.format.as_deref() == Some(CD) {

@@ -71,7 +71,7 @@ impl Agent {
         for pool in pools.into_iter().filter(is_here) {
             self.look_at_pool(&pool, me).await?;
         }
-        Ok(())
+        self.remove_left_over_copies(me).await
     }
 
     async fn look_at_pool(&self, pool: &Pool, me: HostId) -> Result<(), String> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod asked;
 pub(crate) mod catalogue;
+pub(crate) mod copies;
 pub(crate) mod images;
 mod keeper;
 pub(crate) mod layers;

@@ -12,7 +12,7 @@ use crate::{
     api::Agent,
     cluster::Refused,
     storage::{
-        images, pools,
+        copies, images, pools,
         volumes::{self, ToMake},
     },
 };
@@ -139,6 +139,15 @@ pub(crate) fn keeps_out(
         }
     }
     Ok(None)
+}
+
+/// How many of the images that a machine begins with would have to be brought to a host.
+pub(crate) fn lacks_images(connection: &Connection, new: &NewVm, host: HostId) -> rusqlite::Result<usize> {
+    let of_disks = new.disks.iter().filter_map(|disk| disk.image.as_deref());
+    let of_cds = new.spec.cds.iter().filter_map(|cd| cd.image.as_deref());
+    of_disks
+        .chain(of_cds)
+        .try_fold(0, |count, image| Ok(count + usize::from(!copies::is_there(connection, image, host)?)))
 }
 
 /// The volumes that a machine would have and does not have yet.

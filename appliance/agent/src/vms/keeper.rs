@@ -112,6 +112,7 @@ impl Agent {
                 // What happened while nobody listened was told to nobody.
                 _ = connections.changed() => look = Look::Everything,
                 _ = there_at.tick() => drop(self.libvirt.version().await),
+                () = self.vms_changed.notified() => look = Look::Everything,
                 _ = all_at.tick() => look = Look::Everything,
                 () = tokio::time::sleep(AGAIN), if waits => {}
             }

@@ -1,6 +1,8 @@
 //! What is changed of a machine while it is on: disks and network cards are plugged in, cards given back, CDs put into drives
 //! and taken out, processors and memory given. What a machine cannot change now waits for its next start.
 
+use std::sync::Arc;
+
 use quantix_api::{VmCpu, VmDisk, VmNic, VmSpec, VolumeState};
 use quantix_compute::{
     Accelerator, Drawn, Element, Failed, VmId, cards, draw_cd, draw_memory, draw_nic, draw_plugged, plugged,
@@ -14,7 +16,7 @@ const BLOCK_MIB: u64 = 128;
 
 impl Agent {
     /// Makes a machine that is on what it shall be, as far as that can be while it is on, and tells what it is then.
-    pub(crate) async fn change_while_on(&self, id: VmId) -> Result<(), String> {
+    pub(crate) async fn change_while_on(self: &Arc<Self>, id: VmId) -> Result<(), String> {
         let Some(vm) = self.own_vm(id).await? else { return Ok(()) };
         let Some(running) = &vm.more.running else { return Ok(()) };
         if vm.spec == *running {
@@ -97,7 +99,7 @@ impl Agent {
     }
 
     /// Puts CDs into the drives that it has, and takes them out. A guest that holds on to one keeps it.
-    async fn change_cds(&self, vm: &Kept, now: &mut VmSpec) -> Result<(), String> {
+    async fn change_cds(self: &Arc<Self>, vm: &Kept, now: &mut VmSpec) -> Result<(), String> {
         if vm.spec.cds == now.cds {
             return Ok(());
         }
@@ -105,6 +107,7 @@ impl Agent {
         let drawn = Drawn { cds: &inside, ..drawn(vm) };
         for (at, (wanted, is)) in vm.spec.cds.iter().zip(&mut now.cds).enumerate() {
             if wanted != is
+                && self.has_or_brings(vm.id, wanted).await
                 && done(vm, "A CD", self.libvirt.change_device(vm.id, draw_cd(&drawn, at).to_xml()).await)?
             {
                 is.clone_from(wanted);

@@ -8,6 +8,7 @@ mod cds;
 mod certificate;
 mod cloud_init;
 mod consoles;
+mod copies;
 mod fetch;
 mod full;
 mod guests;

@@ -110,6 +110,41 @@ impl Directory {
         kept.ok_or_else(|| Failed::Other("The image is not there".to_owned()))
     }
 
+    /// Makes an image of what has come whole from another host, which wrote it as it is kept.
+    pub async fn keep_copy(&self, id: VolumeId, is_iso: bool) -> Result<(), Failed> {
+        self.room().await?;
+        let to = if is_iso { self.iso_image(id) } else { self.disk_image(id) };
+        self.named(self.arriving(id), to).await?;
+        self.forget_arrived(id).await
+    }
+
+    /// A piece of the file of an image, and how long that is; nothing if it is not there.
+    pub async fn piece_of_image(
+        &self,
+        id: VolumeId,
+        at: u64,
+        most: u64,
+    ) -> Result<Option<(Vec<u8>, u64)>, Failed> {
+        self.room().await?;
+        let files = [self.disk_image(id), self.iso_image(id)];
+        in_files("The image cannot be read", move || {
+            for path in files {
+                let file = match File::open(path) {
+                    Ok(file) => file,
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error),
+                };
+                let length = file.metadata()?.len();
+                let count = usize::try_from(length.saturating_sub(at).min(most)).unwrap_or_default();
+                let mut bytes = vec![0; count];
+                file.read_exact_at(&mut bytes, at)?;
+                return Ok(Some((bytes, length)));
+            }
+            Ok(None)
+        })
+        .await
+    }
+
     /// Gives a file that is whole its name.
     pub(super) async fn named(&self, from: PathBuf, to: PathBuf) -> Result<(), Failed> {
         let dir = self.images_dir();

@@ -65,7 +65,7 @@ impl Steps for Work {
             (TaskKind::CreateVm, _) => vm::describe(self).await,
             (TaskKind::ImportVm, 0) if has_volumes(&self.task.params) => import::take_disks(self, hand).await,
             (TaskKind::ImportVm, _) => import::take_over(self, standing).await,
-            (TaskKind::StartVm, _) => vm::start(self).await,
+            (TaskKind::StartVm, _) => vm::start(self, hand).await,
             (TaskKind::ShutDownVm, 0) => vm::ask_to_end(self).await,
             (TaskKind::ShutDownVm, _) => vm::wait_until_off(self, hand).await,
             (TaskKind::RebootVm, _) => vm::reboot(self).await,

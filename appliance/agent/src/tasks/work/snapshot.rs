@@ -335,7 +335,7 @@ pub(super) async fn revert(work: &Work, step: usize, hand: &Hand) -> Result<Did,
         (1, _) => go_back(work).await,
         (2, RevertEnds::Woken) => wake(work).await,
         (3, RevertEnds::Woken) => go_on(work).await,
-        (2, RevertEnds::Started) => vm::start(work).await,
+        (2, RevertEnds::Started) => vm::start(work, hand).await,
         _ => tidy(work, hand).await,
     }
 }

@@ -167,8 +167,13 @@ async fn drop_snapshot(work: &Work, source: Source) {
 }
 
 /// Switches it on, or wakes it.
-pub(super) async fn start(work: &Work) -> Result<Did, String> {
+pub(super) async fn start(work: &Work, hand: &Hand) -> Result<Did, String> {
     let (agent, id) = (&work.agent, id(work)?);
+    if let Some(vm) = agent.own_vm(id).await?
+        && !agent.bring_cds(&vm.spec.cds, volume::going(hand)).await?
+    {
+        return Ok(Did::Stopped);
+    }
     agent.settle_names(id).await?;
     agent.describe_vm_as_it_runs_now(id).await?;
     let now = once_begun(agent, id).await?;

@@ -44,6 +44,11 @@ pub(super) fn going(hand: &Hand) -> impl Fn(u64, Option<u64>) -> bool + Send + S
 pub(super) async fn make_one(agent: &Agent, one: &ToMake, hand: &Hand) -> Result<bool, String> {
     let pool = agent.pool(&one.pool);
     let (id, bytes) = (id(&one.id)?, one.bytes);
+    if let Some(Below::Image(image)) = one.begins_as()
+        && !agent.bring_image(image, going(hand)).await?
+    {
+        return Ok(false);
+    }
     let made = match (one.begins_as(), one.linked) {
         (None, _) if let Some(file) = &one.file => {
             let path = std::path::Path::new(&file.path);
