@@ -104,7 +104,7 @@ async fn an_image_comes_where_it_is_first_needed_and_goes_everywhere() {
     let copy = two.place.make(&two.wanted("web-01", &image, false)).await;
     assert_eq!(two.image(&image.id).await.also_on, ["qx-2"]);
     let file = format!("{}.qcow2", image.id);
-    assert_eq!(two.files_there(), [file.clone()]);
+    assert_eq!(two.files_there(), std::slice::from_ref(&file));
     let here = two.place.host.dir().join("quantix-pools/local/images").join(&file);
     assert!(fs::read(here).unwrap() == fs::read(two.images_there().join(&file)).unwrap());
     // It is there now: two at once lie on it.
@@ -154,7 +154,7 @@ async fn whoever_is_killed_while_an_image_is_brought_goes_on_where_it_was() {
     let task = two.place.ended(task.id).await;
     assert_eq!(task.state, TaskState::Done, "{task:?}");
     let file = format!("{}.qcow2", image.id);
-    assert_eq!(two.files_there(), [file.clone()]);
+    assert_eq!(two.files_there(), std::slice::from_ref(&file));
     let here = two.place.host.dir().join("quantix-pools/local/images").join(&file);
     assert!(fs::read(here).unwrap() == fs::read(two.images_there().join(&file)).unwrap());
     // Cancelled in the middle, nothing of another is left.
