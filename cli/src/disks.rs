@@ -1,6 +1,6 @@
 //! The disks of virtual machines.
 
-use quantix_api::{Bus, Cache, ChangeVm, Image, NewDisk, VmCd, VmDisk, calls, in_whole_gib};
+use quantix_api::{Bus, Cache, ChangeVm, DiskLimit, Image, NewDisk, VmCd, VmDisk, calls, in_whole_gib};
 
 use crate::{Failure, Session, images, shown::Output, vms};
 
@@ -52,6 +52,24 @@ pub(crate) async fn cds(session: &Session, said: &[String], before: Vec<VmCd>) -
         cds.push(VmCd { image });
     }
     Ok(cds)
+}
+
+/// Limits how much a disk of a machine may be used.
+pub(crate) async fn limit(
+    session: &Session,
+    vm: &str,
+    volume: &str,
+    limit: DiskLimit,
+    output: Output,
+) -> Result<(), Failure> {
+    let has = vms::find(session, vm).await?.spec.disks.iter().any(|disk| disk.volume == volume);
+    if !has {
+        return Err(Failure::Said(format!("{vm} does not have this volume. See: qx vm show {vm}")));
+    }
+    let set = |disks: &mut Vec<VmDisk>| {
+        disks.iter_mut().filter(|disk| disk.volume == volume).for_each(|disk| disk.limit = limit);
+    };
+    change(session, vm, set, output).await
 }
 
 /// Changes which disks a machine has.

@@ -51,13 +51,15 @@ pub(crate) async fn show(session: &Session, vm: &Vm, output: Output) -> Result<(
             || disk.volume.clone(),
             |volume| format!("{}, {} in {}", volume.name, in_units(volume.bytes), volume.pool_name),
         );
-        rows.push([format!("disk {}", number + 1), told]);
+        let limit = disk.limit.words().map_or_else(String::new, |limit| format!(", {limit}"));
+        rows.push([format!("disk {}", number + 1), told + &limit]);
     }
     for cd in &vm.spec.cds {
         rows.push(["CD drive".to_owned(), cd.image.clone().unwrap_or_else(|| "empty".to_owned())]);
     }
     for nic in &vm.spec.nics {
-        rows.push([format!("network card {}", nic.mac), format!("on {}", nic.bridge)]);
+        let kind = nic.model.map_or_else(String::new, |model| format!(", {}", model.name()));
+        rows.push([format!("network card {}", nic.mac), format!("on {}{kind}", nic.bridge)]);
     }
     if let Some(guest) = &vm.guest {
         rows.push(["guest calls itself".to_owned(), guest.hostname.clone()]);

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use quantix_api::{
-    Bus, Cache, ChangeVm, Firmware, Guest, Keep, NewVm, PowerVm, RemoveVm, Scope, SetGuestPassword,
-    SettleDrift, Vm, VmAction, VmDisk, VmGuest, VmNic, VmPolicy, VmQuery, VmSpec, calls,
+    Boot, Bus, ChangeVm, DiskLimit, Firmware, Guest, Keep, NewVm, NicModel, PowerVm, RemoveVm, Scope,
+    SetGuestPassword, SettleDrift, Vm, VmAction, VmDisk, VmGuest, VmNic, VmPolicy, VmQuery, VmSpec, calls,
 };
 
 use crate::{
@@ -99,6 +99,19 @@ pub(crate) enum Command {
         vm: String,
         /// Name or id of the volume.
         volume: String,
+    },
+    /// Limit how much a disk of one may be used, reading and writing together. It counts at once.
+    LimitDisk {
+        /// Name or id.
+        vm: String,
+        /// Name or id of the volume.
+        volume: String,
+        /// How many times a second; 0 for no limit.
+        #[arg(long, default_value_t = 0)]
+        iops: u32,
+        /// How many MiB a second; 0 for no limit.
+        #[arg(long, default_value_t = 0)]
+        mib: u32,
     },
     /// Take a volume from one that is off. What is on it stays.
     LetGo {
@@ -250,6 +263,12 @@ pub(crate) struct Hardware {
     /// What starts it: uefi, secure-boot or bios.
     #[arg(long, value_parser = firmware)]
     firmware: Option<Firmware>,
+    /// From what it is tried to start first: disk, cd or network.
+    #[arg(long, value_parser = boot)]
+    boot: Option<Boot>,
+    /// A certain model of processor, as libvirt calls it: EPYC-Rome. An empty one is the nearest to the host's.
+    #[arg(long)]
+    cpu_model: Option<String>,
     /// Whether it has a TPM 2.0.
     #[arg(long)]
     tpm: Option<bool>,
@@ -257,9 +276,9 @@ pub(crate) struct Hardware {
     /// take the place of those it has.
     #[arg(long, value_name = "IMAGE")]
     cd: Vec<String>,
-    /// A network card on a bridge, as in br-int; once for each. They take the place of those it has.
-    #[arg(long)]
-    nic: Vec<String>,
+    /// A network card on a bridge, as in br-int, or br-int,e1000e for a certain kind; once for each. They take the place of those it has.
+    #[arg(long, value_parser = card)]
+    nic: Vec<VmNic>,
     /// Whether it is started when its host starts.
     #[arg(long)]
     start_at_boot: Option<bool>,
@@ -311,6 +330,18 @@ fn firmware(text: &str) -> Result<Firmware, String> {
     }
 }
 
+fn boot(text: &str) -> Result<Boot, String> {
+    let known = || Boot::ALL.map(Boot::name).join(", ");
+    Boot::ALL.into_iter().find(|boot| boot.name() == text).ok_or_else(|| format!("known are {}", known()))
+}
+
+fn card(text: &str) -> Result<VmNic, String> {
+    let (bridge, kind) = text.split_once(',').map_or((text, None), |(bridge, kind)| (bridge, Some(kind)));
+    let known = || format!("known are {}", NicModel::ALL.map(NicModel::name).join(", "));
+    let model = kind.map(|kind| NicModel::of(kind).ok_or_else(known)).transpose()?;
+    Ok(VmNic { bridge: bridge.to_owned(), mac: String::new(), model })
+}
+
 fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("a label is a name and a value, as in team=web")?;
     Ok((key.to_owned(), value.to_owned()))
@@ -330,10 +361,11 @@ impl Hardware {
         set(&mut spec.memory.mib, self.memory.as_ref());
         set(&mut spec.memory.most_mib, self.memory_most.as_ref());
         set(&mut spec.firmware, self.firmware.as_ref());
+        set(&mut spec.boot, self.boot.as_ref());
+        set(&mut spec.cpu.named, self.cpu_model.as_ref());
         set(&mut spec.tpm, self.tpm.as_ref());
         if !self.nic.is_empty() {
-            let card = |bridge: &String| VmNic { bridge: bridge.clone(), mac: String::new() };
-            spec.nics = self.nic.iter().map(card).collect();
+            spec.nics.clone_from(&self.nic);
         }
         set(&mut policy.start_at_boot, self.start_at_boot.as_ref());
         set(&mut policy.boot_order, self.boot_order.as_ref());
@@ -423,8 +455,12 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
         }
         Command::TakeVolume { vm, volume } => {
             let volume = find_volume(&session, &volume).await?.id;
-            let disk = VmDisk { volume, bus: None, cache: Cache::default(), discard: true };
+            let disk = VmDisk::usual(volume);
             disks::change(&session, &vm, |disks| disks.push(disk), output).await
+        }
+        Command::LimitDisk { vm, volume, iops, mib } => {
+            let volume = find_volume(&session, &volume).await?.id;
+            disks::limit(&session, &vm, &volume, DiskLimit { iops, mib_s: mib }, output).await
         }
         Command::LetGo { vm, volume } => {
             let volume = find_volume(&session, &volume).await?.id;

@@ -94,7 +94,7 @@ pub struct VmDraft {
 impl VmDraft {
     /// The machine as it may be made here, with all its cards on one bridge. Its disks are made with it, from the images.
     pub fn spec(&self, bridge: &str) -> VmSpec {
-        let nic = VmNic { bridge: bridge.to_owned(), mac: String::new() };
+        let nic = VmNic { bridge: bridge.to_owned(), mac: String::new(), model: None };
         let cpu = VmCpu { sockets: 1, cores: self.cpus, ..VmCpu::default() };
         let memory = VmMemory { mib: self.memory_mib, ..VmMemory::default() };
         let nics = (0..self.nics).map(|_| nic.clone()).collect();

@@ -87,7 +87,10 @@ pub use tasks::{
     TaskStep, Unit,
 };
 pub use users::{ChangeGroup, ChangeUser, Group, NewGroup, NewUser, User, UserPassword};
-pub use vm_spec::{Bus, Cache, CpuModel, Firmware, Guest, VmCd, VmCpu, VmDisk, VmMemory, VmNic, VmSpec};
+pub use vm_spec::{
+    Boot, Bus, Cache, CpuModel, DiskLimit, Firmware, Guest, NicModel, VmCd, VmCpu, VmDisk, VmMemory, VmNic,
+    VmSpec,
+};
 pub use vms::{
     ChangeVm, Keep, NewVm, PowerVm, RemoveVm, SettleDrift, Vm, VmAction, VmCounts, VmPolicy, VmQuery, VmState,
 };

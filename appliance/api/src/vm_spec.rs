@@ -26,13 +26,16 @@ pub struct VmSpec {
     /// What starts it.
     #[serde(default)]
     pub firmware: Firmware,
+    /// From what it is tried to start first.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub boot: Boot,
     /// Whether it has a TPM 2.0.
     #[serde(default)]
     pub tpm: bool,
     /// Its disks, in the order in which it is tried to start from them.
     #[serde(default)]
     pub disks: Vec<VmDisk>,
-    /// Its CD drives. It is tried to start from them when it does not start from a disk.
+    /// Its CD drives.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 2)]
     pub cds: Vec<VmCd>,
@@ -54,6 +57,7 @@ impl VmSpec {
             cpu: VmCpu::default(),
             memory: VmMemory::default(),
             firmware: Firmware::default(),
+            boot: Boot::default(),
             tpm: false,
             disks: Vec::new(),
             cds: Vec::new(),
@@ -104,6 +108,10 @@ pub struct VmCpu {
     /// What the guest sees.
     #[serde(default)]
     pub model: CpuModel,
+    /// A certain one instead, as libvirt calls it: `EPYC-Rome`. Hosts on which it shall run must be able to be one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(max_length = 64, pattern = "^[A-Za-z0-9._-]*$")]
+    pub named: String,
     /// To how many cores it can grow while it is on, in its one socket; 0 for none.
     #[serde(default, skip_serializing_if = "is_none")]
     pub most: u16,
@@ -119,7 +127,7 @@ fn one() -> u16 {
 
 impl Default for VmCpu {
     fn default() -> Self {
-        Self { sockets: 1, cores: 2, threads: 1, model: CpuModel::default(), most: 0 }
+        Self { sockets: 1, cores: 2, threads: 1, model: CpuModel::default(), named: String::new(), most: 0 }
     }
 }
 
@@ -178,6 +186,33 @@ pub enum Firmware {
     Bios,
 }
 
+/// From what it is tried to start a virtual machine first. What it does not start from is followed by what is left: disks, CDs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Boot {
+    /// Its disks.
+    #[default]
+    Disk,
+    /// Its CD drives.
+    Cd,
+    /// Its network cards.
+    Network,
+}
+
+impl Boot {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Disk, Self::Cd, Self::Network];
+
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Cd => "cd",
+            Self::Network => "network",
+        }
+    }
+}
+
 /// A disk of a virtual machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -193,6 +228,36 @@ pub struct VmDisk {
     /// Whether what the guest frees is freed in the pool.
     #[serde(default = "yes")]
     pub discard: bool,
+    /// How much it may be used at most.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub limit: DiskLimit,
+}
+
+impl VmDisk {
+    /// As usual: attached as its guest needs it, past the host's memory, and without a limit.
+    pub fn usual(volume: impl Into<String>) -> Self {
+        Self {
+            volume: volume.into(),
+            bus: None,
+            cache: Cache::default(),
+            discard: true,
+            limit: DiskLimit::default(),
+        }
+    }
+}
+
+/// How much a disk may be used at most, reading and writing together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiskLimit {
+    /// How many times a second; 0 for no limit.
+    #[serde(default)]
+    #[schema(maximum = 10_000_000)]
+    pub iops: u32,
+    /// How many MiB a second; 0 for no limit.
+    #[serde(default)]
+    #[schema(maximum = 1_000_000)]
+    pub mib_s: u32,
 }
 
 /// How a disk is attached.
@@ -238,4 +303,47 @@ pub struct VmNic {
     /// Its address: `52:54:00:…`. Left out, it is given one.
     #[serde(default)]
     pub mac: String,
+    /// What the guest sees; nothing: as it needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<NicModel>,
+}
+
+impl DiskLimit {
+    /// For people; nothing without a limit.
+    pub fn words(self) -> Option<String> {
+        match (self.mib_s, self.iops) {
+            (0, 0) => None,
+            (mib, 0) => Some(format!("at most {mib} MiB/s")),
+            (0, times) => Some(format!("at most {times} times a second")),
+            (mib, times) => Some(format!("at most {mib} MiB/s, {times} times a second")),
+        }
+    }
+}
+
+/// What kind of network card a guest sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NicModel {
+    /// virtio-net, the fastest.
+    Virtio,
+    /// An Intel 82574L, which every system knows.
+    E1000e,
+}
+
+impl NicModel {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Virtio, Self::E1000e];
+
+    /// Its name in the API, and for libvirt.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Virtio => "virtio",
+            Self::E1000e => "e1000e",
+        }
+    }
+
+    /// The kind of a name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|model| model.name() == name)
+    }
 }

@@ -6,8 +6,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use quantix_api::{
-    CallError, ChangeVolume, GrowVolume, NewVolume, Pool, Problem, ProblemCode, RemoveVolume, Right, Volume,
-    calls,
+    CallError, ChangeVm, ChangeVolume, DiskLimit, GrowVolume, NewVolume, Pool, Problem, ProblemCode,
+    RemoveVolume, Right, Vm, Volume, calls,
 };
 use serde::Deserialize;
 
@@ -104,6 +104,8 @@ pub(crate) async fn make(
 struct VolumePage {
     frame: Frame,
     volume: Volume,
+    /// How much its machine may use it, if it has one.
+    limit: Option<DiskLimit>,
     problem: Option<Problem>,
 }
 
@@ -139,7 +141,8 @@ async fn show(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Re
     match web.agent.call(&calls::volume(id).as_session(frame.token())).await {
         Ok(volume) => {
             let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-            let page = VolumePage { frame, volume, problem };
+            let limit = limit_of(web, &frame, &volume).await;
+            let page = VolumePage { frame, volume, limit, problem };
             let drawn =
                 if page.frame.block() == Some("volume") { draw(&page.as_volume()) } else { draw(&page) };
             (status, drawn).into_response()
@@ -151,6 +154,41 @@ async fn show(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Re
     }
 }
 
+/// The machine that has a volume, as far as one may see it.
+async fn machine_of(web: &Web, frame: &Frame, volume: &Volume) -> Option<Vm> {
+    let vm = volume.vm.as_deref()?;
+    web.agent.call(&calls::vm(vm).as_session(frame.token())).await.ok()
+}
+
+async fn limit_of(web: &Web, frame: &Frame, volume: &Volume) -> Option<DiskLimit> {
+    let vm = machine_of(web, frame, volume).await?;
+    vm.spec.disks.iter().find(|disk| disk.volume == volume.id).map(|disk| disk.limit)
+}
+
+/// Limits how much the machine may use it that has it.
+async fn limit(
+    web: &Web,
+    client: ClientAddress,
+    frame: &Frame,
+    id: &str,
+    form: &DeedForm,
+) -> Result<String, CallError> {
+    let number = |text: &str, field: &str| {
+        let wrong = || Problem::new(ProblemCode::Invalid, "This is not a number that can be used.");
+        text.trim().parse().map_err(|_| CallError::Problem(wrong().in_field(field)))
+    };
+    let limit = DiskLimit { iops: number(&form.iops, "iops")?, mib_s: number(&form.mib_s, "mib_s")? };
+    let volume = web.agent.call(&calls::volume(id).as_session(frame.token())).await?;
+    let Some(mut vm) = machine_of(web, frame, &volume).await else {
+        return Err(CallError::Problem(Problem::new(ProblemCode::Conflict, "No machine has it.")));
+    };
+    vm.spec.disks.iter_mut().filter(|disk| disk.volume == id).for_each(|disk| disk.limit = limit);
+    let body = ChangeVm { spec: Some(vm.spec), ..ChangeVm::default() };
+    let call = calls::change_vm(&vm.id, &body).if_version(vm.version);
+    web.agent.call(&call.as_session(frame.token()).for_client(client.0)).await?;
+    Ok(if limit == DiskLimit::default() { "It has no limit." } else { "It is limited." }.to_owned())
+}
+
 /// What is said of a volume.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -160,6 +198,8 @@ pub(crate) struct DeedForm {
     /// Another name. It is on the same page as what is typed to go on.
     new_name: String,
     gib: String,
+    mib_s: String,
+    iops: String,
     version: u64,
 }
 
@@ -187,6 +227,7 @@ pub(crate) async fn deed(
             }
             Err(problem) => Err(CallError::Problem(problem)),
         },
+        "limit" => limit(&web, client, &frame, &id, &form).await,
         "rename" => {
             let body = ChangeVolume { name: Some(form.new_name.trim().to_owned()) };
             let call = calls::change_volume(&id, &body).if_version(form.version);

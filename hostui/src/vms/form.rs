@@ -6,8 +6,8 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use quantix_api::{
-    Cache, CallError, ChangeVm, CloudInit, Firmware, Guest, Image, NewDisk, NewVm, Problem, ProblemCode, Vm,
-    VmCd, VmDraft, VmNic, VmPolicy, VmSpec, calls, in_whole_gib,
+    Boot, Cache, CallError, ChangeVm, CloudInit, Firmware, Guest, Image, NewDisk, NewVm, NicModel, Problem,
+    ProblemCode, Vm, VmCd, VmDraft, VmNic, VmPolicy, VmSpec, calls, in_whole_gib,
 };
 use serde::Deserialize;
 
@@ -51,6 +51,10 @@ pub(crate) struct VmForm {
     balloon: Option<String>,
     #[serde(rename = "spec.firmware")]
     firmware: String,
+    #[serde(rename = "spec.boot")]
+    boot: String,
+    #[serde(rename = "spec.cpu.named")]
+    named: String,
     #[serde(rename = "spec.tpm")]
     tpm: Option<String>,
     #[serde(rename = "spec.watchdog")]
@@ -126,7 +130,11 @@ impl VmForm {
 
     fn of(spec: &VmSpec, policy: &VmPolicy, folder: Option<i64>, version: u64) -> Self {
         let labels: Vec<_> = policy.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let nics: Vec<_> = spec.nics.iter().map(|nic| format!("{} {}", nic.bridge, nic.mac)).collect();
+        let nic = |nic: &VmNic| {
+            let model = nic.model.map(|model| format!(" {}", model.name())).unwrap_or_default();
+            format!("{} {}{model}", nic.bridge, nic.mac)
+        };
+        let nics: Vec<_> = spec.nics.iter().map(nic).collect();
         Self {
             name: spec.name.clone(),
             description: spec.description.clone(),
@@ -142,6 +150,8 @@ impl VmForm {
             },
             balloon: checked(spec.memory.balloon),
             firmware: firmware_name(spec.firmware).to_owned(),
+            boot: spec.boot.name().to_owned(),
+            named: spec.cpu.named.clone(),
             tpm: checked(spec.tpm),
             watchdog: checked(spec.watchdog),
             nics: nics.join("\n"),
@@ -183,12 +193,17 @@ impl VmForm {
             .iter()
             .find(|(one, _)| firmware_name(*one) == self.firmware)
             .map_or_else(Firmware::default, |(one, _)| *one);
+        spec.boot = Boot::ALL.into_iter().find(|boot| boot.name() == self.boot).unwrap_or_default();
+        self.named.trim().clone_into(&mut spec.cpu.named);
         spec.tpm = self.tpm.is_some();
         spec.watchdog = self.watchdog.is_some();
         spec.nics = lines(&self.nics)
             .map(|line| {
-                let (bridge, mac) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-                VmNic { bridge: bridge.to_owned(), mac: mac.trim().to_owned() }
+                let mut words = line.split_whitespace();
+                let bridge = words.next().unwrap_or_default().to_owned();
+                let (models, others): (Vec<_>, Vec<_>) = words.partition(|word| NicModel::of(word).is_some());
+                let model = models.first().and_then(|model| NicModel::of(model));
+                VmNic { bridge, mac: others.join(" "), model }
             })
             .collect();
         // The form has one drive; another that there is stays.
@@ -293,6 +308,8 @@ impl FormPage {
         "spec.memory.mib",
         "spec.memory.most_mib",
         "spec.firmware",
+        "spec.boot",
+        "spec.cpu.named",
         "spec.cds",
         "spec.nics",
         "disks.0.bytes",
@@ -324,6 +341,15 @@ impl FormPage {
 
     fn guests(&self) -> Vec<(&'static str, &'static str)> {
         Guest::ALL.into_iter().map(|guest| (guest.name(), machine::guest(guest))).collect()
+    }
+
+    fn boots(&self) -> Vec<(&'static str, &'static str)> {
+        let title = |boot| match boot {
+            Boot::Disk => "Its disks",
+            Boot::Cd => "Its CD drive",
+            Boot::Network => "The network",
+        };
+        Boot::ALL.into_iter().map(|boot| (boot.name(), title(boot))).collect()
     }
 
     fn firmwares(&self) -> Vec<(&'static str, &'static str)> {
@@ -493,7 +519,7 @@ mod tests {
         let mut spec = VmSpec::named("web-01");
         spec.description = "one\ntwo".into();
         spec.firmware = Firmware::SecureBoot;
-        spec.nics = vec![VmNic { bridge: "br-int".into(), mac: "52:54:00:00:00:01".into() }];
+        spec.nics = vec![VmNic { bridge: "br-int".into(), mac: "52:54:00:00:00:01".into(), model: None }];
         let policy = VmPolicy {
             start_at_boot: true,
             boot_order: 7,

@@ -101,7 +101,7 @@ fn begun(action: VmAction, name: &str) -> String {
 fn beside_its_field(mut problem: Problem) -> Problem {
     for field in ["spec.nics", "spec.cds", "spec.cpu", "policy.labels"] {
         // How far it can grow has a field of its own.
-        let is_of_it = |of: &str| of.starts_with(field) && of != "spec.cpu.most";
+        let is_of_it = |of: &str| of.starts_with(field) && !matches!(of, "spec.cpu.most" | "spec.cpu.named");
         if problem.field.as_deref().is_some_and(is_of_it) {
             problem.field = Some(if field == "spec.cpu" { "spec.cpu.cores" } else { field }.to_owned());
         }

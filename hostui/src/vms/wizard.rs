@@ -199,7 +199,7 @@ mod tests {
     fn a_machine_is_told_in_words() {
         let mut spec = VmSpec::named("web-01");
         (spec.cpu.cores, spec.memory.mib) = (2, 4096);
-        spec.nics = vec![VmNic { bridge: "br-int".into(), mac: String::new() }];
+        spec.nics = vec![VmNic { bridge: "br-int".into(), mac: String::new(), model: None }];
         spec.cds = vec![VmCd { image: None }];
         let told = CloudInit {
             user: "ops".into(),

@@ -44,6 +44,11 @@ async fn a_machine_is_made_and_switched_and_removed() {
     desk.follow("Edit").await;
     desk.heading("Edit web-01").await;
     desk.fill("What it is for optional", "Answers for the shop").await;
+    desk.fill("Processor model optional", "no such model").await;
+    desk.press("Save").await;
+    desk.sees("A processor is called by its name in libvirt").await;
+    desk.fill("Processor model optional", "").await;
+    desk.choose("Starts first from", "The network").await;
     desk.press("Save").await;
     desk.sees("Answers for the shop").await;
     // Its disk, and another.
@@ -56,6 +61,9 @@ async fn a_machine_is_made_and_switched_and_removed() {
     desk.heading("Storage").await;
     desk.follow("web-01-disk-2").await;
     desk.heading("web-01-disk-2").await;
+    desk.fill("MiB a second", "50").await;
+    desk.press("Limit it").await;
+    desk.sees("It is limited.").await;
     desk.fill("New size in GiB", "5").await;
     desk.press("Grow").await;
     desk.sees("5 GiB").await;

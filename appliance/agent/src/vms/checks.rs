@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_card_without_an_address_gets_one_that_no_other_has() {
         let connection = with_host();
-        let card = |mac: &str| VmNic { bridge: "br-int".into(), mac: mac.into() };
+        let card = |mac: &str| VmNic { bridge: "br-int".into(), mac: mac.into(), model: None };
         let with = |name: &str, nics| NewVm { spec: VmSpec { nics, ..spec(name) }, ..new(name) };
         let made = add_one(&connection, &with("a", vec![card(""), card("")])).unwrap();
         let macs: Vec<_> = made.spec.nics.iter().map(|nic| nic.mac.clone()).collect();

@@ -1,6 +1,6 @@
 //! The disks of machines: those that are made with one, and what libvirt is told of where each is.
 
-use quantix_api::{NewDisk, NewVm, Problem, ProblemCode, Scope, VmCd, VmDisk, VmSpec};
+use quantix_api::{DiskLimit, NewDisk, NewVm, Problem, ProblemCode, Scope, VmCd, VmDisk, VmSpec};
 use quantix_compute::{Drive, Format, VmId};
 use quantix_storage::VolumeId;
 use quantix_store::HostId;
@@ -97,7 +97,7 @@ pub(super) fn plan(
     }
     let name = volumes::free_name(connection, &pool, host, &spec.name, others)?;
     let id = VolumeId::new().to_string();
-    spec.disks.push(VmDisk { volume: id.clone(), bus, cache, discard: true });
+    spec.disks.push(VmDisk { volume: id.clone(), bus, cache, discard: true, limit: DiskLimit::default() });
     Ok(ToMake { image, linked, ..ToMake::empty(id, name, pool, bytes) })
 }
 

@@ -262,12 +262,7 @@ mod tests {
     }
 
     fn found_one(disks: Vec<FoundDisk>) -> FoundVm {
-        let one = |disk: &FoundDisk| quantix_api::VmDisk {
-            volume: disk.path.clone(),
-            bus: None,
-            cache: quantix_api::Cache::default(),
-            discard: true,
-        };
+        let one = |disk: &FoundDisk| quantix_api::VmDisk::usual(disk.path.clone());
         let spec = VmSpec { disks: disks.iter().map(one).collect(), ..spec("old") };
         FoundVm {
             id: VmId::new().to_string(),

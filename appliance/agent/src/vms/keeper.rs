@@ -298,7 +298,12 @@ impl Agent {
             Err(failed) => return Err(format!("{failed}.")),
         };
         let (drives, cds) = (self.drives(vm).await?, self.cds(vm).await?);
-        let (id, accelerator, seed) = (vm.id, Accelerator::Tcg, self.seed_of(vm));
+        let read = |element: &Element| recognise(element).map_err(|missing| missing.to_string());
+        let theirs = Element::from_xml(&description).map_err(|error| error.to_string());
+        let theirs = theirs.and_then(|element| read(&element));
+        // What runs it is looked at before it starts, and is nothing that somebody has changed.
+        let accelerator = theirs.as_ref().map_or(Accelerator::Tcg, |theirs| theirs.accelerator);
+        let (id, seed) = (vm.id, self.seed_of(vm));
         let drawn = Drawn {
             id,
             called: None,
@@ -309,9 +314,8 @@ impl Agent {
             accelerator,
         };
         let ours = draw(&drawn);
-        let read = |element: &Element| recognise(element).map_err(|missing| missing.to_string());
-        let (Ok(ours), theirs) = (read(&ours), Element::from_xml(&description)) else { return Ok(()) };
-        match theirs.map_err(|error| error.to_string()).and_then(|element| read(&element)) {
+        let Ok(ours) = read(&ours) else { return Ok(()) };
+        match theirs {
             Ok(theirs) => {
                 more.drift = differences(&ours.spec, &theirs.spec);
                 let is_ours = theirs.others == ours.others;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use quantix_api::{VmCpu, VmDisk, VmNic, VmSpec, VolumeState};
 use quantix_compute::{
     Accelerator, Drawn, Element, Failed, VmId, cards, draw_cd, draw_memory, draw_nic, draw_plugged, plugged,
+    targets,
 };
 
 use super::kept::Kept;
@@ -25,6 +26,7 @@ impl Agent {
         let mut now = running.clone();
         self.grow_processors(&vm, &mut now).await?;
         self.grow_memory(&vm, &mut now).await?;
+        self.limit_disks(&vm, &mut now).await?;
         self.plug_in_disks(&vm, &mut now).await?;
         self.change_cds(&vm, &mut now).await?;
         self.change_nics(&vm, &mut now).await?;
@@ -65,6 +67,22 @@ impl Agent {
     async fn domain(&self, id: VmId) -> Result<Element, String> {
         let description = self.libvirt.running(id).await.map_err(|failed| format!("{failed}."))?;
         Element::from_xml(&description).map_err(|malformed| malformed.to_string())
+    }
+
+    /// Limits how much its disks may be used.
+    async fn limit_disks(&self, vm: &Kept, now: &mut VmSpec) -> Result<(), String> {
+        let names = targets(now);
+        for (disk, name) in now.disks.iter_mut().zip(names) {
+            let wanted = vm.spec.disks.iter().find(|wanted| wanted.volume == disk.volume);
+            let Some(limit) = wanted.map(|wanted| wanted.limit).filter(|limit| *limit != disk.limit) else {
+                continue;
+            };
+            let (bytes, times) = (u64::from(limit.mib_s) << 20, u64::from(limit.iops));
+            if done(vm, "A limit", self.libvirt.limit_disk(vm.id, &name, bytes, times).await)? {
+                disk.limit = limit;
+            }
+        }
+        Ok(())
     }
 
     /// Plugs in disks that it shall have and does not have yet.

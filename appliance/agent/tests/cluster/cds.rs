@@ -1,8 +1,8 @@
 //! CD drives of machines, and the images that are in them.
 
 use quantix_api::{
-    Cache, ChangeVm, Image, NewDisk, NewVm, ProblemCode, RemoveImage, TaskState, VmAction, VmCd, VmDisk,
-    VmSpec, VmState, calls,
+    Cache, ChangeVm, DiskLimit, Image, NewDisk, NewVm, ProblemCode, RemoveImage, TaskState, VmAction, VmCd,
+    VmDisk, VmSpec, VmState, calls,
 };
 
 use crate::{
@@ -109,6 +109,7 @@ async fn drives_and_disks_of_one_controller_do_not_get_into_each_other_s_way() {
         bus: Some(quantix_api::Bus::Sata),
         cache: Cache::default(),
         discard: true,
+        limit: DiskLimit::default(),
     };
     let disk = |_| NewDisk {
         pool: "local".into(),

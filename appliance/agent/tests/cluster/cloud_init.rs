@@ -105,7 +105,7 @@ async fn a_guest_is_told_who_gets_in_and_nobody_else_learns_the_password() {
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_go_with_their_cards_and_what_cannot_be_told_is_refused_before_anything_is_made() {
     let place = Place::start().await;
-    let nic = VmNic { bridge: "br-int".into(), mac: String::new() };
+    let nic = VmNic { bridge: "br-int".into(), mac: String::new(), model: None };
     let card = CardAddresses { addresses: vec!["192.0.2.10/24".into()], ..CardAddresses::default() };
     let wanted = NewVm {
         spec: VmSpec { nics: vec![nic], ..spec("web-01") },

@@ -48,7 +48,7 @@ async fn a_debian_guest_tells_of_itself_and_does_what_it_is_asked() {
     };
     let cpu = VmCpu { cores: 2, most: 4, ..VmCpu::default() };
     let memory = VmMemory { mib: 384, most_mib: 1024, ..VmMemory::default() };
-    let nics = vec![VmNic { bridge: "br-one".into(), mac: "52:54:00:00:00:01".into() }];
+    let nics = vec![VmNic { bridge: "br-one".into(), mac: "52:54:00:00:00:01".into(), model: None }];
     let spec = VmSpec { cpu: cpu.clone(), memory: memory.clone(), nics, ..new("web-01").spec };
     let told = CloudInit { password: Some(Secret::new("open sesame")), ..CloudInit::default() };
     let wanted = NewVm { spec, disks: vec![disk], cloud_init: Some(told), start: true, ..new("web-01") };

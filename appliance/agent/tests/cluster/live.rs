@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use quantix_api::{
-    ChangeVm, Metric, MetricsQuery, NewVm, Span, VmAction, VmCpu, VmMemory, VmNic, VmSpec, VmState, calls,
+    Boot, Cache, ChangeVm, DiskLimit, Metric, MetricsQuery, NewDisk, NewVm, Span, VmAction, VmCd, VmCpu,
+    VmMemory, VmNic, VmSpec, VmState, calls,
 };
 
 use crate::{
@@ -50,8 +51,11 @@ async fn cards_are_plugged_in_and_moved_while_a_machine_is_on() {
     let place = Place::start().await;
     let id = place.make(&NewVm { start: true, ..new("web-01") }).await;
     place.becomes(&id, VmState::Running).await;
-    let card =
-        |bridge: &str, last: u8| VmNic { bridge: bridge.into(), mac: format!("52:54:00:00:00:{last:02x}") };
+    let card = |bridge: &str, last: u8| VmNic {
+        bridge: bridge.into(),
+        mac: format!("52:54:00:00:00:{last:02x}"),
+        model: None,
+    };
     let (first, second) = (card("br-one", 1), card("br-one", 2));
     place.gets(&id, &[&first, &second]).await;
     until("both are there", async || on("br-one") == 2 && !place.vm(&id).await.waits_for_restart).await;
@@ -148,4 +152,53 @@ async fn processors_and_memory_are_given_while_a_machine_is_on() {
     })
     .await;
     assert!(place.vm(&id).await.drift.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_is_limited_while_its_machine_is_on_and_what_it_starts_from_waits() {
+    let place = Place::start().await.with_pool().await;
+    let disk = NewDisk {
+        pool: "local".into(),
+        bytes: 64 << 20,
+        image: None,
+        linked: false,
+        bus: None,
+        cache: Cache::default(),
+    };
+    let id = place.make(&NewVm { disks: vec![disk.clone()], start: true, ..new("web-01") }).await;
+    place.becomes(&id, VmState::Running).await;
+    let limited = async |iops, mib_s| {
+        let mut spec = place.vm(&id).await.spec;
+        spec.disks[0].limit = DiskLimit { iops, mib_s };
+        place.becomes_like(&id, spec).await;
+        let (times, bytes) =
+            (format!("total_iops_sec : {iops}"), format!("total_bytes_sec: {}", mib_s << 20));
+        until("it counts now", async || {
+            let told = place.daemon.virsh(&["blkdeviotune", &id, "vda"]);
+            told.contains(&times) && told.contains(&bytes) && !place.vm(&id).await.waits_for_restart
+        })
+        .await;
+    };
+    limited(500, 20).await;
+    limited(0, 30).await;
+    // Another disk is plugged in all the same, and the limit counts after a start, too.
+    let client = place.host.client();
+    let task = client.call(&calls::add_disk(&id, &disk).as_session(&place.session)).await.unwrap();
+    place.ended(task.id).await;
+    until("it is plugged in", async || place.daemon.virsh(&["domblklist", &id]).contains("vdb")).await;
+    place.does(&id, VmAction::ForceStop).await;
+    place.does(&id, VmAction::Start).await;
+    assert!(place.daemon.virsh(&["blkdeviotune", &id, "vda"]).contains("total_bytes_sec: 31457280"));
+    limited(0, 0).await;
+    // What the guest sees of its hardware counts from the next start.
+    let spec = VmSpec { boot: Boot::Cd, cds: vec![VmCd::default()], ..place.vm(&id).await.spec };
+    place.becomes_like(&id, spec).await;
+    until("it waits", async || place.vm(&id).await.waits_for_restart).await;
+    place.does(&id, VmAction::ForceStop).await;
+    place.does(&id, VmAction::Start).await;
+    let vm = place.vm(&id).await;
+    assert!(!vm.waits_for_restart && vm.drift.is_empty(), "{vm:?}");
+    let first = place.daemon.virsh(&["dumpxml", &id]);
+    let first = first.split("<boot order='1'/>").next().unwrap();
+    assert_eq!(first.rsplit("device='").next().unwrap().split('\'').next(), Some("cdrom"));
 }

@@ -223,7 +223,7 @@ async fn disks_are_made_with_a_machine_and_go_with_it_or_stay() {
     assert!(place.volumes().await.iter().all(|volume| volume.vm.is_none()));
 
     // Another takes over what stayed, and it goes with that one.
-    let kept = VmDisk { volume: disks[0].clone(), bus: None, cache: Cache::default(), discard: true };
+    let kept = VmDisk::usual(disks[0].clone());
     let spec = VmSpec { disks: vec![kept.clone()], ..new("web-02").spec };
     let id = place.make(&NewVm { spec, ..new("web-02") }).await;
     let again = VmSpec { disks: vec![kept], ..new("web-03").spec };
@@ -287,7 +287,7 @@ async fn a_disk_is_added_and_taken_away() {
     assert_eq!(place.make_volume("spare", GIB).await.state, TaskState::Done);
     let spare = place.volumes().await.into_iter().find(|volume| volume.name == "spare").unwrap().id;
     let mut spec = place.vm(&id).await.spec;
-    spec.disks.push(VmDisk { volume: spare.clone(), bus: None, cache: Cache::default(), discard: true });
+    spec.disks.push(VmDisk::usual(spare.clone()));
     let take = ChangeVm { spec: Some(spec), ..ChangeVm::default() };
     place.host.client().call(&calls::change_vm(&id, &take).as_session(&place.session)).await.unwrap();
     let has =

@@ -12,7 +12,10 @@ use std::{
 
 use virt::{connect::Connect, domain::Domain, error::Error};
 
-use super::libvirt::{Failed, HOLDS_WITHIN, LOOKS_WITHIN, Libvirt};
+use super::{
+    libvirt::{Failed, HOLDS_WITHIN, LOOKS_WITHIN, Libvirt},
+    params,
+};
 use crate::model::{element::Element, id::VmId};
 
 /// How far something is that is done to a disk.
@@ -116,6 +119,24 @@ impl Libvirt {
         self.act(id, move |domain| {
             // SAFETY: the machine is known, and the text is there until this returns.
             done(unsafe { virt_sys::virDomainBlockJobAbort(domain.as_ptr(), disk.as_ptr(), how) })
+        })
+        .await
+    }
+
+    /// Limits how much a disk of a machine that is on may be used, until it is switched off; 0 for no limit.
+    pub async fn limit_disk(&self, id: VmId, disk: &str, bytes: u64, times: u64) -> Result<(), Failed> {
+        let disk = text(disk);
+        self.act(id, move |domain| {
+            params::with_numbers(
+                &[(c"total_bytes_sec", bytes), (c"total_iops_sec", times)],
+                |params, count| {
+                    let live = virt_sys::VIR_DOMAIN_AFFECT_LIVE;
+                    // SAFETY: the machine is known, and the text and the parameters are there until this returns.
+                    done(unsafe {
+                        virt_sys::virDomainSetBlockIoTune(domain.as_ptr(), disk.as_ptr(), params, count, live)
+                    })
+                },
+            )
         })
         .await
     }

@@ -5,8 +5,10 @@
 use std::{
     collections::BTreeMap,
     ffi::{CStr, c_char, c_int},
-    slice,
+    ptr, slice,
 };
+
+use virt::error::Error;
 
 use crate::model::told::Told;
 
@@ -22,6 +24,34 @@ pub(super) unsafe fn read(params: virt_sys::virTypedParameterPtr, count: c_int) 
     // SAFETY: so it was promised.
     let params = unsafe { slice::from_raw_parts(params, usize::try_from(count).unwrap_or_default()) };
     params.iter().filter_map(|param| Some((text(param.field.as_ptr()), value(param)?))).collect()
+}
+
+/// Tells numbers by their names.
+pub(super) fn with_numbers(
+    numbers: &[(&CStr, u64)],
+    tell: impl FnOnce(virt_sys::virTypedParameterPtr, c_int) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (mut params, mut count, mut room) = (ptr::null_mut(), 0, 0);
+    let mut added = Ok(());
+    for (name, number) in numbers {
+        // SAFETY: libvirt makes room for as many as there are, and copies the name.
+        let answer = unsafe {
+            virt_sys::virTypedParamsAddULLong(
+                &raw mut params,
+                &raw mut count,
+                &raw mut room,
+                name.as_ptr(),
+                *number,
+            )
+        };
+        if answer < 0 {
+            added = Err(Error::last_error());
+        }
+    }
+    let told = added.and_then(|()| tell(params, count));
+    // SAFETY: they are libvirt's, and are not used any more.
+    unsafe { virt_sys::virTypedParamsFree(params, count) };
+    told
 }
 
 /// A text of libvirt's.

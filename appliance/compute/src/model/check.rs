@@ -12,6 +12,9 @@ const MOST_MIB: u64 = 8 * 1024 * 1024;
 /// As many as there are slots for hot-plug, and letters for disks.
 const MOST_DISKS: usize = 24;
 const MOST_CDS: usize = 2;
+const LONGEST_MODEL: usize = 64;
+const MOST_IOPS: u32 = 10_000_000;
+const MOST_MIB_S: u32 = 1_000_000;
 const MOST_NICS: usize = 16;
 /// The longest name Linux gives a network device.
 const LONGEST_BRIDGE: usize = 15;
@@ -51,6 +54,13 @@ pub fn check(spec: &VmSpec) -> Result<(), Flaw> {
     }
     if cpu.count() > MOST_CPUS {
         return flaw("cpu", format!("{} processors are too many; at most {MOST_CPUS} can be.", cpu.count()));
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if cpu.named.len() > LONGEST_MODEL || !cpu.named.bytes().all(is_plain) {
+        return flaw(
+            "cpu.named",
+            "A processor is called by its name in libvirt, such as EPYC-Rome or Skylake-Server.",
+        );
     }
     if cpu.most > 0 {
         if cpu.sockets > 1 || cpu.threads > 1 {
@@ -102,6 +112,11 @@ fn check_disks(spec: &VmSpec) -> Result<(), Flaw> {
     for (at, disk) in spec.disks.iter().enumerate() {
         if spec.disks[..at].iter().any(|other| other.volume == disk.volume) {
             return flaw(format!("disks.{at}.volume"), "This volume is attached already; each can be once.");
+        }
+        if disk.limit.iops > MOST_IOPS || disk.limit.mib_s > MOST_MIB_S {
+            let sentence =
+                format!("A limit is at most {MOST_IOPS} times and {MOST_MIB_S} MiB a second; 0 is for none.");
+            return flaw(format!("disks.{at}.limit"), sentence);
         }
     }
     Ok(())
@@ -164,7 +179,7 @@ pub(crate) fn is_mac(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use quantix_api::{VmDisk, VmNic};
+    use quantix_api::{DiskLimit, VmDisk, VmNic};
 
     use super::*;
     use crate::plan::domain::tests::spec;
@@ -190,11 +205,30 @@ mod tests {
         assert_eq!(field(|spec| spec.cpu.cores = u16::MAX).as_deref(), Some("cpu"));
         assert_eq!(field(|spec| (spec.cpu.sockets, spec.cpu.most) = (2, 8)).as_deref(), Some("cpu.most"));
         assert_eq!(field(|spec| (spec.cpu.cores, spec.cpu.most) = (4, 2)).as_deref(), Some("cpu.most"));
+        for named in ["EPYC Rome", "<model/>", &"x".repeat(65)] {
+            assert_eq!(field(|spec| spec.cpu.named = named.into()).as_deref(), Some("cpu.named"), "{named}");
+        }
+        assert_eq!(field(|spec| spec.cpu.named = "Skylake-Server-v4".into()), None);
+        let limited = |iops, mib_s| {
+            field(move |spec| {
+                let limit = DiskLimit { iops, mib_s };
+                spec.disks = vec![VmDisk {
+                    volume: "a".into(),
+                    bus: None,
+                    cache: Default::default(),
+                    discard: true,
+                    limit,
+                }];
+            })
+        };
+        assert_eq!(limited(10_000_000, 1_000_000), None);
+        assert_eq!(limited(10_000_001, 0).as_deref(), Some("disks.0.limit"));
+        assert_eq!(limited(0, u32::MAX).as_deref(), Some("disks.0.limit"));
         assert_eq!(field(|spec| spec.memory.most_mib = 100).as_deref(), Some("memory.most_mib"));
         assert_eq!(field(|spec| spec.memory.mib = 63).as_deref(), Some("memory.mib"));
         assert_eq!(field(|spec| spec.memory.mib = u64::MAX).as_deref(), Some("memory.mib"));
         let twice = |spec: &mut VmSpec| {
-            let disk = VmDisk { volume: "a".into(), bus: None, cache: Default::default(), discard: true };
+            let disk = VmDisk::usual("a");
             spec.disks = vec![disk.clone(), disk];
         };
         assert_eq!(field(twice).as_deref(), Some("disks.1.volume"));
@@ -202,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_network_card_has_an_address_of_its_own_and_a_bridge() {
-        let nic = |bridge: &str, mac: &str| VmNic { bridge: bridge.into(), mac: mac.into() };
+        let nic = |bridge: &str, mac: &str| VmNic { bridge: bridge.into(), mac: mac.into(), model: None };
         let with = |nics: Vec<VmNic>| field(|spec| spec.nics = nics);
         assert_eq!(with(vec![nic("br-int", "52:54:00:00:00:01")]), None);
         for bridge in ["", "..", "a/b", "a b", "sixteen-letters-"] {

@@ -1,6 +1,6 @@
 //! How what libvirt has of a machine differs from what it shall be, in sentences.
 
-use quantix_api::{CpuModel, Firmware, VmCd, VmDisk, VmNic, VmSpec};
+use quantix_api::{Boot, CpuModel, Firmware, VmCd, VmDisk, VmNic, VmSpec};
 
 /// The differences; none if both are the same machine. What is only ours, as the bus that nobody has chosen, is compared
 /// as it was drawn: both come from descriptions.
@@ -21,6 +21,7 @@ pub fn differences(ours: &VmSpec, theirs: &VmSpec) -> Vec<String> {
     };
     differ("The number of sockets, cores and threads", cpus(ours), cpus(theirs));
     let model = |spec: &VmSpec| match spec.cpu.model {
+        _ if !spec.cpu.named.is_empty() => spec.cpu.named.clone(),
         CpuModel::HostModel => "the host's model".to_owned(),
         CpuModel::HostPassthrough => "the host's own".to_owned(),
     };
@@ -41,6 +42,12 @@ pub fn differences(ours: &VmSpec, theirs: &VmSpec) -> Vec<String> {
         Firmware::Bios => "BIOS".to_owned(),
     };
     differ("The firmware", firmware(ours), firmware(theirs));
+    let boot = |spec: &VmSpec| match spec.boot {
+        Boot::Disk => "its disks".to_owned(),
+        Boot::Cd => "its CD drives".to_owned(),
+        Boot::Network => "the network".to_owned(),
+    };
+    differ("What it starts from first", boot(ours), boot(theirs));
     differ("The TPM", has(ours.tpm), has(theirs.tpm));
     differ("The watchdog", has(ours.watchdog), has(theirs.watchdog));
     each(&mut all, "Disk", &ours.disks, &theirs.disks, |disk: &VmDisk| disk.volume.clone());
@@ -81,7 +88,7 @@ fn each<T: PartialEq>(
 
 #[cfg(test)]
 mod tests {
-    use quantix_api::{Bus, Cache};
+    use quantix_api::{Bus, Cache, DiskLimit};
 
     use super::*;
     use crate::plan::domain::tests::spec;
@@ -99,6 +106,7 @@ mod tests {
             bus: Some(Bus::Sata),
             cache: Cache::None,
             discard: true,
+            limit: DiskLimit::default(),
         });
         theirs.nics.clear();
         insta::assert_debug_snapshot!(differences(&ours, &theirs));

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use quantix_api::{Bus, Cache, CpuModel, Firmware, Guest, VmDisk, VmNic, VmSpec};
+use quantix_api::{Boot, Bus, Cache, CpuModel, DiskLimit, Firmware, Guest, NicModel, VmDisk, VmNic, VmSpec};
 
 use crate::model::{element::Element, id::VmId};
 
@@ -157,6 +157,11 @@ fn cpu(spec: &VmSpec, accelerator: Accelerator) -> Element {
     let cpu = match (accelerator, spec.cpu.model) {
         // Without the processor's help there is only what QEMU can imitate.
         (Accelerator::Tcg, _) => Element::new("cpu").with("mode", "maximum"),
+        (Accelerator::Kvm, _) if !spec.cpu.named.is_empty() => Element::new("cpu")
+            .with("mode", "custom")
+            .with("match", "exact")
+            .with("check", "partial")
+            .holding(Element::new("model").with("fallback", "forbid").saying(&spec.cpu.named)),
         (Accelerator::Kvm, CpuModel::HostPassthrough) => {
             Element::new("cpu").with("mode", "host-passthrough").with("migratable", "on")
         }
@@ -214,8 +219,9 @@ fn devices(drawn: &Drawn<'_>) -> Element {
     }
     devices = devices.holding_all(disks(drawn)).holding_all(drawn.seed.map(|path| seed(path, spec.guest)));
     let cds = drawn.cds.iter().enumerate();
-    devices = devices.holding_all(cds.map(|(at, inside)| cd(at, inside.as_deref(), spec.disks.len())));
-    devices = devices.holding_all(spec.nics.iter().map(|wanted| nic(drawn.id, wanted, spec.guest)));
+    devices = devices.holding_all(cds.map(|(at, inside)| cd(at, inside.as_deref(), spec)));
+    devices =
+        devices.holding_all(spec.nics.iter().enumerate().map(|(at, wanted)| nic(drawn.id, wanted, spec, at)));
     let channel = Element::new("channel")
         .with("type", "unix")
         .holding(Element::new("target").with("type", "virtio").with("name", "org.qemu.guest_agent.0"));
@@ -254,7 +260,7 @@ fn devices(drawn: &Drawn<'_>) -> Element {
 fn disks(drawn: &Drawn<'_>) -> Vec<Element> {
     let mut letters = Letters::default();
     let disks = drawn.spec.disks.iter().zip(drawn.drives).enumerate();
-    disks.map(|(at, (wanted, drive))| disk(wanted, drive, drawn.spec.guest, at, &mut letters)).collect()
+    disks.map(|(at, (wanted, drive))| disk(wanted, drive, drawn.spec, at, &mut letters)).collect()
 }
 
 /// Draws one disk of a machine that is on, if disks of its kind can be plugged in then: what they are plugged into must be
@@ -273,12 +279,14 @@ pub fn draw_plugged(drawn: &Drawn<'_>, at: usize) -> Option<Element> {
 /// Draws a CD drive, with what shall be in it.
 pub fn draw_cd(drawn: &Drawn<'_>, at: usize) -> Element {
     let inside = drawn.cds.get(at).and_then(Option::as_deref);
-    cd(at, inside, drawn.spec.disks.len())
+    cd(at, inside, drawn.spec)
 }
 
 /// Draws a network card.
 pub fn draw_nic(drawn: &Drawn<'_>, wanted: &VmNic) -> Element {
-    nic(drawn.id, wanted, drawn.spec.guest)
+    // Those there are keep their places; one that is new has the next.
+    let at = drawn.spec.nics.iter().position(|other| other.mac.eq_ignore_ascii_case(&wanted.mac));
+    nic(drawn.id, wanted, drawn.spec, at.unwrap_or(drawn.spec.nics.len()))
 }
 
 /// What the disks of a machine are called there: `vda`, `vdb`.
@@ -315,6 +323,14 @@ pub(super) fn as_needed(guest: Guest) -> Bus {
     }
 }
 
+/// How a guest needs its network cards to be.
+pub(super) fn card_as_needed(guest: Guest) -> NicModel {
+    match guest {
+        Guest::Linux | Guest::Windows => NicModel::Virtio,
+        Guest::Legacy => NicModel::E1000e,
+    }
+}
+
 /// Names of disks: those of one bus count together.
 #[derive(Debug, Default)]
 struct Letters {
@@ -334,8 +350,35 @@ impl Letters {
     }
 }
 
-fn disk(wanted: &VmDisk, drive: &Drive, guest: Guest, at: usize, letters: &mut Letters) -> Element {
-    let bus = bus(wanted, guest);
+/// The places of a machine's disks, CDs and cards when it is started: those of the first of each, if they have any.
+struct Order {
+    disks: usize,
+    cds: usize,
+    nics: Option<usize>,
+}
+
+fn order(spec: &VmSpec) -> Order {
+    let (disks, cds, nics) = (spec.disks.len(), spec.cds.len(), spec.nics.len());
+    match spec.boot {
+        Boot::Disk => Order { disks: 1, cds: disks + 1, nics: None },
+        Boot::Cd => Order { disks: cds + 1, cds: 1, nics: None },
+        Boot::Network => Order { disks: nics + 1, cds: nics + disks + 1, nics: Some(1) },
+    }
+}
+
+/// How much a disk may be used, if that is limited.
+fn limits(limit: DiskLimit) -> Option<Element> {
+    let bytes = u64::from(limit.mib_s) << 20;
+    let of = |name: &str, most: u64| (most > 0).then(|| Element::new(name).saying(most));
+    (limit != DiskLimit::default()).then(|| {
+        Element::new("iotune")
+            .holding_all(of("total_bytes_sec", bytes))
+            .holding_all(of("total_iops_sec", limit.iops.into()))
+    })
+}
+
+fn disk(wanted: &VmDisk, drive: &Drive, spec: &VmSpec, at: usize, letters: &mut Letters) -> Element {
+    let bus = bus(wanted, spec.guest);
     let format = match drive.format {
         Format::Raw => "raw",
         Format::Qcow2 => "qcow2",
@@ -364,11 +407,12 @@ fn disk(wanted: &VmDisk, drive: &Drive, guest: Guest, at: usize, letters: &mut L
         .holding(driver)
         .holding(source)
         .holding(Element::new("target").with("dev", letters.next(bus)).with("bus", name))
-        .holding(Element::new("boot").with("order", at + 1))
+        .holding_all(limits(wanted.limit))
+        .holding(Element::new("boot").with("order", order(spec).disks + at))
 }
 
-/// A CD drive, at the last places of the chipset's own SATA controller, and behind all disks when it is started.
-fn cd(at: usize, inside: Option<&Path>, disks: usize) -> Element {
+/// A CD drive, at the last places of the chipset's own SATA controller.
+fn cd(at: usize, inside: Option<&Path>, spec: &VmSpec) -> Element {
     let mut drive = Element::new("disk")
         .with("type", "file")
         .with("device", "cdrom")
@@ -385,7 +429,7 @@ fn cd(at: usize, inside: Option<&Path>, disks: usize) -> Element {
     drive
         .holding(Element::new("target").with("dev", ["sdx", "sdy"][at.min(1)]).with("bus", "sata"))
         .holding(Element::new("readonly"))
-        .holding(Element::new("boot").with("order", disks + at + 1))
+        .holding(Element::new("boot").with("order", order(spec).cds + at))
         .holding(place)
 }
 
@@ -406,8 +450,9 @@ fn seed(path: &Path, guest: Guest) -> Element {
 }
 
 /// A card on the integration bridge is known to the networks by an id of its own; any other bridge is one of the kernel's.
-fn nic(id: VmId, wanted: &VmNic, guest: Guest) -> Element {
-    let model = if guest == Guest::Legacy { "e1000e" } else { "virtio" };
+fn nic(id: VmId, wanted: &VmNic, spec: &VmSpec, at: usize) -> Element {
+    let model = wanted.model.unwrap_or(card_as_needed(spec.guest)).name();
+    let place = order(spec).nics.map(|first| Element::new("boot").with("order", first + at));
     let mac = wanted.mac.to_ascii_lowercase();
     let known = (wanted.bridge == INTEGRATION).then(|| {
         let parameters = Element::new("parameters").with("interfaceid", id.interface(&mac));
@@ -419,6 +464,7 @@ fn nic(id: VmId, wanted: &VmNic, guest: Guest) -> Element {
         .holding(Element::new("source").with("bridge", &wanted.bridge))
         .holding_all(known)
         .holding(Element::new("model").with("type", model))
+        .holding_all(place)
 }
 
 #[cfg(test)]
@@ -436,6 +482,7 @@ pub(crate) mod tests {
             cpu: Default::default(),
             memory: Default::default(),
             firmware: Firmware::default(),
+            boot: Boot::default(),
             tpm: false,
             disks: Vec::new(),
             cds: Vec::new(),
@@ -463,7 +510,7 @@ pub(crate) mod tests {
     }
 
     fn volume(name: &str) -> VmDisk {
-        VmDisk { volume: name.into(), bus: None, cache: Cache::None, discard: true }
+        VmDisk::usual(name)
     }
 
     #[test]
@@ -471,7 +518,7 @@ pub(crate) mod tests {
         let mut spec = spec("web-01");
         spec.description = "The shop\nand its <basket>".into();
         spec.disks = vec![volume("root"), volume("data")];
-        spec.nics = vec![VmNic { bridge: "br-int".into(), mac: "52:54:00:AB:00:01".into() }];
+        spec.nics = vec![VmNic { bridge: "br-int".into(), mac: "52:54:00:AB:00:01".into(), model: None }];
         spec.watchdog = true;
         insta::assert_snapshot!(drawn(&spec, Accelerator::Kvm));
     }
@@ -494,7 +541,7 @@ pub(crate) mod tests {
         spec.firmware = Firmware::Bios;
         spec.memory.balloon = false;
         spec.disks = vec![volume("root"), VmDisk { bus: Some(Bus::Scsi), ..volume("more") }];
-        spec.nics = vec![VmNic { bridge: "br0".into(), mac: "52:54:00:00:00:01".into() }];
+        spec.nics = vec![VmNic { bridge: "br0".into(), mac: "52:54:00:00:00:01".into(), model: None }];
         insta::assert_snapshot!(drawn(&spec, Accelerator::Tcg));
     }
 

@@ -131,7 +131,7 @@ fn of_nic(interface: &Element, spec: &mut VmSpec) -> String {
     let Some(mac) = interface.child("mac").and_then(|mac| mac.attribute("address")) else {
         return format!("It has a network card without an address, on {on}.");
     };
-    spec.nics.push(VmNic { bridge: BRIDGE.to_owned(), mac: mac.to_ascii_lowercase() });
+    spec.nics.push(VmNic { bridge: BRIDGE.to_owned(), mac: mac.to_ascii_lowercase(), model: None });
     format!("Its network card {mac} is on {on}, and goes to {BRIDGE}.")
 }
 

@@ -3,9 +3,12 @@
 
 use std::path::PathBuf;
 
-use quantix_api::{Bus, Cache, CpuModel, Firmware, Guest, VmCd, VmCpu, VmDisk, VmMemory, VmNic, VmSpec};
+use quantix_api::{
+    Boot, Bus, Cache, CpuModel, DiskLimit, Firmware, Guest, NicModel, VmCd, VmCpu, VmDisk, VmMemory, VmNic,
+    VmSpec,
+};
 
-use super::domain::{Accelerator, Drive, Format, as_needed};
+use super::domain::{Accelerator, Drive, Format, as_needed, card_as_needed};
 use crate::model::{element::Element, id::VmId};
 
 /// A machine that was recognised.
@@ -96,10 +99,11 @@ pub fn recognise(domain: &Element) -> Result<Recognised, Missing> {
             most_mib: domain.child("maxMemory").and_then(mib).unwrap_or(0),
         },
         firmware: firmware(domain.child("os").unwrap_or(&empty)),
+        boot: boot(domain.child("os").unwrap_or(&empty), devices),
         tpm: devices.child("tpm").is_some(),
         disks,
         cds,
-        nics: devices.all("interface").filter_map(nic).collect(),
+        nics: devices.all("interface").filter_map(|card| nic(card, guest)).collect(),
         watchdog: devices
             .child("watchdog")
             .is_some_and(|watchdog| watchdog.attribute("action") == Some("reset")),
@@ -115,7 +119,7 @@ fn is_known(device: &Element) -> bool {
     match device.name.as_str() {
         "disk" if is_cd(device) => true,
         "disk" => matches!(device.attribute("device"), None | Some("disk")) && source(device).is_some(),
-        "interface" => nic(device).is_some(),
+        "interface" => is_nic(device),
         name => USUAL.contains(&name),
     }
 }
@@ -147,6 +151,9 @@ fn guest(domain: &Element, devices: &Element) -> Guest {
 
 fn cpu(domain: &Element) -> Option<VmCpu> {
     let cpu = domain.child("cpu");
+    let custom = cpu.filter(|cpu| cpu.attribute("mode") == Some("custom"));
+    let named = custom.and_then(|cpu| cpu.child("model")).map(|model| model.text.trim().to_owned());
+    let named = named.unwrap_or_default();
     let model = match cpu.and_then(|cpu| cpu.attribute("mode")) {
         Some("host-passthrough") => CpuModel::HostPassthrough,
         _ => CpuModel::HostModel,
@@ -154,16 +161,16 @@ fn cpu(domain: &Element) -> Option<VmCpu> {
     let vcpu = domain.child("vcpu")?;
     let count = vcpu.text.trim().parse().ok()?;
     let Some(topology) = cpu.and_then(|cpu| cpu.child("topology")) else {
-        return Some(VmCpu { sockets: count, cores: 1, threads: 1, model, most: 0 });
+        return Some(VmCpu { sockets: count, cores: 1, threads: 1, model, named, most: 0 });
     };
     let number = |name| topology.attribute(name)?.parse().ok();
     let (sockets, cores, threads) = (number("sockets")?, number("cores")?, number("threads")?);
     let current = vcpu.attribute("current").and_then(|current| current.parse().ok());
     match current {
         Some(current) if (sockets, threads) == (1, 1) && cores == count => {
-            Some(VmCpu { sockets, cores: current, threads, model, most: cores })
+            Some(VmCpu { sockets, cores: current, threads, model, named, most: cores })
         }
-        _ => Some(VmCpu { sockets, cores, threads, model, most: 0 }),
+        _ => Some(VmCpu { sockets, cores, threads, model, named, most: 0 }),
     }
 }
 
@@ -228,20 +235,52 @@ fn disk(disk: &Element, guest: Guest) -> Option<(VmDisk, Drive)> {
         bus: (bus != as_needed(guest)).then_some(bus),
         cache,
         discard: said("discard") == Some("unmap"),
+        limit: limit(disk),
     };
     Some((volume, Drive { path: PathBuf::from(path), format }))
 }
 
-/// Whether there are words for a card.
-pub(super) fn is_nic(interface: &Element) -> bool {
-    nic(interface).is_some()
+/// How much a disk may be used, as far as there are words for it.
+fn limit(disk: &Element) -> DiskLimit {
+    let most = |name: &str| {
+        let text = disk.child("iotune")?.child(name)?.text.trim();
+        text.parse::<u64>().ok()
+    };
+    let number = |most: u64| u32::try_from(most).unwrap_or(u32::MAX);
+    DiskLimit {
+        iops: most("total_iops_sec").map(number).unwrap_or_default(),
+        mib_s: most("total_bytes_sec").map(|bytes| number(bytes >> 20)).unwrap_or_default(),
+    }
 }
 
-fn nic(interface: &Element) -> Option<VmNic> {
+/// From what it is started first.
+fn boot(os: &Element, devices: &Element) -> Boot {
+    let first = os.child("boot").and_then(|boot| boot.attribute("dev"));
+    let order = |device: &Element| device.child("boot")?.attribute("order")?.parse::<u32>().ok();
+    let is_first = |device: &&Element| order(device) == Some(1);
+    let one = devices.children.iter().find(is_first);
+    match (first, one.map(|one| one.name.as_str())) {
+        (Some("cdrom"), _) => Boot::Cd,
+        (Some("network"), _) | (_, Some("interface")) => Boot::Network,
+        (_, Some("disk")) if one.is_some_and(|one| one.attribute("device") == Some("cdrom")) => Boot::Cd,
+        _ => Boot::Disk,
+    }
+}
+
+/// Whether there are words for a card.
+pub(super) fn is_nic(interface: &Element) -> bool {
+    nic(interface, Guest::default()).is_some()
+}
+
+fn nic(interface: &Element, guest: Guest) -> Option<VmNic> {
     let is_bridged = interface.attribute("type") == Some("bridge");
     let bridge = interface.child("source")?.attribute("bridge").filter(|_| is_bridged)?;
     let mac = interface.child("mac")?.attribute("address")?;
-    Some(VmNic { bridge: bridge.to_owned(), mac: mac.to_ascii_lowercase() })
+    // One that is like none of ours is like the one that every system knows.
+    let said = interface.child("model").and_then(|model| model.attribute("type"));
+    let model = said.map(|said| NicModel::of(said).unwrap_or(NicModel::E1000e));
+    let model = model.filter(|model| *model != card_as_needed(guest));
+    Some(VmNic { bridge: bridge.to_owned(), mac: mac.to_ascii_lowercase(), model })
 }
 
 #[cfg(test)]
@@ -261,13 +300,15 @@ mod tests {
     }
 
     fn disk() -> impl Strategy<Value = VmDisk> {
+        let limit = (any_of(&[0, 1, 500]), any_of(&[0, 1, 4000]));
         let bus = any_of(&[None, Some(Bus::Virtio), Some(Bus::Scsi), Some(Bus::Sata)]);
         let cache = any_of(&[Cache::None, Cache::WriteBack, Cache::WriteThrough]);
-        (bus, cache, any::<bool>()).prop_map(|(bus, cache, discard)| VmDisk {
+        (bus, cache, any::<bool>(), limit).prop_map(|(bus, cache, discard, (iops, mib_s))| VmDisk {
             volume: String::new(),
             bus,
             cache,
             discard,
+            limit: DiskLimit { iops, mib_s },
         })
     }
 
@@ -277,12 +318,17 @@ mod tests {
         let firmware = any_of(&[Firmware::Uefi, Firmware::SecureBoot, Firmware::Bios]);
         let model = any_of(&[CpuModel::HostModel, CpuModel::HostPassthrough]);
         let growing = || 0..5_u16;
+        let model = prop_oneof![
+            model.prop_map(|model| (model, String::new())),
+            any_of(&["EPYC-Rome", "qemu64"]).prop_map(|named| (CpuModel::HostModel, named.to_owned())),
+        ];
         let cpu = (1..4_u16, 1..9_u16, 1..3_u16, model, growing()).prop_map(
-            |(sockets, cores, threads, model, more)| VmCpu {
+            |(sockets, cores, threads, (model, named), more)| VmCpu {
                 sockets,
                 cores,
                 threads,
                 model,
+                named,
                 most: if more > 0 && (sockets, threads) == (1, 1) { cores + more } else { 0 },
             },
         );
@@ -293,10 +339,20 @@ mod tests {
         });
         let disks = prop::collection::vec(disk(), 0..5);
         let cds = prop::collection::vec(prop::option::of("/pool/[a-z]{1,5}\\.iso"), 0..3);
-        let nics = prop::collection::vec(any::<[u8; 3]>(), 0..4);
-        let flags = any::<[bool; 2]>();
+        let card = any_of(&[None, Some(NicModel::Virtio), Some(NicModel::E1000e)]);
+        let nics = prop::collection::vec((any::<[u8; 3]>(), card), 0..4);
+        let flags = (any::<[bool; 2]>(), any_of(&Boot::ALL));
         (text, guest, firmware, cpu, memory, disks, (cds, nics), flags).prop_map(
-            |((name, description), guest, firmware, cpu, memory, disks, (cds, nics), [tpm, watchdog])| {
+            |(
+                (name, description),
+                guest,
+                firmware,
+                cpu,
+                memory,
+                disks,
+                (cds, nics),
+                ([tpm, watchdog], boot),
+            )| {
                 VmSpec {
                     name: name.trim().to_owned(),
                     description,
@@ -304,6 +360,7 @@ mod tests {
                     cpu,
                     memory,
                     firmware,
+                    boot,
                     tpm,
                     disks: disks
                         .into_iter()
@@ -313,9 +370,10 @@ mod tests {
                     cds: cds.into_iter().map(|image| VmCd { image }).collect(),
                     nics: nics
                         .into_iter()
-                        .map(|[a, b, c]| VmNic {
+                        .map(|([a, b, c], model)| VmNic {
                             bridge: "br-int".into(),
                             mac: format!("52:54:00:{a:02x}:{b:02x}:{c:02x}"),
+                            model,
                         })
                         .collect(),
                     watchdog,
@@ -332,10 +390,21 @@ mod tests {
             for disk in &mut spec.disks {
                 disk.bus = disk.bus.filter(|bus| *bus != as_needed(spec.guest));
             }
+            for nic in &mut spec.nics {
+                nic.model = nic.model.filter(|model| *model != card_as_needed(spec.guest));
+            }
+            // What there is nothing of is not what it starts from.
+            let has_first = match spec.boot {
+                Boot::Disk => !spec.disks.is_empty() || spec.cds.is_empty(),
+                Boot::Cd => !spec.cds.is_empty(),
+                Boot::Network => !spec.nics.is_empty(),
+            };
+            prop_assume!(has_first);
             // What is imitated is so whatever was asked for.
             let accelerator = if is_kvm { Accelerator::Kvm } else { Accelerator::Tcg };
             if !is_kvm {
                 spec.cpu.model = CpuModel::HostModel;
+                spec.cpu.named = String::new();
             }
             let drives: Vec<_> =
                 spec.disks.iter().map(|disk| Drive { path: PathBuf::from(&disk.volume), format: Format::Qcow2 }).collect();

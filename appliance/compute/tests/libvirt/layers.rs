@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
-use quantix_api::{Cache, VmDisk, VmSpec, VmState};
+use quantix_api::{VmDisk, VmSpec, VmState};
 use quantix_compute::{
     Accelerator, Chain, Drive, Element, Failed, Format, Libvirt, VmId, chains, draw_hold, with_files,
 };
@@ -64,7 +64,7 @@ pub(crate) async fn machine() -> (Disk, Libvirt) {
     let disk = Disk { daemon, id: VmId::new() };
     let path = disk.path("a");
     qemu_img(&["create", "-q", "-f", "qcow2", &path.display().to_string(), "16M"]);
-    let wanted = VmDisk { volume: "a".into(), bus: None, cache: Cache::None, discard: true };
+    let wanted = VmDisk::usual("a");
     let spec = VmSpec { disks: vec![wanted], ..spec("one") };
     let drives = [Drive { path, format: Format::Qcow2 }];
     // What it would be told is not asked for here.

@@ -2,7 +2,9 @@
 
 use std::{path::Path, time::Duration};
 
-use quantix_api::{Cache, Firmware, Guest, VmCd, VmCpu, VmDisk, VmMemory, VmNic, VmSpec, VmState};
+use quantix_api::{
+    Boot, Cache, DiskLimit, Firmware, Guest, NicModel, VmCd, VmCpu, VmDisk, VmMemory, VmNic, VmSpec, VmState,
+};
 use quantix_compute::{Accelerator, Drawn, Drive, Event, Format, Happened, Libvirt, VmId, draw};
 use quantix_libvirt::Daemon;
 use tokio::sync::broadcast::Receiver;
@@ -32,6 +34,7 @@ pub(crate) fn spec(name: &str) -> VmSpec {
         cpu: VmCpu { cores: 1, ..VmCpu::default() },
         memory: VmMemory { mib: 64, ..VmMemory::default() },
         firmware: Firmware::Uefi,
+        boot: Boot::Disk,
         tpm: false,
         disks: Vec::new(),
         cds: Vec::new(),
@@ -42,7 +45,9 @@ pub(crate) fn spec(name: &str) -> VmSpec {
 
 /// A machine that has everything.
 pub(crate) fn laden(name: &str, guest: Guest) -> VmSpec {
-    let disk = |volume: &str| VmDisk { volume: volume.into(), bus: None, cache: Cache::None, discard: true };
+    let limit = DiskLimit { iops: 500, mib_s: 100 };
+    let disk =
+        |volume: &str| VmDisk { volume: volume.into(), bus: None, cache: Cache::None, discard: true, limit };
     VmSpec {
         guest,
         firmware: match guest {
@@ -50,10 +55,17 @@ pub(crate) fn laden(name: &str, guest: Guest) -> VmSpec {
             Guest::Windows => Firmware::SecureBoot,
             Guest::Legacy => Firmware::Bios,
         },
+        boot: if guest == Guest::Linux { Boot::Network } else { Boot::Cd },
+        cpu: VmCpu { named: "qemu64".into(), ..VmCpu::default() },
         tpm: guest == Guest::Windows,
         disks: vec![disk("one"), disk("two")],
         cds: vec![VmCd::default()],
-        nics: vec![VmNic { bridge: "br-int".into(), mac: "52:54:00:00:00:01".into() }],
+        nics: vec![VmNic {
+            bridge: "br-int".into(),
+            mac: "52:54:00:00:00:01".into(),
+            // What every such guest has anyway is not said.
+            model: (guest != Guest::Legacy).then_some(NicModel::E1000e),
+        }],
         watchdog: true,
         ..spec(name)
     }

@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn what_is_left_out_is_as_one_would_expect() {
         let mut machine = spec("Web 01.example");
-        machine.nics = vec![VmNic { bridge: "br-int".into(), mac: "52:54:00:00:00:01".into() }];
+        machine.nics = vec![VmNic { bridge: "br-int".into(), mac: "52:54:00:00:00:01".into(), model: None }];
         let asked = Asked { user: "ops".into(), ..Asked::default() };
         let drawn = told(&asked, Some("secret"), &machine).unwrap();
         assert_eq!(drawn.hostname, "web-01-example");
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn what_lets_nobody_in_or_is_no_address_is_refused_beside_its_field() {
         let machine = VmSpec {
-            nics: vec![VmNic { bridge: "br-int".into(), mac: "52:54:00:00:00:01".into() }],
+            nics: vec![VmNic { bridge: "br-int".into(), mac: "52:54:00:00:00:01".into(), model: None }],
             ..spec("web-01")
         };
         let field = |asked: Asked, password| told(&asked, password, &machine).unwrap_err().field;
