@@ -6,9 +6,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use quantix_api::{
-    Bus, Cache, CallError, ChangeVm, CpuModel, Firmware, Folder, Guest, Image, Keep, NewDisk, Pool, PowerVm,
-    Problem, ProblemCode, RemoveVm, Right, SettleDrift, Task, TaskQuery, Vm, VmAction, VmCd, VmDisk, VmState,
-    Volume, VolumeQuery, VolumeState, calls,
+    Boot, Bus, Cache, CallError, ChangeVm, CpuModel, Firmware, Folder, Guest, Image, Keep, NewDisk, Pool,
+    PowerVm, Problem, ProblemCode, RemoveVm, Right, SettleDrift, Task, TaskQuery, Vm, VmAction, VmCd, VmDisk,
+    VmState, Volume, VolumeQuery, VolumeState, calls,
 };
 use serde::Deserialize;
 
@@ -157,6 +157,15 @@ impl VmPage {
             false => String::new(),
         };
         format!("{} vCPU{most}, {sockets}, {model}", cpu.count())
+    }
+
+    /// What is tried before its disks.
+    fn starts_from(&self) -> Option<&'static str> {
+        match self.vm.spec.boot {
+            Boot::Disk => None,
+            Boot::Cd => Some("its CD drive"),
+            Boot::Network => Some("the network"),
+        }
     }
 
     fn firmware(&self) -> &'static str {
