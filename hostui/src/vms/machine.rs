@@ -147,6 +147,7 @@ impl VmPage {
     fn processors(&self) -> String {
         let cpu = &self.vm.spec.cpu;
         let model = match cpu.model {
+            _ if !cpu.named.is_empty() => cpu.named.as_str(),
             CpuModel::HostModel => "the host's model",
             CpuModel::HostPassthrough => "the host's own",
         };
