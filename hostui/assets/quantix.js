@@ -232,6 +232,30 @@ document.addEventListener("click", async (event) => {
   }
 });
 
+// ---- text that is read from files into a field ---------------------------------------------------------------------
+
+const LONGEST_READ = 64 * 1024;
+
+all("[data-read]").forEach((button) => (button.hidden = false));
+document.addEventListener("click", (event) => event.target.closest?.("[data-read]")?.nextElementSibling.click());
+document.addEventListener("change", async ({ target: chooser }) => {
+  if (!chooser.matches?.("[data-read] + input")) return;
+  const field = document.getElementById(chooser.previousElementSibling.dataset.read);
+  for (const file of chooser.files) {
+    const text = file.size > LONGEST_READ ? "" : (await file.text()).trim();
+    if (text.includes("PRIVATE KEY")) {
+      say(`${file.name} is a private key, which stays where it is. Choose the one that ends in .pub.`, "bad");
+    } else if (text === "") {
+      say(`${file.name} has no key in it.`, "bad");
+    } else {
+      field.value = [field.value.trim(), text].filter(Boolean).join("\n");
+    }
+  }
+  chooser.value = "";
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+  field.focus();
+});
+
 // ---- menus, where the browser cannot place them by itself -----------------------------------------------------------
 
 if (!CSS.supports("position-area", "bottom")) {

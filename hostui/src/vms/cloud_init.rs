@@ -34,6 +34,9 @@ pub(super) struct Told {
     pub(super) user: String,
     #[serde(rename = "cloud_init.password")]
     pub(super) password: String,
+    /// Where a person types it, it is typed twice.
+    #[serde(rename = "cloud_init.password_again")]
+    pub(super) password_again: Option<String>,
     #[serde(rename = "cloud_init.keep_password")]
     pub(super) keep_password: Option<String>,
     #[serde(rename = "cloud_init.ssh_keys")]
@@ -57,9 +60,10 @@ pub(super) struct Told {
 }
 
 /// The fields, for a problem that is about none of them.
-pub(super) const FIELDS: [&str; 7] = [
+pub(super) const FIELDS: [&str; 8] = [
     "cloud_init.user",
     "cloud_init.password",
+    "cloud_init.password_again",
     "cloud_init.ssh_keys",
     "cloud_init.hostname",
     "cloud_init.domain",
@@ -72,6 +76,7 @@ impl Told {
         Self {
             user: told.user.clone(),
             password: String::new(),
+            password_again: None,
             keep_password: checked(told.keep_password),
             ssh_keys: told.ssh_keys.join("\n"),
             sudo_without_password: checked(told.sudo_without_password),
@@ -87,6 +92,10 @@ impl Told {
 
     /// What it says; nothing if nothing was filled in that a guest could be told.
     pub(super) fn read(&self) -> Result<Option<CloudInit>, Problem> {
+        if self.password_again.as_ref().is_some_and(|again| *again != self.password) {
+            let sentence = "This is not the same password as before it. Type both anew.";
+            return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("cloud_init.password_again"));
+        }
         let network = self.network.lines().map(str::trim).map(card).collect::<Result<Vec<_>, _>>()?;
         let has_network = network.iter().any(|card| *card != CardAddresses::default());
         let told = CloudInit {

@@ -99,6 +99,13 @@ async fn a_machine_is_made_and_switched_and_removed() {
     desk.heading("Storage").await;
 }
 
+/// As somebody chooses a file in the dialog of the browser.
+const CHOOSE: &str = "const chooser = document.querySelector('[data-read] + input');
+    const chosen = new DataTransfer();
+    chosen.items.add(new File([arguments[1]], arguments[0]));
+    chooser.files = chosen.files;
+    chooser.dispatchEvent(new Event('change', { bubbles: true }));";
+
 #[tokio::test]
 async fn a_machine_is_told_who_gets_in_and_that_can_be_changed() {
     let host = Host::with_machines("qx-01").await;
@@ -117,11 +124,26 @@ async fn a_machine_is_told_who_gets_in_and_that_can_be_changed() {
     desk.fill("User optional", "root; reboot").await;
     desk.fill("Password optional", "a password of the guest").await;
     desk.press("Next").await;
+    desk.sees("This is not the same password as before it.").await;
+    desk.fill("The same again optional", "a password of the guest").await;
+    desk.press("Next").await;
     desk.sees("A user name is at most 32").await;
-    // Nothing is lost on the way, a password neither.
     desk.fill("User optional", "ops").await;
+    // Keys come from files; one that is private stays there.
+    for (file, text) in [("id", "-----BEGIN OPENSSH PRIVATE KEY-----"), ("id.pub", crate::wizard::KEY)] {
+        desk.ask(CHOOSE, &[file, text]).await.unwrap();
+    }
+    desk.sees("id is a private key, which stays where it is.").await;
+    desk.until_true(
+        "the key is there",
+        "return document.getElementById('cloud_init.ssh_keys').value === arguments[0]",
+        crate::wizard::KEY,
+    )
+    .await;
+    // Nothing is lost on the way, a password neither.
     goes_on(&desk, "Review").await;
     desk.sees("ops, with a password").await;
+    desk.sees("1 SSH key").await;
     desk.press("Make it").await;
     desk.heading("web-01").await;
     desk.follow("who gets in, and more").await;

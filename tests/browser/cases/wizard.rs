@@ -6,7 +6,8 @@ use quantix_browser::{Desk, Host, Key, LOOKS, until};
 use crate::machines::{goes_on, has_image, has_pool};
 
 /// A key that a guest can be told.
-const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB ada@desk";
+pub(crate) const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB ada@desk";
 
 #[tokio::test]
 async fn each_step_is_in_order_in_every_look() {
