@@ -17,6 +17,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
+    io::BufReader,
     net::{TcpListener, TcpStream},
     time::timeout,
 };
@@ -32,6 +33,8 @@ use crate::{
     web,
 };
 
+/// So much of what has come is taken from the kernel at once.
+const READ_AHEAD: usize = 32 * 1024;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADERS: Duration = Duration::from_secs(15);
 /// A browser opens a connection anew without anybody noticing.
@@ -181,6 +184,8 @@ async fn secure_connection(
     tls: TlsAcceptor,
     app: axum::Router,
 ) {
+    // Whoever decrypts asks for four KiB at a time: what has come is taken from the kernel at once.
+    let stream = BufReader::with_capacity(READ_AHEAD, stream);
     let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(stream)).await else { return };
     if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) {
         // An authority has seen what it wanted to see.

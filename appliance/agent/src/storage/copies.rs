@@ -107,23 +107,31 @@ fn left_over(connection: &Connection, host: HostId) -> rusqlite::Result<Vec<Stri
 impl Agent {
     /// Brings an image to this host, if it is not here. Whether it was not stopped.
     pub(crate) async fn bring_image(&self, id: VolumeId, going: impl Going) -> Result<bool, String> {
-        let _turn = loop {
-            match self.bringing.turn.try_lock() {
-                Ok(turn) => break turn,
-                Err(_) if !going(0, None) => return Ok(false),
-                Err(_) => tokio::time::sleep(TURN).await,
-            }
-        };
-        let find = move |connection: &Connection| images::find(connection, &id.to_string());
-        let image = self.cluster.read(find).await.map_err(|problem| problem.detail)?;
-        let image = image.ok_or("The image is not there any more.")?;
         let me = self.cluster.store().map_err(|problem| problem.detail)?.id();
+        let find = move |connection: &Connection| {
+            let Some(image) = images::find(connection, &id.to_string())? else { return Ok(None) };
+            let is_known = is_at(connection, &image, me)?;
+            Ok(Some((image, is_known)))
+        };
+        let found = self.cluster.read(find).await.map_err(|problem| problem.detail)?;
+        let (image, is_known) = found.ok_or("The image is not there any more.")?;
         if image.host == me {
             return Ok(true);
         }
         let dir = self.directory(&image.shown.pool);
         let failed =
             |failed: Failed| format!("The image {} could not be brought here. {failed}", image.shown.name);
+        let _turn = loop {
+            // What is here waits for nobody.
+            if dir.has_image(id).await.map_err(failed)? {
+                break None;
+            }
+            match self.bringing.turn.try_lock() {
+                Ok(turn) => break Some(turn),
+                Err(_) if !going(0, None) => return Ok(false),
+                Err(_) => tokio::time::sleep(TURN).await,
+            }
+        };
         if !dir.has_image(id).await.map_err(failed)? {
             match self.fetch_image(&image, &going).await {
                 Ok(true) => dir.keep_copy(id, image.shown.is_cd()).await.map_err(failed)?,
@@ -133,7 +141,9 @@ impl Agent {
                 }
             }
         }
-        self.tell_of_copy(Asked::ImageIsCopied { image: id.to_string() }).await?;
+        if !is_known {
+            self.tell_of_copy(Asked::ImageIsCopied { image: id.to_string() }).await?;
+        }
         Ok(true)
     }
 

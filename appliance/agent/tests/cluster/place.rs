@@ -72,6 +72,8 @@ impl Place {
     }
 
     pub(crate) async fn does(&self, id: &str, action: VmAction) {
+        // How it is shows a moment before the task ends that has made it so.
+        until("nothing is being done with it", async || self.vm(id).await.task.is_none()).await;
         let task = self.asked(id, action).await;
         let task = self.ended(task.id).await;
         assert_eq!(task.state, TaskState::Done, "{action:?} {task:?}");
