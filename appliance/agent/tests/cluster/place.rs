@@ -71,9 +71,13 @@ impl Place {
         self.host.client().call(&call).await.unwrap()
     }
 
-    pub(crate) async fn does(&self, id: &str, action: VmAction) {
-        // How it is shows a moment before the task ends that has made it so.
+    /// Waits until nothing is being done with a machine: how it is shows a moment before the task ends that has made it so.
+    pub(crate) async fn is_left_alone(&self, id: &str) {
         until("nothing is being done with it", async || self.vm(id).await.task.is_none()).await;
+    }
+
+    pub(crate) async fn does(&self, id: &str, action: VmAction) {
+        self.is_left_alone(id).await;
         let task = self.asked(id, action).await;
         let task = self.ended(task.id).await;
         assert_eq!(task.state, TaskState::Done, "{action:?} {task:?}");

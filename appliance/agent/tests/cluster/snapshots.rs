@@ -78,6 +78,7 @@ impl Place {
     }
 
     async fn clones(&self, id: &str, clone: &CloneVm) -> String {
+        self.is_left_alone(id).await;
         let task =
             self.host.client().call(&calls::clone_vm(id, clone).as_session(&self.session)).await.unwrap();
         let object = task.object.clone();

@@ -409,8 +409,9 @@ async fn a_host_with_machines_neither_joins_nor_leaves_and_what_is_lost_with_it_
 async fn what_libvirt_refuses_is_said_until_it_takes_it() {
     let mut place = Place::start().await;
     let id = place.make(&new("web-01")).await;
-    // Somebody has put another machine in its place.
-    let other = place.daemon.virsh(&["dumpxml", &id]).replace("<name>", "<name>other-");
+    // Somebody has given its name to another machine.
+    let another = "0190c6f4-7a10-7cc0-b2aa-0123456789ab";
+    let other = place.daemon.virsh(&["dumpxml", &id]).replace(&id, another);
     let domain = place.domain(&id);
     place.host.kill();
     place.daemon.virsh(&["undefine", &domain, "--nvram"]);
@@ -424,7 +425,7 @@ async fn what_libvirt_refuses_is_said_until_it_takes_it() {
         place.vm(&id).await.trouble.starts_with("It cannot be described to libvirt like this")
     })
     .await;
-    place.daemon.virsh(&["undefine", &format!("other-{domain}"), "--nvram"]);
+    place.daemon.virsh(&["undefine", another, "--nvram"]);
     until("nothing is wrong", async || place.vm(&id).await.trouble.is_empty()).await;
     assert!(place.daemon.virsh(&["dominfo", &id]).contains("98304 KiB"));
     place.does(&id, VmAction::Start).await;
