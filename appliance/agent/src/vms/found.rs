@@ -70,7 +70,12 @@ impl Agent {
         let is_known = !known.map_err(|problem| problem.detail)?.is_empty();
         match self.libvirt.look(id).await {
             Ok(seen) if !is_known => drop(lock(&self.found_vms).insert(id, seen.name)),
-            Ok(_) | Err(Failed::Unknown) => drop(lock(&self.found_vms).remove(&id)),
+            Ok(_) | Err(Failed::Unknown) => {
+                // It may have had a name that one of ours shall have.
+                if lock(&self.found_vms).remove(&id).is_some() {
+                    self.vms_changed.notify_one();
+                }
+            }
             Err(failed) => return Err(failed.to_string()),
         }
         Ok(())
