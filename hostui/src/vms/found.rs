@@ -9,12 +9,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use quantix_api::{
-    CallError, Firmware, Folder, FoundDisk, FoundVm, ImportVm, Problem, ProblemCode, VmSpec, VmState, calls,
+    CallError, Folder, FoundDisk, FoundVm, ImportVm, Problem, ProblemCode, VmSpec, VmState, calls,
 };
 use serde::Deserialize;
 use tokio::{task::JoinSet, time::timeout};
 
-use super::choices::folder_choices;
+use super::{choices::folder_choices, machine};
 use crate::{
     component::{Fault, Field, Level, Standing},
     frame::Frame,
@@ -139,11 +139,7 @@ impl ImportPage {
     }
 
     fn firmware(&self, spec: &VmSpec) -> &'static str {
-        match spec.firmware {
-            Firmware::Uefi => "UEFI",
-            Firmware::SecureBoot => "UEFI with Secure Boot",
-            Firmware::Bios => "BIOS",
-        }
+        machine::firmware(spec.firmware)
     }
 
     fn bytes(&self, bytes: &u64) -> String {

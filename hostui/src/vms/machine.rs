@@ -170,15 +170,19 @@ impl VmPage {
     }
 
     fn firmware(&self) -> &'static str {
-        match self.vm.spec.firmware {
-            Firmware::Uefi => "UEFI",
-            Firmware::SecureBoot => "UEFI with Secure Boot",
-            Firmware::Bios => "BIOS",
-        }
+        firmware(self.vm.spec.firmware)
     }
 
     fn guest(&self) -> &'static str {
         guest(self.vm.spec.guest)
+    }
+}
+
+pub(super) fn firmware(firmware: Firmware) -> &'static str {
+    match firmware {
+        Firmware::Uefi => "UEFI",
+        Firmware::SecureBoot => "UEFI with Secure Boot",
+        Firmware::Bios => "BIOS",
     }
 }
 

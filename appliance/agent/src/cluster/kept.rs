@@ -5,6 +5,7 @@ use quantix_store::HostId;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Refused, authority::Authority, token};
+use crate::storage::copies;
 
 /// Tokens that are kept, used up or not.
 const TOKENS: u32 = 1000;
@@ -151,17 +152,7 @@ pub(crate) fn remove_host(connection: &Connection, host: HostId) -> Result<(), R
         [host.0],
     )?;
     connection.execute("DELETE FROM pool_seen WHERE host = ?1", [host.0])?;
-    // An image of which another host has a copy is that one's.
-    connection.execute("DELETE FROM image_copy WHERE host = ?1", [host.0])?;
-    connection.execute(
-        "UPDATE image SET host = copy.host FROM (SELECT image, min(host) AS host FROM image_copy GROUP BY image) AS copy
-         WHERE copy.image = image.id AND image.host = ?1",
-        [host.0],
-    )?;
-    connection.execute(
-        "DELETE FROM image_copy WHERE EXISTS (SELECT 1 FROM image WHERE image.id = image_copy.image AND image.host = image_copy.host)",
-        [],
-    )?;
+    copies::forget_host(connection, host)?;
     connection.execute("DELETE FROM host WHERE id = ?1", [host.0])?;
     Ok(())
 }

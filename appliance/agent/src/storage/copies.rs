@@ -94,7 +94,24 @@ pub(super) fn is_gone(connection: &Connection, image: &str, host: HostId) -> rus
         .map(drop)
 }
 
-/// Copies on a host of images that are there no longer, and the pools they are in.
+/// Forgets what was on a host that is removed. An image of which another has a copy is that one's.
+pub(crate) fn forget_host(connection: &Connection, host: HostId) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM image_copy WHERE host = ?1", [host.0])?;
+    connection.execute(
+        "UPDATE image SET host = copy.host FROM (SELECT image, min(host) AS host FROM image_copy GROUP BY image) AS copy
+         WHERE copy.image = image.id AND image.host = ?1",
+        [host.0],
+    )?;
+    connection
+        .execute(
+            "DELETE FROM image_copy
+             WHERE EXISTS (SELECT 1 FROM image WHERE image.id = image_copy.image AND image.host = image_copy.host)",
+            [],
+        )
+        .map(drop)
+}
+
+/// Copies on a host of images that are there no longer.
 fn left_over(connection: &Connection, host: HostId) -> rusqlite::Result<Vec<String>> {
     connection
         .prepare_cached(
@@ -142,7 +159,7 @@ impl Agent {
             }
         }
         if !is_known {
-            self.tell_of_copy(Asked::ImageIsCopied { image: id.to_string() }).await?;
+            self.tell_of_storage(Asked::ImageIsCopied { image: id.to_string() }).await?;
         }
         Ok(true)
     }
@@ -187,10 +204,6 @@ impl Agent {
         }
     }
 
-    async fn tell_of_copy(&self, asked: Asked) -> Result<(), String> {
-        self.cluster.ask_about_storage(asked).await.map_err(|problem| problem.detail)
-    }
-
     /// Brings what shall be in the drives of a machine. Whether it was not stopped.
     pub(crate) async fn bring_cds(&self, cds: &[VmCd], going: impl Going) -> Result<bool, String> {
         for id in cds.iter().filter_map(|cd| cd.image.as_ref()?.parse().ok()) {
@@ -230,7 +243,7 @@ impl Agent {
             if let Ok(id) = image.parse() {
                 self.directory("local").remove_image(id).await.map_err(|failed| failed.to_string())?;
             }
-            self.tell_of_copy(Asked::CopyIsGone { image }).await?;
+            self.tell_of_storage(Asked::CopyIsGone { image }).await?;
         }
         Ok(())
     }

@@ -114,7 +114,8 @@ impl Agent {
             vm.disks.push(disk);
             why_not = why_not.or(wrong);
         }
-        why_not = why_not.or_else(|| must_be_off(seen.state, &vm.disks).err());
+        why_not =
+            why_not.or_else(|| can_come(seen.state, vm.disks.iter().all(|disk| disk.volume.is_some())).err());
         Ok(Some(FoundVm { spec: Some(spec), left_out, why_not: why_not.unwrap_or_default(), ..vm }))
     }
 
@@ -167,10 +168,7 @@ impl Agent {
             failed => format!("{failed}."),
         })?;
         let stays = |volume: &ToMake| volume.file.as_ref().is_some_and(|file| file.stays);
-        match making.volumes.iter().all(stays) {
-            true => can_come_as_it_is(seen.state),
-            false => must_be_at_rest(seen.state),
-        }
+        can_come(seen.state, making.volumes.iter().all(stays))
     }
 }
 
@@ -190,34 +188,17 @@ fn kind(is_raw: bool) -> DiskFormat {
     if is_raw { DiskFormat::Raw } else { DiskFormat::Qcow2 }
 }
 
-fn must_be_off(state: VmState, disks: &[FoundDisk]) -> Result<(), String> {
-    if disks.iter().all(|disk| disk.volume.is_some()) {
-        can_come_as_it_is(state)
-    } else {
-        must_be_at_rest(state)
-    }
-}
-
-fn must_be_at_rest(state: VmState) -> Result<(), String> {
-    match state {
-        VmState::Stopped | VmState::Crashed => Ok(()),
-        VmState::Suspended => Err(
+/// Whether a machine can come as it is: while it is on only if all its disks stay where they are.
+fn can_come(state: VmState, all_stay: bool) -> Result<(), String> {
+    let why = match state {
+        VmState::Stopped | VmState::Crashed => return Ok(()),
+        VmState::Running | VmState::Paused if all_stay => return Ok(()),
+        VmState::Suspended => {
             "Its memory is on disk, and would not fit its disks any more. Start it there, and shut it down."
-                .to_owned(),
-        ),
-        _ => Err(
-            "It is on, and its disks are copied. Shut it down first: in its guest, or with virsh shutdown."
-                .to_owned(),
-        ),
-    }
-}
-
-/// What is not copied can come along while it is on.
-fn can_come_as_it_is(state: VmState) -> Result<(), String> {
-    match state {
-        VmState::Running | VmState::Paused => Ok(()),
-        state => must_be_at_rest(state),
-    }
+        }
+        _ => "It is on, and its disks are copied. Shut it down first: in its guest, or with virsh shutdown.",
+    };
+    Err(why.to_owned())
 }
 
 /// What is to be made so that a machine that was found is among the machines.
@@ -315,11 +296,9 @@ mod tests {
         let found = found_one(Vec::new());
         assert_eq!(refused(FoundVm { why_not: "It is on.".into(), ..found.clone() }), "It is on.");
         assert_eq!(refused(FoundVm { spec: None, why_not: "Unreadable.".into(), ..found }), "Unreadable.");
-        let copied = [disk("/srv/a.raw", None)];
-        assert!(must_be_off(VmState::Running, &copied).unwrap_err().contains("It is on"));
-        assert!(must_be_off(VmState::Stopped, &copied).is_ok());
-        let stays = [disk("/pool/x.qcow2", Some("x".into()))];
-        assert!(must_be_off(VmState::Running, &stays).is_ok());
-        assert!(must_be_off(VmState::Suspended, &stays).unwrap_err().contains("memory is on disk"));
+        assert!(can_come(VmState::Running, false).unwrap_err().contains("It is on"));
+        assert!(can_come(VmState::Stopped, false).is_ok());
+        assert!(can_come(VmState::Running, true).is_ok());
+        assert!(can_come(VmState::Suspended, true).unwrap_err().contains("memory is on disk"));
     }
 }

@@ -59,13 +59,13 @@ impl Agent {
         read.map_err(|problem| problem.detail)
     }
 
-    pub(crate) async fn tell_of_layer(&self, asked: Asked) -> Result<(), String> {
+    pub(crate) async fn tell_of_storage(&self, asked: Asked) -> Result<(), String> {
         self.cluster.ask_about_storage(asked).await.map_err(|problem| problem.detail)
     }
 
     async fn remove_layer(&self, layer: &Layer) -> Result<(), String> {
         self.pool(&layer.pool).remove(layer.id).await.map_err(|failed| failed.to_string())?;
-        self.tell_of_layer(Asked::LayerIsGone { layer: layer.id.to_string() }).await
+        self.tell_of_storage(Asked::LayerIsGone { layer: layer.id.to_string() }).await
     }
 
     /// Removes the layers that nothing lies on and nobody needs, one after the other down to what is needed.
@@ -140,7 +140,7 @@ impl Agent {
             pair.take_name(is_known).await?;
         }
         let (lower, upper) = (pair.lower.id.to_string(), pair.upper.id.to_string());
-        self.tell_of_layer(Asked::LayersAreOne { lower, upper, is_known }).await?;
+        self.tell_of_storage(Asked::LayersAreOne { lower, upper, is_known }).await?;
         Ok(Some(is_live))
     }
 

@@ -55,7 +55,6 @@ pub fn check(spec: &VmSpec) -> Result<(), Flaw> {
     if cpu.count() > MOST_CPUS {
         return flaw("cpu", format!("{} processors are too many; at most {MOST_CPUS} can be.", cpu.count()));
     }
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if cpu.named.len() > LONGEST_MODEL || !cpu.named.bytes().all(is_plain) {
         return flaw(
             "cpu.named",
@@ -88,6 +87,11 @@ pub fn check(spec: &VmSpec) -> Result<(), Flaw> {
     check_disks(spec)?;
     check_cds(spec)?;
     check_nics(spec)
+}
+
+/// What names of bridges and processors consist of.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
 fn check_name(name: &str) -> Result<(), Flaw> {
@@ -141,7 +145,6 @@ fn check_nics(spec: &VmSpec) -> Result<(), Flaw> {
         return flaw("nics", format!("At most {MOST_NICS} network cards can be."));
     }
     for (at, nic) in spec.nics.iter().enumerate() {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if nic.bridge.is_empty()
             || nic.bridge.len() > LONGEST_BRIDGE
             || nic.bridge.starts_with('.')

@@ -21,7 +21,7 @@ fn id(text: &str) -> Result<VolumeId, String> {
 }
 
 pub(super) async fn tell(agent: &Agent, asked: Asked) -> Result<(), String> {
-    agent.cluster.ask_about_storage(asked).await.map_err(|problem| problem.detail)
+    agent.tell_of_storage(asked).await
 }
 
 /// A volume as it is kept, if it is.
