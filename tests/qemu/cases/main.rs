@@ -5,7 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "a case that cannot go on ends there, and the message says where")]
 
 mod boot;
-mod clock;
 mod cluster;
 mod disks;
 mod full_state;
@@ -16,7 +15,6 @@ mod network;
 mod persistence;
 mod ports;
 mod power;
-mod restart;
 mod root;
 mod services;
 mod sign_in;

@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
-use quantix_qemu::{BOOT_BOUND, Fingerprint, SavedMachine, disk, pages, project};
+use quantix_qemu::{
+    BOOT_BOUND, Browser, Fingerprint, Machine, SavedMachine, disk, pages, project, wait_until,
+};
 
 #[test]
-fn after_a_reboot_state_is_kept_and_everything_else_is_the_images() {
+fn after_a_restart_from_its_page_state_is_kept_and_everything_else_is_the_images() {
     let saved = SavedMachine::fresh();
     let mut machine = saved.restore();
     let identity = "cat /etc/machine-id; cat /var/lib/quantix/tls/cert.pem | sha256sum; hostname";
     let before = machine.run(identity).ok();
-    pages::sign_in_first_time(&mut machine, "a password of my own");
+    let mut browser = pages::sign_in_first_time(&mut machine, "a password of my own");
 
     machine.run("echo mine > /etc/quantix-test; echo 192.0.2.1 me >> /etc/hosts; rm /etc/nftables.conf").ok();
     machine.run("echo mine > /var/lib/quantix-test; mkdir /run/quantix-test; sync").ok();
-    machine.reboot();
-    pages::wait_first_page(&mut machine, BOOT_BOUND);
+    restart(&mut machine, &mut browser);
 
     assert_eq!(machine.run("cat /var/lib/quantix-test").ok(), "mine");
     assert!(!machine.run("ls /etc/quantix-test").succeeded(), "a file written to /etc is still there");
@@ -31,12 +32,34 @@ fn after_a_reboot_state_is_kept_and_everything_else_is_the_images() {
     assert_eq!(pages::sign_in(&mut browser, &saved.about.first_password).status, 401);
     pages::expect_redirect(&pages::sign_in(&mut browser, "a password of my own"), "/overview");
     assert_eq!(browser.get("/overview").status, 200);
+    wait_until("the task to be done", Duration::from_secs(60), || {
+        browser.get("/activity/tasks").text().contains("Done").then_some(())
+    });
     assert_eq!(Fingerprint::find(&saved.about.fingerprint), browser.seen_certificate());
 
     // A boot that is not the first one is as clean as the first.
     machine.wait_ready(BOOT_BOUND);
     machine.wait_settled(Duration::from_secs(120));
     assert_eq!(machine.run("systemctl --failed --no-legend --plain").ok(), "");
+}
+
+/// As a person does it on the host's page, and waits until it has begun anew.
+fn restart(machine: &mut Machine, browser: &mut Browser) {
+    let boot = machine.run("cat /proc/sys/kernel/random/boot_id").ok();
+    let overview = browser.get("/overview").text();
+    let id = overview.split("href=\"/hosts/").nth(1).unwrap().chars().take(16).collect::<String>();
+    let restart = format!("/cluster/hosts/{id}/power/restart");
+    let asks = browser.get(&restart).text();
+    let name = asks.split("<b class=\"mono\">").nth(1).unwrap().split('<').next().unwrap().to_owned();
+    assert_eq!(browser.post(&restart, &[("name", "another")]).status, 422);
+    let answer = browser.post(&restart, &[("name", name.as_str())]);
+    assert_eq!(answer.status, 303, "{}", answer.text());
+    wait_until("the machine to begin anew", Duration::from_secs(120), || {
+        let answered = machine.trusting_browser().request("GET", "/healthz", &[], b"");
+        answered.is_err().then_some(())
+    });
+    pages::wait_first_page(machine, BOOT_BOUND);
+    assert_ne!(machine.run("cat /proc/sys/kernel/random/boot_id").ok(), boot);
 }
 
 #[test]

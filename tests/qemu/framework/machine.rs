@@ -101,6 +101,11 @@ impl Machine {
         Running { qemu, qmp, console, shell, since: Instant::now() }
     }
 
+    /// Sets the clock of a machine that is off, such as `2001-01-01T00:00:00`.
+    pub fn set_clock(&mut self, time: &str) {
+        self.options.clock = Some(time.to_owned());
+    }
+
     /// Pulls the plug.
     pub fn power_cut(&mut self) {
         if let Some(mut running) = self.running.take() {
