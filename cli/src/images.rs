@@ -9,7 +9,8 @@ use std::{
 
 use clap::Subcommand;
 use quantix_api::{
-    ChangeImage, FetchImage, Image, ImageState, MAX_PIECE_BYTES, NewImage, RemoveImage, calls,
+    Catalogue, ChangeImage, FetchImage, Image, ImageState, MAX_PIECE_BYTES, NewImage, RemoveImage,
+    SetCatalogue, calls,
 };
 
 use crate::{
@@ -46,8 +47,21 @@ pub(crate) enum ImageCommand {
         #[arg(long)]
         no_wait: bool,
     },
-    /// Show what distributions offer.
+    /// Show what is offered: by distributions, or by a catalogue of your own.
     Catalogue,
+    /// Offer what is at an address instead, in the form in which the catalogue is told as JSON.
+    SetCatalogue {
+        /// The https address.
+        url: String,
+        /// It, and what it offers, may be in a private network.
+        #[arg(long)]
+        allow_private: bool,
+        /// A file with the certificate of an authority that vouches for whoever has it.
+        #[arg(long, value_name = "FILE")]
+        authority: Option<PathBuf>,
+    },
+    /// Offer what distributions offer again.
+    ResetCatalogue,
     /// Fetch one from an address, or one that a distribution offers.
     Fetch {
         /// An https address, or a name from the catalogue, as in debian-13.
@@ -147,11 +161,18 @@ pub(crate) async fn run(command: ImageCommand, output: Output) -> Result<(), Fai
             let call = calls::change_image(&image.id, &change).if_version(image.version);
             show(&session.call(call).await?, output)
         }
-        ImageCommand::Catalogue => {
-            let offers = session.call(calls::catalogue()).await?.items;
-            shown::list(output, &["ID", "NAME", "USER", "FILE"], &offers, |offer| {
-                vec![offer.id.clone(), offer.name.clone(), offer.user.clone(), offer.url.clone()]
-            })
+        ImageCommand::Catalogue => show_catalogue(&session.call(calls::catalogue()).await?, output),
+        ImageCommand::SetCatalogue { url, allow_private, authority } => {
+            let authority = match authority {
+                Some(file) => std::fs::read_to_string(&file).map_err(|error| unread(&file, &error))?,
+                None => String::new(),
+            };
+            let body = SetCatalogue { url, allow_private, authority };
+            show_catalogue(&session.call(calls::set_catalogue(&body)).await?, output)
+        }
+        ImageCommand::ResetCatalogue => {
+            session.call(calls::reset_catalogue()).await?;
+            show_catalogue(&session.call(calls::catalogue()).await?, output)
         }
         ImageCommand::Fetch {
             from,
@@ -178,9 +199,15 @@ pub(crate) async fn run(command: ImageCommand, output: Output) -> Result<(), Fai
             if let Some(host) = host {
                 wanted.host = Some(find_host(&session.call(calls::cluster()).await?, &host)?.id.clone());
             }
-            let offers = session.call(calls::catalogue()).await?.items;
-            match offers.into_iter().find(|offer| offer.id == from) {
+            let catalogue = session.call(calls::catalogue()).await?;
+            match catalogue.items.into_iter().find(|offer| offer.id == from) {
                 Some(offer) => {
+                    if let Some(source) = catalogue.from {
+                        wanted.allow_private |= source.allow_private;
+                        if wanted.authority.is_empty() {
+                            wanted.authority = source.authority;
+                        }
+                    }
                     wanted.url = offer.url;
                     if wanted.checksum.is_empty() && wanted.checksums.is_empty() {
                         wanted.checksums = offer.checksums;
@@ -206,6 +233,15 @@ pub(crate) async fn run(command: ImageCommand, output: Output) -> Result<(), Fai
             waiting::shown_to_its_end(&session, task, no_wait, output).await
         }
     }
+}
+
+fn show_catalogue(catalogue: &Catalogue, output: Output) -> Result<(), Failure> {
+    if output == Output::Json {
+        return Ok(shown::json(catalogue)?);
+    }
+    shown::list(output, &["ID", "NAME", "USER", "FILE"], &catalogue.items, |offer| {
+        vec![offer.id.clone(), offer.name.clone(), offer.user.clone(), offer.url.clone()]
+    })
 }
 
 fn system(image: &Image) -> String {

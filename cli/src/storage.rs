@@ -2,8 +2,9 @@
 
 use clap::Subcommand;
 use quantix_api::{
-    ChangePool, ChangeVolume, GrowVolume, HostDisk, HostDisks, NewPool, NewVolume, Pool, PoolOnHost,
-    RemovePool, RemoveVolume, Scope, Volume, VolumeQuery, calls,
+    AdoptFile, ChangePool, ChangeVolume, FileBecomes, GrowVolume, HostDisk, HostDisks, MoveVolume, NewPool,
+    NewVolume, Pool, PoolFile, PoolOnHost, RemoveFile, RemovePool, RemoveVolume, Scope, Volume, VolumeQuery,
+    calls,
 };
 
 use crate::{
@@ -46,6 +47,51 @@ pub(crate) enum PoolCommand {
         /// Its name, instead of being asked for it.
         #[arg(long)]
         confirm: Option<String>,
+        /// Do not wait until it is gone.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Show the files of one that is a directory, and to what each belongs.
+    Files {
+        /// Name or id.
+        pool: String,
+        /// The host; this one, if none is named and there is no other.
+        #[arg(long)]
+        host: Option<String>,
+        /// Only those that nobody knows.
+        #[arg(long)]
+        unknown: bool,
+    },
+    /// Make a volume, or an image, of a file that nobody knows.
+    Adopt {
+        /// Name or id of the pool.
+        pool: String,
+        /// The file, as qx pool files shows it.
+        path: String,
+        /// The name of what it becomes.
+        name: String,
+        /// Make an image of it, and not a volume.
+        #[arg(long)]
+        image: bool,
+        /// The host; this one, if none is named and there is no other.
+        #[arg(long)]
+        host: Option<String>,
+        /// Do not wait until it is done.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Remove a file that nobody knows.
+    RemoveFile {
+        /// Name or id of the pool.
+        pool: String,
+        /// The file, as qx pool files shows it.
+        path: String,
+        /// The same, instead of being asked for it.
+        #[arg(long)]
+        confirm: Option<String>,
+        /// The host; this one, if none is named and there is no other.
+        #[arg(long)]
+        host: Option<String>,
         /// Do not wait until it is gone.
         #[arg(long)]
         no_wait: bool,
@@ -116,6 +162,16 @@ pub(crate) enum VolumeCommand {
         /// How big it shall be, as in 40G.
         #[arg(value_parser = size)]
         size: u64,
+        /// Do not wait until it is done.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Move one into another pool of its host, also while its machine is on.
+    Move {
+        /// Name or id.
+        volume: String,
+        /// The pool: name or id.
+        pool: String,
         /// Do not wait until it is done.
         #[arg(long)]
         no_wait: bool,
@@ -214,6 +270,17 @@ fn show_pools(pools: &[Pool]) -> Result<(), Failure> {
     Ok(shown::table(&head, &rows)?)
 }
 
+fn show_files(files: &[PoolFile], output: Output) -> Result<(), Failure> {
+    shown::list(output, &["FILE", "TAKES", "WRITTEN", "BELONGS TO"], files, |file| {
+        vec![
+            file.path.clone(),
+            roughly(file.used),
+            file.changed_at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+            file.belongs_to.clone().unwrap_or_else(|| "nobody".to_owned()),
+        ]
+    })
+}
+
 /// The id of a host that is named, or of the only one.
 async fn one_host(session: &Session, host: Option<&str>) -> Result<String, Failure> {
     let cluster = session.call(calls::cluster()).await?;
@@ -276,6 +343,28 @@ pub(crate) async fn pools(command: PoolCommand, output: Output) -> Result<(), Fa
             let task = session.call(calls::remove_pool(&pool.id, &RemovePool { name: pool.name })).await?;
             waiting::shown_to_its_end(&session, task, no_wait, output).await
         }
+        PoolCommand::Files { pool, host, unknown } => {
+            let pool = find_pool(&session, &pool).await?.id;
+            let host = one_host(&session, host.as_deref()).await?;
+            let mut files = session.call(calls::pool_files(&host, &pool)).await?;
+            files.items.retain(|file| !unknown || file.belongs_to.is_none());
+            show_files(&files.items, output)
+        }
+        PoolCommand::Adopt { pool, path, name, image, host, no_wait } => {
+            let pool = find_pool(&session, &pool).await?.id;
+            let host = one_host(&session, host.as_deref()).await?;
+            let becomes = if image { FileBecomes::Image } else { FileBecomes::Volume };
+            let body = AdoptFile { path, name, becomes };
+            let task = session.call(calls::adopt_file(&host, &pool, &body)).await?;
+            waiting::shown_to_its_end(&session, task, no_wait, output).await
+        }
+        PoolCommand::RemoveFile { pool, path, confirm, host, no_wait } => {
+            let pool = find_pool(&session, &pool).await?.id;
+            let host = one_host(&session, host.as_deref()).await?;
+            confirmed(&path, confirm, "The file is removed, and cannot be brought back.")?;
+            let task = session.call(calls::remove_file(&host, &pool, &RemoveFile { path })).await?;
+            waiting::shown_to_its_end(&session, task, no_wait, output).await
+        }
         PoolCommand::Change { pool, name, limit } => {
             let pool = find_pool(&session, &pool).await?;
             let body = ChangePool { name, limit };
@@ -325,6 +414,12 @@ pub(crate) async fn volumes(command: VolumeCommand, output: Output) -> Result<()
         VolumeCommand::Grow { volume, size, no_wait } => {
             let volume = find_volume(&session, &volume).await?;
             let task = session.call(calls::grow_volume(&volume.id, &GrowVolume { bytes: size })).await?;
+            waiting::shown_to_its_end(&session, task, no_wait, output).await
+        }
+        VolumeCommand::Move { volume, pool, no_wait } => {
+            let volume = find_volume(&session, &volume).await?;
+            let pool = find_pool(&session, &pool).await?.id;
+            let task = session.call(calls::move_volume(&volume.id, &MoveVolume { pool })).await?;
             waiting::shown_to_its_end(&session, task, no_wait, output).await
         }
         VolumeCommand::Remove { volume, confirm, no_wait } => {

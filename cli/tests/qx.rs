@@ -411,6 +411,9 @@ fn machines_are_made_switched_put_into_folders_and_removed() {
     host.done(&["vm", "let-go", "web-01", "web-01-disk-2"], "");
     host.done(&["volume", "grow", "spare", "3G"], "");
     host.done(&["volume", "rename", "spare", "data"], "");
+    let refusal = host.refused(&["volume", "move", "data", "local"], "");
+    assert!(refusal.contains("data is in the pool local already."), "{refusal}");
+    assert!(host.done(&["pool", "files", "local"], "").contains("the volume data"));
     let shown_volume = host.done(&["volume", "show", "data"], "");
     assert!(shown_volume.contains("3 GiB") && shown_volume.contains("web-01"), "{shown_volume}");
     let refusal = host.refused(&["volume", "remove", "data", "--confirm", "data"], "");

@@ -25,7 +25,9 @@ use crate::{
     options::Options,
     origin, overview, power,
     problem::{self, Page},
-    provider, reader, reference, roles, session, settings, storage, syslog, tasks, users, vms,
+    provider, reader, reference, roles, session, settings,
+    storage::{self, files},
+    syslog, tasks, users, vms,
 };
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -128,8 +130,13 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/storage/pools/new", get(storage::pool::new_page).post(storage::pool::make))
         .route("/storage/pools/{id}", get(storage::pool::pool_page).post(storage::pool::change_pool))
         .route("/storage/pools/{id}/remove", get(storage::pool::remove_page).post(storage::pool::remove))
+        .route("/storage/pools/{id}/files/{host}", get(files::files_page))
+        .route("/storage/pools/{id}/files/{host}/adopt", get(files::adopt_page).post(files::adopt))
+        .route("/storage/pools/{id}/files/{host}/remove", get(files::remove_page).post(files::remove))
         .route("/storage/images", get(storage::images::list).post(storage::images::begin))
         .route("/storage/images/fetch", post(storage::images::fetch))
+        .route("/storage/images/catalogue", get(storage::catalogue::page).post(storage::catalogue::set))
+        .route("/storage/images/catalogue/reset", post(storage::catalogue::reset))
         .route("/storage/images/{id}/finish", post(storage::images::finish))
         .route("/storage/images/{id}/edit", get(storage::image::edit_page).post(storage::image::edit))
         .route("/storage/images/{id}/remove", get(storage::images::remove_page).post(storage::images::remove))

@@ -2,11 +2,11 @@
 
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use quantix_api::{
-    AuditQuery, BackFromProvider, BeginAtProvider, ChangeGroup, ChangeImage, ChangePassword, ChangeRole,
-    ChangeSnapshot, ChangeUser, ChangeVm, CloneVm, CloudInit, EventQuery, FetchImage, ImportVm, JoinCluster,
-    ListQuery, MakeBackup, MoveLead, NewAccess, NewApiToken, NewCertificateRequest, NewGroup, NewJoinToken,
-    NewPool, NewRole, NewSchedule, NewSnapshot, NewUser, NewVm, OpenConsole, PowerHost, ProvePassword,
-    RemoveHost, RemoveSnapshot, RestartServices, RevertVm, Scope, SecondFactorCode, SetAcme,
+    AdoptFile, AuditQuery, BackFromProvider, BeginAtProvider, ChangeGroup, ChangeImage, ChangePassword,
+    ChangeRole, ChangeSnapshot, ChangeUser, ChangeVm, CloneVm, CloudInit, EventQuery, FetchImage, ImportVm,
+    JoinCluster, ListQuery, MakeBackup, MoveLead, NewAccess, NewApiToken, NewCertificateRequest, NewGroup,
+    NewJoinToken, NewPool, NewRole, NewSchedule, NewSnapshot, NewUser, NewVm, OpenConsole, PowerHost,
+    ProvePassword, RemoveHost, RemoveSnapshot, RestartServices, RevertVm, Scope, SecondFactorCode, SetAcme,
     SetGuestPassword, SetProvider, SetSyslog, SetVoters, SignIn, TaskQuery, UploadCertificate, Who,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -20,7 +20,7 @@ pub use crate::{
 
 /// The body of a request, a query, a name in one, or a header; the first byte says which.
 pub fn request(bytes: &[u8]) {
-    const READERS: [fn(&[u8]); 48] = [
+    const READERS: [fn(&[u8]); 49] = [
         body::<ChangeGroup>,
         body::<ChangePassword>,
         body::<ChangeRole>,
@@ -69,6 +69,7 @@ pub fn request(bytes: &[u8]) {
         body::<NewPool>,
         body::<NewSchedule>,
         body::<ImportVm>,
+        body::<AdoptFile>,
     ];
     if let Some((which, bytes)) = bytes.split_first() {
         READERS[usize::from(*which) % READERS.len()](bytes);

@@ -95,6 +95,15 @@ pub(crate) fn trust_everybodys() -> Result<Arc<ClientConfig>, String> {
     config(roots)
 }
 
+/// Whom an authority vouches for, if one is given, and else whom everybody trusts.
+pub(crate) async fn trust_one_or_everybodys(authority: &str) -> Result<Arc<ClientConfig>, String> {
+    if !authority.is_empty() {
+        return trust(authority);
+    }
+    let trusted = quantix_host::blocking(trust_everybodys).await;
+    trusted.unwrap_or_else(|| Err("Whom everybody trusts could not be read.".to_owned()))
+}
+
 /// The place of an address, which is `https` and names nobody.
 pub(crate) fn https(address: &str) -> Option<(Uri, Place)> {
     let uri: Uri = address.parse().ok()?;

@@ -234,7 +234,7 @@ pub struct FetchImage {
     pub authority: String,
 }
 
-/// An image that distributions offer.
+/// An image that is offered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Offer {
     /// For programs, as in `debian-13`.
@@ -246,14 +246,48 @@ pub struct Offer {
     /// The address of the list of checksums in which its file is.
     pub checksums: String,
     /// Who signs in to it.
+    #[serde(default)]
     pub user: String,
 }
 
-/// What distributions offer.
+/// What is offered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Catalogue {
     /// In the order of their names.
     pub items: Vec<Offer>,
+    /// Where it was fetched from; nothing for what distributions offer, which is built in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<CatalogueSource>,
+}
+
+/// Where a catalogue was fetched from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CatalogueSource {
+    /// Its address.
+    pub url: String,
+    /// Whether it, and what it offers, may be fetched from a private network.
+    pub allow_private: bool,
+    /// The certificate, as PEM, of an authority that vouches for whoever has it.
+    pub authority: String,
+    /// When it was fetched.
+    #[schema(value_type = String, format = DateTime)]
+    pub fetched_at: Timestamp,
+}
+
+/// `PUT /api/v1/images/catalogue`
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetCatalogue {
+    /// The https address at which it is, in the form in which catalogues are told.
+    #[schema(max_length = 2000)]
+    pub url: String,
+    /// Whether it, and what it offers, may be fetched from a private network.
+    #[serde(default)]
+    pub allow_private: bool,
+    /// The certificate, as PEM, of an authority that vouches for whoever has it; nothing for those that everybody trusts.
+    #[serde(default)]
+    #[schema(max_length = 32768)]
+    pub authority: String,
 }
 
 /// Where a piece of an image belongs.

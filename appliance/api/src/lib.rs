@@ -57,8 +57,8 @@ pub use host::{
     Slot, SlotName,
 };
 pub use images::{
-    Arrived, Catalogue, ChangeImage, FetchImage, Image, ImageState, Images, MAX_PIECE_BYTES, NewImage, Offer,
-    PieceQuery, RemoveImage, VmDraft, in_whole_gib,
+    Arrived, Catalogue, CatalogueSource, ChangeImage, FetchImage, Image, ImageState, Images, MAX_PIECE_BYTES,
+    NewImage, Offer, PieceQuery, RemoveImage, SetCatalogue, VmDraft, in_whole_gib,
 };
 pub use list::{ListQuery, Page, to_query};
 pub use metrics::{Metric, Metrics, MetricsQuery, Span};
@@ -79,8 +79,9 @@ pub use settings::{
 };
 pub use snapshots::{ChangeSnapshot, CloneVm, NewSnapshot, RemoveSnapshot, RevertVm, Snapshot, Snapshots};
 pub use storage::{
-    ChangePool, ChangeVolume, DiskUse, GrowVolume, HostDisk, HostDisks, NewDisk, NewPool, NewVolume, Pool,
-    PoolKind, PoolOnHost, PoolState, Pools, RemovePool, RemoveVolume, Volume, VolumeQuery, VolumeState,
+    AdoptFile, ChangePool, ChangeVolume, DiskUse, FileBecomes, GrowVolume, HostDisk, HostDisks, MoveVolume,
+    NewDisk, NewPool, NewVolume, Pool, PoolFile, PoolFiles, PoolKind, PoolOnHost, PoolState, Pools,
+    RemoveFile, RemovePool, RemoveVolume, Volume, VolumeQuery, VolumeState,
 };
 pub use tasks::{
     PowerHost, Progress, RestartServices, StepState, Task, TaskFile, TaskKind, TaskQuery, TaskState,

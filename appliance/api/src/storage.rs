@@ -337,6 +337,80 @@ pub struct GrowVolume {
     pub bytes: u64,
 }
 
+/// `POST /api/v1/volumes/{volume}/move`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveVolume {
+    /// The pool that it goes into, on the same host.
+    pub pool: String,
+}
+
+/// The files of a pool on a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PoolFiles {
+    /// The files.
+    pub items: Vec<PoolFile>,
+    /// Whether there are more than are listed.
+    pub is_cut: bool,
+}
+
+/// A file in a pool that is a directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PoolFile {
+    /// Its way from the pool on.
+    pub path: String,
+    /// How long it is, in bytes.
+    pub bytes: u64,
+    /// What it takes of its pool.
+    pub used: u64,
+    /// When it was last written to.
+    #[schema(value_type = String, format = DateTime)]
+    pub changed_at: Timestamp,
+    /// Whether it is a file, and not a link, a pipe or a device.
+    pub is_file: bool,
+    /// To what it belongs, in words; nothing, if nobody knows it.
+    pub belongs_to: Option<String>,
+    /// The same, as rights name it: `volume/` and an id, for one.
+    pub object: Option<String>,
+    /// The volume that it becomes where it lies. Any other file is copied.
+    pub volume: Option<String>,
+    /// How big the disk is that it holds; nothing, if it holds none.
+    pub disk_bytes: Option<u64>,
+    /// Why it cannot become a volume.
+    pub why_not: String,
+}
+
+/// `POST /api/v1/cluster/hosts/{host}/pools/{pool}/files`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdoptFile {
+    /// Its way from the pool on.
+    pub path: String,
+    /// The name of what it becomes.
+    #[schema(min_length = 1, max_length = 63)]
+    pub name: String,
+    /// What it becomes.
+    pub becomes: FileBecomes,
+}
+
+/// What a file of a pool becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileBecomes {
+    /// A volume: a disk that a machine can have.
+    Volume,
+    /// An image: something that disks begin as, or a CD.
+    Image,
+}
+
+/// `DELETE /api/v1/cluster/hosts/{host}/pools/{pool}/files`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveFile {
+    /// Its way from the pool on.
+    pub path: String,
+}
+
 /// `DELETE /api/v1/volumes/{volume}`
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -131,12 +131,16 @@ pub enum TaskKind {
     CreateVolume,
     /// A volume is made bigger.
     GrowVolume,
+    /// A volume goes into another pool.
+    MoveVolume,
     /// A volume is removed.
     DeleteVolume,
     /// A pool is made.
     CreatePool,
     /// A pool is removed.
     DeletePool,
+    /// A file of a pool is removed that nobody knows.
+    RemoveFile,
     /// An image is made of a file that has come.
     CreateImage,
     /// An image is fetched from an address.
@@ -147,7 +151,7 @@ pub enum TaskKind {
 
 impl TaskKind {
     /// All kinds.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::MoveVdcRole,
         Self::RemoveHost,
         Self::RestartHost,
@@ -170,9 +174,11 @@ impl TaskKind {
         Self::DeleteSnapshot,
         Self::CreateVolume,
         Self::GrowVolume,
+        Self::MoveVolume,
         Self::DeleteVolume,
         Self::CreatePool,
         Self::DeletePool,
+        Self::RemoveFile,
         Self::CreateImage,
         Self::FetchImage,
         Self::DeleteImage,
@@ -203,9 +209,11 @@ impl TaskKind {
             Self::DeleteSnapshot => "delete-snapshot",
             Self::CreateVolume => "create-volume",
             Self::GrowVolume => "grow-volume",
+            Self::MoveVolume => "move-volume",
             Self::DeleteVolume => "delete-volume",
             Self::CreatePool => "create-pool",
             Self::DeletePool => "delete-pool",
+            Self::RemoveFile => "remove-file",
             Self::CreateImage => "create-image",
             Self::FetchImage => "fetch-image",
             Self::DeleteImage => "delete-image",

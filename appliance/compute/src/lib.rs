@@ -33,5 +33,5 @@ pub use plan::{
     found::{Found, found},
     ovf::{Came, MOST_DISKS, read_ovf},
     recognise::{Missing, Recognised, recognise},
-    snapshot::{Chain, Layer, chains, draw_hold, with_files},
+    snapshot::{Chain, Layer, chains, draw_copy, draw_hold, with_files},
 };

@@ -79,6 +79,10 @@ pub(crate) async fn remove(pool: ThinPool) -> Result<(), Failed> {
     for disk in disks {
         lvm("pvremove", &["-y", disk]).await?;
     }
+    // What is on a disk is looked up where udev has noted it, which it does a moment later.
+    if let Err(failed) = system("udevadm", &["settle", "--timeout=30"]).await {
+        log::warn!("Whether the disks of {pool} are seen to be empty is not known: {failed}");
+    }
     Ok(())
 }
 

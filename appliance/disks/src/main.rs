@@ -17,7 +17,7 @@ use std::{
 };
 
 use quantix_storage::{
-    Directory, Failed,
+    Failed,
     thin::{Asked, Told},
 };
 use tokio::{
@@ -167,16 +167,18 @@ impl Hand {
     }
 }
 
-/// Does what is asked, to its end, whether anybody waits or not: only the copying of an image is given up.
+/// Does what is asked, to its end, whether anybody waits or not: only copying is given up.
 async fn do_it(asked: Asked, hand: Hand) {
     let done: Result<Told, Failed> = match asked {
         Asked::Disks => lvm::disks().await.map(Told::Disks),
         Asked::MakePool { pool, disks, erase } => group::make(pool, &disks, erase).await.map(|()| Told::Done),
         Asked::RemovePool { pool } => group::remove(pool).await.map(|()| Told::Done),
         Asked::Look { pool } => group::look(pool).await.map(Told::Pool),
-        Asked::Make { pool, volume, bytes, image } => {
-            let image = image.map(|image| Directory::at(LOCAL).disk_image(image));
-            make::make(pool, volume, bytes, image, &hand).await.map(|()| Told::Done)
+        Asked::Make { pool, volume, bytes, of } => {
+            make::make(pool, volume, bytes, of, &hand).await.map(|()| Told::Done)
+        }
+        Asked::WriteOut { pool, volume, file } => {
+            make::write_out(pool, volume, file, &hand).await.map(|()| Told::Done)
         }
         Asked::Lay { pool, volume, below, bytes } => {
             make::lay(pool, volume, below, bytes).await.map(|()| Told::Done)

@@ -1,18 +1,15 @@
 //! The volumes of a pool. Whatever is begun here may be begun again: a volume has its name only when it is whole.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{future::Future, os::unix::fs::MetadataExt, time::Duration};
 
 use quantix_host::run;
 use quantix_storage::{
-    Failed, VolumeId, qemu_img_ended,
-    thin::{SHARED, ThinPool, UNFINISHED},
+    Directory, DiskFormat, Failed, VolumeId, qemu_img_ended,
+    thin::{Of, SHARED, ThinPool, UNFINISHED},
 };
 
 use crate::{
-    Hand,
+    Hand, LOCAL,
     lvm::{lvm, volumes},
 };
 
@@ -24,12 +21,12 @@ async fn has(pool: ThinPool, name: &str) -> Result<bool, Failed> {
     Ok(volumes(pool).await?.iter().any(|volume| volume.name == name))
 }
 
-/// Makes a volume: empty, or as a copy of an image. One that is there stays as it is.
+/// Makes a volume: empty, or as a copy. One that is there stays as it is.
 pub(crate) async fn make(
     pool: ThinPool,
     volume: VolumeId,
     bytes: u64,
-    image: Option<PathBuf>,
+    of: Option<Of>,
     hand: &Hand,
 ) -> Result<(), Failed> {
     let (group, name) = (pool.group(), volume.to_string());
@@ -42,10 +39,10 @@ pub(crate) async fn make(
     if there.iter().any(|volume| volume.name == beside) {
         take_away(pool, &beside).await?;
     }
-    let first = if image.is_some() { &beside } else { &name };
+    let first = if of.is_some() { &beside } else { &name };
     lvm("lvcreate", &["-y", "--type", "thin", "-V", &size, "--thinpool", &shared, "-n", first]).await?;
-    let Some(image) = image else { return Ok(()) };
-    match fill(pool, &beside, &image, hand).await {
+    let Some(of) = of else { return Ok(()) };
+    match fill(pool, &beside, of, hand).await {
         Ok(()) => lvm("lvrename", &[&group, &beside, &name]).await.map(drop),
         Err(failed) => {
             take_away(pool, &beside).await?;
@@ -54,24 +51,71 @@ pub(crate) async fn make(
     }
 }
 
-/// Writes an image to a volume on which nothing is yet.
-async fn fill(pool: ThinPool, name: &str, image: &Path, hand: &Hand) -> Result<(), Failed> {
-    let (from, to) = (image.display().to_string(), pool.device(name).display().to_string());
+/// Where something is that is copied, and how it is kept.
+async fn source(of: Of) -> Result<(String, &'static str), Failed> {
+    let local = Directory::at(LOCAL);
+    let (path, format) = match of {
+        Of::Image(image) => (local.disk_image(image), "qcow2"),
+        Of::File(layer) => {
+            // Whoever ran its guest could write to it: what it names may be anything.
+            let path = local.path(layer);
+            local.look_at_foreign(&path, DiskFormat::Qcow2).await?;
+            (path, "qcow2")
+        }
+        Of::Thin { pool, volume } => (pool.device(volume), "raw"),
+    };
+    Ok((path.display().to_string(), format))
+}
+
+/// Writes what is copied to a volume on which nothing is yet.
+async fn fill(pool: ThinPool, name: &str, of: Of, hand: &Hand) -> Result<(), Failed> {
+    let ((from, format), to) = (source(of).await?, pool.device(name).display().to_string());
     let args =
-        ["convert", "-q", "-n", "--target-is-zero", "-t", "none", "-f", "qcow2", "-O", "raw", &from, &to];
-    let mut written = std::pin::pin!(run("qemu-img", &args, AT_LENGTH));
+        ["convert", "-q", "-n", "--target-is-zero", "-t", "none", "-f", format, "-O", "raw", &from, &to];
+    copied(&args, hand, async || {
+        let there = volumes(pool).await?;
+        Ok(there.iter().find(|volume| volume.name == name).map_or(0, |volume| volume.used()))
+    })
+    .await
+}
+
+/// Lets QEMU's tool copy for as long as somebody waits, who is told how much is written.
+async fn copied<F: Future<Output = Result<u64, Failed>>>(
+    args: &[&str],
+    hand: &Hand,
+    written: impl Fn() -> F,
+) -> Result<(), Failed> {
+    let mut copied = std::pin::pin!(run("qemu-img", args, AT_LENGTH));
     loop {
         tokio::select! {
-            done = &mut written => return qemu_img_ended(done),
+            done = &mut copied => return qemu_img_ended(done),
             () = tokio::time::sleep(LOOK) => {}
         }
         if !hand.is_awaited() {
             return Err(Failed::Other("Nobody waits for it any more".to_owned()));
         }
-        if let Some(volume) = volumes(pool).await?.iter().find(|volume| volume.name == name) {
-            hand.is_at(volume.used()).await;
-        }
+        hand.is_at(written().await?).await;
     }
+}
+
+/// Writes out a volume that nobody has open as a file of the pool that every host has, which has no name yet.
+pub(crate) async fn write_out(
+    pool: ThinPool,
+    volume: VolumeId,
+    file: VolumeId,
+    hand: &Hand,
+) -> Result<(), Failed> {
+    if !has(pool, &volume.to_string()).await? {
+        return Err(Failed::Missing(format!("the volume {volume} is not there")));
+    }
+    let beside = Directory::at(LOCAL).unfinished(file);
+    let (from, to) = (pool.device(volume).display().to_string(), beside.display().to_string());
+    let args = ["convert", "-q", "-f", "raw", "-O", "qcow2", &from, &to];
+    copied(&args, hand, async || {
+        let about = tokio::fs::metadata(&beside).await;
+        Ok(about.map_or(0, |about| about.blocks().saturating_mul(512)))
+    })
+    .await
 }
 
 /// Makes a volume that begins as another. One that is there stays as it is.

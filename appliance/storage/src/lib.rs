@@ -10,6 +10,7 @@ pub use driver::{
     arriving::Sums,
     backend::Backend,
     directory::{Directory, qemu_img_ended},
+    files::Lying,
     foreign::Foreign,
     image::{Going, Kept as KeptImage},
     layers::Below,

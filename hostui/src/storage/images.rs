@@ -9,8 +9,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use quantix_api::{
-    Call, CallError, FetchImage, Image, ImageState, NewImage, Offer, PieceQuery, Pool, Problem, ProblemCode,
-    RemoveImage, Right, calls,
+    Call, CallError, Catalogue, FetchImage, Image, ImageState, NewImage, PieceQuery, Pool, Problem,
+    ProblemCode, RemoveImage, Right, calls,
 };
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,7 @@ struct ImagesPage {
     frame: Frame,
     images: Vec<Image>,
     pools: Vec<Pool>,
-    offers: Vec<Offer>,
+    catalogue: Catalogue,
     form: FetchForm,
     problem: Option<Problem>,
 }
@@ -58,7 +58,7 @@ impl ImagesPage {
     fn offer_choices(&self) -> Vec<(String, String)> {
         let other = (String::new(), "The address below".to_owned());
         std::iter::once(other)
-            .chain(self.offers.iter().map(|offer| (offer.id.clone(), offer.name.clone())))
+            .chain(self.catalogue.items.iter().map(|offer| (offer.id.clone(), offer.name.clone())))
             .collect()
     }
 
@@ -87,14 +87,14 @@ pub(crate) async fn list(State(web): State<Web>, frame: Frame) -> Response {
 async fn show(web: &Web, frame: Frame, form: FetchForm, problem: Option<Problem>) -> Response {
     let images = calls::images().as_session(frame.token());
     let pools = calls::pools().as_session(frame.token());
-    let offers = calls::catalogue().as_session(frame.token());
-    let asked = tokio::try_join!(web.agent.call(&images), web.agent.call(&pools), web.agent.call(&offers));
-    let (images, pools, offers) = match asked {
-        Ok((images, pools, offers)) => (images.items, pools.items, offers.items),
+    let offered = calls::catalogue().as_session(frame.token());
+    let asked = tokio::try_join!(web.agent.call(&images), web.agent.call(&pools), web.agent.call(&offered));
+    let (images, pools, catalogue) = match asked {
+        Ok((images, pools, catalogue)) => (images.items, pools.items, catalogue),
         Err(error) => return turned_away(&error),
     };
     let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-    let page = ImagesPage { frame, images, pools, offers, form, problem };
+    let page = ImagesPage { frame, images, pools, catalogue, form, problem };
     let drawn = if page.frame.block() == Some("images") { draw(&page.as_images()) } else { draw(&page) };
     (status, drawn).into_response()
 }
@@ -114,11 +114,15 @@ pub(crate) async fn fetch(
         allow_private: form.allow_private.is_some(),
         ..FetchImage::default()
     };
-    let offers = match web.agent.call(&calls::catalogue().as_session(frame.token())).await {
-        Ok(offers) => offers.items,
+    let catalogue = match web.agent.call(&calls::catalogue().as_session(frame.token())).await {
+        Ok(catalogue) => catalogue,
         Err(error) => return turned_away(&error),
     };
-    if let Some(offer) = offers.into_iter().find(|offer| offer.id == form.offer) {
+    if let Some(offer) = catalogue.items.into_iter().find(|offer| offer.id == form.offer) {
+        if let Some(source) = catalogue.from {
+            wanted.allow_private |= source.allow_private;
+            wanted.authority = source.authority;
+        }
         (wanted.url, wanted.checksums, wanted.checksum) = (offer.url, offer.checksums, String::new());
         if wanted.name.is_empty() {
             wanted.name = offer.name;

@@ -1,5 +1,7 @@
 //! Storage: pools, volumes and images.
 
+pub(crate) mod catalogue;
+pub(crate) mod files;
 pub(crate) mod image;
 pub(crate) mod images;
 mod page;

@@ -6,8 +6,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use quantix_api::{
-    CallError, ChangeVm, ChangeVolume, DiskLimit, GrowVolume, NewVolume, Pool, Problem, ProblemCode,
-    RemoveVolume, Right, Vm, Volume, calls,
+    CallError, ChangeVm, ChangeVolume, DiskLimit, GrowVolume, MoveVolume, NewVolume, Pool, Problem,
+    ProblemCode, RemoveVolume, Right, Vm, Volume, calls,
 };
 use serde::Deserialize;
 
@@ -106,6 +106,8 @@ struct VolumePage {
     volume: Volume,
     /// How much its machine may use it, if it has one.
     limit: Option<DiskLimit>,
+    /// The other pools of its host.
+    pools: Vec<Pool>,
     problem: Option<Problem>,
 }
 
@@ -120,6 +122,16 @@ impl VolumePage {
 
     fn size(&self) -> String {
         words::bytes(self.volume.bytes)
+    }
+
+    /// Where it could go, with the room that there is.
+    fn pool_choices(&self) -> Vec<(String, String)> {
+        let choice = |pool: &Pool| {
+            let there = pool.hosts.iter().find(|there| there.host == self.volume.host)?;
+            let free = words::bytes(there.capacity.saturating_sub(there.used));
+            Some((pool.id.clone(), format!("{}, {free} free", pool.name)))
+        };
+        self.pools.iter().filter_map(choice).collect()
     }
 
     /// The least that it can grow to, in whole GiB.
@@ -142,7 +154,13 @@ async fn show(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Re
         Ok(volume) => {
             let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
             let limit = limit_of(web, &frame, &volume).await;
-            let page = VolumePage { frame, volume, limit, problem };
+            let pools = match web.agent.call(&calls::pools().as_session(frame.token())).await {
+                Ok(pools) => pools.items.into_iter().filter(|pool| pool.id != volume.pool).collect(),
+                // Whoever may not see them moves nothing.
+                Err(CallError::Problem(problem)) if problem.code == ProblemCode::Forbidden => Vec::new(),
+                Err(error) => return turned_away(&error),
+            };
+            let page = VolumePage { frame, volume, limit, pools, problem };
             let drawn =
                 if page.frame.block() == Some("volume") { draw(&page.as_volume()) } else { draw(&page) };
             (status, drawn).into_response()
@@ -200,6 +218,7 @@ pub(crate) struct DeedForm {
     gib: String,
     mib_s: String,
     iops: String,
+    pool: String,
     version: u64,
 }
 
@@ -227,6 +246,11 @@ pub(crate) async fn deed(
             }
             Err(problem) => Err(CallError::Problem(problem)),
         },
+        "move" => {
+            let body = MoveVolume { pool: form.pool.clone() };
+            let call = calls::move_volume(&id, &body).as_session(&token).for_client(client.0);
+            web.agent.call(&call).await.map(|_| "It is being moved.".to_owned())
+        }
         "limit" => limit(&web, client, &frame, &id, &form).await,
         "rename" => {
             let body = ChangeVolume { name: Some(form.new_name.trim().to_owned()) };

@@ -32,6 +32,7 @@ async fn every_page_of_machines_is_in_order_in_every_look() {
     let image = crate::machines::has_image(&host, &session).await;
     let snapshot = crate::snapshots::has_snapshots(&host, &session, &vm).await;
     let found = crate::found::has_found(&host);
+    crate::files::has_file(&host);
     let this = host.agent().call(&calls::cluster().as_session(&session)).await.unwrap().this_host;
     let ids = [
         ("{vm}", vm),

@@ -50,6 +50,11 @@ pub struct Host {
 }
 
 impl Host {
+    /// Where what it keeps is.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// A host as it is after its first boot.
     pub async fn start(name: &str) -> Arc<Self> {
         Self::start_with(name, None).await

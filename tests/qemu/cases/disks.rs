@@ -126,6 +126,105 @@ fn volumes(machine: &mut Machine) -> Vec<String> {
         .collect()
 }
 
+/// A disk goes into another pool and back, with its machine off and on, and whatever ends meanwhile.
+fn moves(machine: &mut Machine, browser: &mut Browser, api: &mut Api, thin: &str, vm: &str) {
+    let spec = api.get(&format!("/vms/{vm}"))["spec"].clone();
+    let volume = spec["disks"][1]["volume"].as_str().unwrap().to_owned();
+    let path = format!("/volumes/{volume}/move");
+    let is_in = |api: &mut Api| api.get(&format!("/volumes/{volume}"))["pool"].as_str().unwrap().to_owned();
+    let all = |machine: &mut Machine| {
+        let files = machine.run("ls /var/lib/quantix-pools/local/volumes").ok();
+        files.lines().filter(|line| !line.is_empty()).count() + volumes(machine).len()
+    };
+    // As its guest does.
+    let guest_writes = |machine: &mut Machine, letter: u8| {
+        let disk = "/machine/peripheral/virtio-disk1/virtio-backend";
+        let write = format!("qemu-io -d {disk} \\\"write -P {letter} 2M 4k\\\"");
+        let told = machine.run(&format!("virsh qemu-monitor-command {vm} --hmp \"{write}\"")).ok();
+        assert_eq!(told.trim(), "");
+    };
+    let holds = |machine: &mut Machine, letter: u8| {
+        let device = device(machine, vm, "vdb");
+        assert_eq!(read(machine, &device), "i");
+        let read = format!("dd if={device} bs=4k skip=512 count=1 iflag=direct status=none | head -c 1");
+        assert_eq!(machine.run(&read).ok().as_bytes(), [letter]);
+    };
+    let there = all(machine);
+    assert_eq!(api.ask("POST", &path, json!({ "pool": thin })).unwrap().0, 422);
+
+    let page = format!("/storage/volumes/{volume}");
+    assert!(browser.get(&page).text().contains("Another pool"));
+    let refused = browser.post(&format!("{page}/move"), &[("pool", thin)]);
+    assert!(
+        refused.status == 422 && refused.text().contains("in the pool fast already"),
+        "{}",
+        refused.text()
+    );
+    let begin = Instant::now();
+    assert_eq!(browser.post(&format!("{page}/move"), &[("pool", "local")]).status, 303);
+    wait_until("the disk to be moved", SOON, || {
+        (is_in(api) == "local" && api.get(&format!("/vms/{vm}"))["task"].is_null()).then_some(())
+    });
+    note(format!("Moved while off in {} ms.", begin.elapsed().as_millis()));
+    assert_eq!((is_in(api).as_str(), all(machine)), ("local", there));
+    let file = device(machine, vm, "vdb");
+    assert!(file.starts_with("/var/lib/quantix-pools/local/volumes/"), "{file}");
+    machine.run(&format!("qemu-img check -q {file}")).ok();
+
+    // Its guest goes on writing until it has gone over, and after.
+    api.does("POST", &format!("/vms/{vm}/power"), json!({ "action": "start" }));
+    let (status, task) = api.ask("POST", &path, json!({ "pool": thin })).unwrap();
+    assert_eq!(status, 202, "{task}");
+    let mut letter = b'a';
+    let begin = Instant::now();
+    loop {
+        let (_, now) = api.ask("GET", &format!("/tasks/{}", task["id"]), Value::Null).unwrap();
+        letter = if letter == b'z' { b'a' } else { letter + 1 };
+        guest_writes(machine, letter);
+        if !now["ended_at"].is_null() {
+            assert_eq!(now["state"], "done", "{now}");
+            break;
+        }
+    }
+    note(format!("Moved while on in {} ms.", begin.elapsed().as_millis()));
+    assert_eq!((is_in(api).as_str(), all(machine)), (thin, there));
+    assert_eq!(machine.run(&format!("virsh domstate {vm}")).ok().trim(), "running");
+    let seen = machine.run(&format!("virsh domblklist {vm} | awk '/vdb/ {{ print $2 }}'")).ok();
+    assert_eq!(seen, device(machine, vm, "vdb"));
+    assert!(seen.starts_with("/dev/quantix-thin-"), "{seen}");
+
+    // Whatever ends in the middle: it is in one of the two, whole, and nothing is left over.
+    for (at, victim) in [(0, "quantixd"), (700, "quantixd"), (1500, "quantixd"), (300, "quantix-disks")] {
+        let before = is_in(api);
+        let to = if before == thin { "local" } else { thin };
+        let (status, task) = api.ask("POST", &path, json!({ "pool": to })).unwrap();
+        assert_eq!(status, 202, "{task}");
+        std::thread::sleep(Duration::from_millis(at));
+        machine.run(&format!("systemctl kill -s KILL {victim}.service || true")).ok();
+        letter = if letter == b'z' { b'a' } else { letter + 1 };
+        guest_writes(machine, letter);
+        let (is_done, why) = api.ended(&task["id"].to_string());
+        note(format!("{victim} after {at} ms: {}", if is_done { "moved" } else { &why }));
+        assert_eq!(is_in(api), if is_done { to } else { before.as_str() });
+        wait_until("nothing to be left over", SOON, || (all(machine) == there).then_some(()));
+    }
+    // Somebody thinks better of it.
+    let to = if is_in(api) == thin { "local" } else { thin };
+    let (_, task) = api.ask("POST", &path, json!({ "pool": to })).unwrap();
+    api.ask("POST", &format!("/tasks/{}/cancel", task["id"]), Value::Null);
+    api.ended(&task["id"].to_string());
+    guest_writes(machine, b'!');
+    wait_until("nothing to be left over", SOON, || (all(machine) == there).then_some(()));
+    api.does("POST", &format!("/vms/{vm}/power"), json!({ "action": "force-stop" }));
+    if is_in(api) == thin {
+        holds(machine, b'!');
+        api.does("POST", &path, json!({ "pool": "local" }));
+    }
+    api.does("POST", &path, json!({ "pool": thin }));
+    holds(machine, b'!');
+    assert_eq!(all(machine), there);
+}
+
 #[test]
 fn a_pool_of_thin_volumes_is_made_keeps_what_it_should_and_goes() {
     let mut machine = SavedMachine::fresh().restore();
@@ -274,6 +373,10 @@ fn a_pool_of_thin_volumes_is_made_keeps_what_it_should_and_goes() {
     note(format!("A copy of 1 MiB in a volume of 80 MiB takes {} per cent.", used.trim()));
     assert!(used.trim().parse::<f64>().unwrap() < 5.0, "{used}");
     assert_eq!(volumes(&mut machine).len(), volumes_before + 1);
+    moves(&mut machine, &mut browser, &mut api, &pool, &clone);
+    // Of the other machine snapshots are kept.
+    let kept = api.ask("POST", &format!("/volumes/{volume}/move"), json!({ "pool": "local" })).unwrap();
+    assert!(kept.0 == 409 && kept.1.to_string().contains("snapshots"), "{kept:?}");
 
     // The host starts anew without the disk: people are told. With it the pool comes back by itself.
     api.does("POST", &format!("/vms/{vm}/power"), json!({ "action": "force-stop" }));

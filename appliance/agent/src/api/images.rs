@@ -11,8 +11,8 @@ use axum::{
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use quantix_api::{
-    Arrived, Catalogue, ChangeImage, FetchImage, Image, ImageState, Images, MAX_PIECE_BYTES, NewImage,
-    PieceQuery, Problem, ProblemCode, RemoveImage, Task, TaskKind,
+    Arrived, ChangeImage, FetchImage, Image, ImageState, Images, MAX_PIECE_BYTES, NewImage, PieceQuery,
+    Problem, ProblemCode, RemoveImage, Task, TaskKind,
 };
 use quantix_storage::VolumeId;
 use quantix_store::HostId;
@@ -30,7 +30,6 @@ use crate::{
     cluster::{self, Refused},
     sessions::now_ms,
     storage::{
-        catalogue,
         images::{self, Kept},
         layers,
     },
@@ -149,12 +148,6 @@ pub(crate) async fn change(
     };
     let image = agent.cluster.write_telling(line, change).await?;
     Ok((tag(image.version), Json(image)))
-}
-
-/// What distributions offer: addresses from which images can be fetched.
-#[utoipa::path(get, path = "/api/v1/images/catalogue", tag = "storage", responses((status = 200, body = Catalogue)))]
-pub(crate) async fn catalogue() -> Json<Catalogue> {
-    Json(catalogue::catalogue())
 }
 
 /// How much of its file has come.

@@ -4,12 +4,14 @@ mod access;
 pub(crate) mod answer;
 mod audit;
 mod backup;
+mod catalogue;
 mod certificate;
 mod changes;
 mod cloud_init;
 mod consoles;
 mod document;
 mod events;
+mod files;
 mod folders;
 mod forward;
 mod found;
@@ -324,7 +326,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(storage::list))
                 .routes(routes!(storage::show))
                 .routes(routes!(images::list))
-                .routes(routes!(images::catalogue))
+                .routes(routes!(catalogue::show))
                 .routes(routes!(images::show))
                 .routes(routes!(changes::show)),
         ),
@@ -333,8 +335,10 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
             OpenApiRouter::new()
                 .routes(routes!(pools::make))
                 .routes(routes!(pools::change, pools::remove))
+                .routes(routes!(files::list, files::adopt, files::remove))
                 .routes(routes!(images::make))
                 .routes(routes!(images::fetch))
+                .routes(routes!(catalogue::set, catalogue::reset))
                 .routes(routes!(images::finish))
                 .routes(routes!(images::change, images::remove))
                 .routes(routes!(images::arrived, images::bring)),
@@ -362,6 +366,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
                 .routes(routes!(storage::make))
                 .routes(routes!(storage::change, storage::remove))
                 .routes(routes!(storage::grow))
+                .routes(routes!(storage::move_to_pool))
                 .routes(routes!(storage::add_disk))
                 .routes(routes!(folders::change, folders::remove)),
         ),

@@ -9,8 +9,8 @@ use axum::{
     response::IntoResponse,
 };
 use quantix_api::{
-    ChangeVolume, GrowVolume, ListQuery, NewDisk, NewVolume, Page, Problem, ProblemCode, RemoveVolume, Right,
-    Scope, Task, TaskKind, Volume, VolumeQuery, VolumeState,
+    ChangeVolume, GrowVolume, ListQuery, MoveVolume, NewDisk, NewVolume, Page, Problem, ProblemCode,
+    RemoveVolume, Right, Scope, Task, TaskKind, Volume, VolumeQuery, VolumeState,
 };
 use quantix_storage::VolumeId;
 use quantix_store::HostId;
@@ -29,7 +29,7 @@ use crate::{
     list::Asked,
     sessions::now_ms,
     storage::{
-        pools,
+        moving, pools,
         volumes::{self, Kept, TABLE, ToMake},
     },
     tasks::{self, NewTask},
@@ -179,6 +179,25 @@ pub(crate) async fn grow(
         Ok(json!({ "volume": volume.shown.id, "name": name, "bytes": bytes }))
     };
     agent.begin_volume_task(client, &person, id, TaskKind::GrowVolume, check).await
+}
+
+/// Moves a volume into another pool of its host, also while a machine uses it.
+#[utoipa::path(post, path = "/api/v1/volumes/{volume}/move", tag = "storage", params(("volume" = String, Path,)), request_body = MoveVolume, responses((status = 202, body = Task), (status = 409, description = "Something is being done with it, it has snapshots, other disks lie on it, or the pool takes nothing new.")))]
+pub(crate) async fn move_to_pool(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    person: Person,
+    Path(id): Path<String>,
+    Body(body): Body<MoveVolume>,
+) -> Result<(StatusCode, Json<Task>), Failure> {
+    let check = move |connection: &Connection, volume: &Kept, line: &mut Line| {
+        let moving = moving::plan(connection, volume, &body.pool)?;
+        line.was(&json!({ "pool": volume.shown.pool_name }));
+        line.is(&json!({ "pool": moving.pool_name }));
+        // What is planned has a form in JSON.
+        Ok(serde_json::to_value(moving).unwrap_or_default())
+    };
+    agent.begin_volume_task(client, &person, id, TaskKind::MoveVolume, check).await
 }
 
 /// Removes a volume with all that is on it.

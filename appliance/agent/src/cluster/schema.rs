@@ -524,4 +524,19 @@ pub(super) const SCHEMA: &[Migration] = &[Migration {
             PRIMARY KEY (image, host)
         ) STRICT, WITHOUT ROWID;
         ",
+}, Migration {
+    name: "a catalogue of one's own",
+    sql: "
+        -- Instead of the one that is built in.
+        CREATE TABLE catalogue (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            url TEXT NOT NULL,
+            allow_private INTEGER NOT NULL,
+            -- The authority that vouches for whoever has it, as PEM.
+            authority TEXT NOT NULL,
+            -- What it offers, as JSON.
+            items TEXT NOT NULL,
+            fetched_at INTEGER NOT NULL
+        ) STRICT;
+        ",
 }];

@@ -11,7 +11,7 @@ use axum::{
     body::Bytes,
     http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header},
 };
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Collected, Empty, Limited};
 use quantix_api::connection::{self, Arriving};
 use rustls::ClientConfig;
 use tokio::{net::TcpStream, time::timeout};
@@ -23,6 +23,8 @@ const MOST_REDIRECTIONS: usize = 5;
 const LONGEST_ADDRESS: usize = 2000;
 /// Until the head of an answer is there.
 const HEAD: Duration = Duration::from_secs(30);
+/// A line on which nothing comes for so long is cut.
+pub(crate) const SILENCE: Duration = Duration::from_secs(60);
 
 /// Where a file is fetched from.
 #[derive(Clone, Debug)]
@@ -101,6 +103,25 @@ pub(crate) async fn get(
         address = next.ok_or_else(|| NothingComes::Ever(format!("{} leads nowhere.", target.place)))?;
     }
     Err(NothingComes::Ever(format!("The address leads on and on: {MOST_REDIRECTIONS} times at least.")))
+}
+
+/// Whether the answer may be another one a little later.
+pub(crate) fn passes(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+/// Fetches a file that is small: all of it.
+pub(crate) async fn whole(source: &Source, longest: usize) -> Result<Bytes, NothingComes> {
+    let answer = get(source, &[]).await?;
+    match answer.status() {
+        StatusCode::OK => {}
+        status if passes(status) => return Err(NothingComes::Now(format!("The answer was {status}."))),
+        status => return Err(NothingComes::Ever(format!("The answer was {status}."))),
+    }
+    let body = Limited::new(answer.into_body(), longest).collect();
+    let body = timeout(SILENCE, body).await;
+    let body = body.map_err(|_| NothingComes::Now("It does not end.".to_owned()))?;
+    body.map(Collected::to_bytes).map_err(|error| NothingComes::Now(format!("{error}.")))
 }
 
 fn is_redirection(status: StatusCode) -> bool {

@@ -6,7 +6,9 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    copies, images, layers, pools,
+    copies, images, layers,
+    moving::{self, Moving},
+    pools,
     sighting::{self, Sighting},
     volumes::{self, ToMake},
 };
@@ -36,6 +38,12 @@ pub(crate) enum Asked {
     LayersAreOne { lower: String, upper: String, is_known: bool },
     /// That it has grown.
     HasGrown { volume: String, bytes: u64 },
+    /// That it is written to in another pool from now on.
+    GoesOver { moving: Moving },
+    /// That it stays where it was.
+    Stays { moving: Moving },
+    /// That nobody has open any more what it was.
+    HasGoneOver { moving: Moving },
     /// That the file of an image is so long.
     ImageHasLength { image: String, length: u64 },
     /// That the file of an image has a sum.
@@ -84,6 +92,9 @@ fn take(connection: &Connection, host: HostId, asked: &Asked, now_ms: i64) -> Re
             Ok(layers::are_one(connection, host, lower, upper, *is_known)?)
         }
         Asked::HasGrown { volume, bytes } => Ok(volumes::has_grown(connection, host, volume, *bytes)?),
+        Asked::GoesOver { moving } => moving::goes_over(connection, host, moving),
+        Asked::Stays { moving } => moving::stays(connection, host, moving),
+        Asked::HasGoneOver { moving } => Ok(moving::has_gone_over(connection, host, moving)?),
         Asked::ImageHasLength { image, length } => Ok(images::has_length(connection, host, image, *length)?),
         Asked::ImageHasSum { image, sum } => Ok(images::has_sum(connection, host, image, sum)?),
         Asked::ImageIsReady { image, facts, machine } => {

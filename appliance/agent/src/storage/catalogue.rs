@@ -1,7 +1,23 @@
-//! What distributions offer as cloud images: where each is, and the list of checksums that its file is in.
+//! What is offered as images: where each is, and the list of checksums that its file is in. It is what distributions offer, or a
+//! catalogue that somebody has of their own, which was fetched when it was named and is kept.
 
-use quantix_api::{Catalogue, Offer};
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use quantix_api::{Catalogue, CatalogueSource, Offer, Problem, ProblemCode, SetCatalogue, text::is_line};
 use quantix_storage::Os;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::volumes::unreadable;
+use crate::outside::{
+    self,
+    fetch::{self, NothingComes, Source},
+};
+
+/// The longest catalogue, and how much it can offer.
+const LONGEST: usize = 1 << 20;
+const MOST: usize = 500;
+const LONGEST_NAME: usize = 63;
 
 /// For programs, the name, the folder that both files are in, the file, and the list of checksums.
 const OFFERS: [[&str; 5]; 8] = [
@@ -63,8 +79,100 @@ const OFFERS: [[&str; 5]; 8] = [
     ],
 ];
 
+/// What is offered.
+pub(crate) fn offered(connection: &Connection) -> rusqlite::Result<Catalogue> {
+    let own = connection
+        .prepare_cached("SELECT url, allow_private, authority, items, fetched_at FROM catalogue")?
+        .query_row([], |row| {
+            Ok(Catalogue {
+                items: serde_json::from_str(&row.get::<_, String>("items")?).map_err(unreadable)?,
+                from: Some(CatalogueSource {
+                    url: row.get("url")?,
+                    allow_private: row.get("allow_private")?,
+                    authority: row.get("authority")?,
+                    fetched_at: Timestamp::from_millisecond(row.get("fetched_at")?).unwrap_or_default(),
+                }),
+            })
+        })
+        .optional()?;
+    Ok(own.unwrap_or_else(catalogue))
+}
+
+/// Offers something else from now on.
+pub(crate) fn set(
+    connection: &Connection,
+    from: &SetCatalogue,
+    items: &[Offer],
+    now_ms: i64,
+) -> rusqlite::Result<()> {
+    // Texts always have a form in JSON.
+    let items = serde_json::to_string(items).unwrap_or_default();
+    connection
+        .execute(
+            "INSERT OR REPLACE INTO catalogue (one, url, allow_private, authority, items, fetched_at)
+             VALUES (1, ?1, ?2, ?3, ?4, ?5)",
+            params![from.url, from.allow_private, from.authority, items, now_ms],
+        )
+        .map(drop)
+}
+
+/// Offers what is built in again.
+pub(crate) fn reset(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM catalogue", []).map(drop)
+}
+
+/// Fetches a catalogue.
+pub(crate) async fn fetched(from: &SetCatalogue) -> Result<Vec<Offer>, Problem> {
+    let wrong = |field: &str, why: String| Problem::new(ProblemCode::Invalid, why).in_field(field);
+    fetch::check(&from.url, false).map_err(|why| wrong("url", why))?;
+    let trust = outside::trust_one_or_everybodys(&from.authority).await;
+    let source = Source {
+        address: from.url.clone(),
+        may_be_private: from.allow_private,
+        may_be_plain: false,
+        trust: trust.map_err(|why| wrong("authority", why))?,
+    };
+    let text = fetch::whole(&source, LONGEST).await.map_err(|nothing| match nothing {
+        NothingComes::Ever(why) | NothingComes::Now(why) => {
+            wrong("url", format!("The catalogue could not be fetched. {why}"))
+        }
+    })?;
+    read(&text).map_err(|why| wrong("url", format!("There is no catalogue that can be taken. {why}")))
+}
+
+/// Reads a catalogue that somebody else has written.
+pub(crate) fn read(text: &[u8]) -> Result<Vec<Offer>, String> {
+    let catalogue: Catalogue = serde_json::from_slice(text).map_err(|error| format!("It says: {error}."))?;
+    let mut items = catalogue.items;
+    if items.is_empty() || items.len() > MOST {
+        return Err(format!("It offers 1 to {MOST} images, and this one {}.", items.len()));
+    }
+    let mut seen = HashSet::new();
+    for offer in &items {
+        let of = |what: &str| format!("Of the image {} {what}", offer.id.escape_debug());
+        let is_id = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
+        if offer.id.is_empty() || offer.id.len() > LONGEST_NAME || !offer.id.bytes().all(is_id) {
+            return Err(of("the id is not one of letters a to z, digits, dots and dashes."));
+        }
+        if !seen.insert(offer.id.as_str()) {
+            return Err(of("there are two."));
+        }
+        if super::volumes::check_name(&offer.name).is_err() {
+            return Err(of("the name is none that an image can have."));
+        }
+        if !is_line(&offer.user, LONGEST_NAME) {
+            return Err(of("the user is none."));
+        }
+        for address in [&offer.url, &offer.checksums] {
+            fetch::check(address, false).map_err(|why| of(&format!("an address cannot be used. {why}")))?;
+        }
+    }
+    items.sort_by_key(|offer| offer.name.to_lowercase());
+    Ok(items)
+}
+
 /// What distributions offer.
-pub(crate) fn catalogue() -> Catalogue {
+fn catalogue() -> Catalogue {
     let offer = |[id, name, folder, file, checksums]: [&str; 5]| Offer {
         id: id.to_owned(),
         name: name.to_owned(),
@@ -72,7 +180,7 @@ pub(crate) fn catalogue() -> Catalogue {
         checksums: format!("{folder}{checksums}"),
         user: Os::guess(file).map_or("", |(os, _)| os.user).to_owned(),
     };
-    Catalogue { items: OFFERS.map(offer).into() }
+    Catalogue { items: OFFERS.map(offer).into(), from: None }
 }
 
 /// The checksum of a file in a list of them: `SUM  FILE`, `SUM *FILE`, or `SHA256 (FILE) = SUM`.
@@ -98,7 +206,6 @@ pub(crate) fn is_checksum(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outside::fetch;
 
     #[test]
     fn every_offer_can_be_fetched_and_says_who_signs_in() {
@@ -108,6 +215,33 @@ mod tests {
             assert!(!offer.user.is_empty() && !fetch::file_name(&offer.url).is_empty(), "{offer:?}");
         }
         assert!(items.is_sorted_by(|one, other| one.name.to_lowercase() < other.name.to_lowercase()));
+    }
+
+    #[test]
+    fn a_catalogue_of_others_is_the_one_that_is_told_and_nothing_else() {
+        let told = |items: Vec<Offer>| serde_json::to_vec(&Catalogue { items, from: None }).unwrap();
+        let ours = catalogue().items;
+        assert_eq!(read(&told(ours.clone())).unwrap(), ours);
+        let one = ours[0].clone();
+        let least =
+            br#"{"items":[{"id":"a","name":"A","url":"https://x/a","checksums":"https://x/b","more":1}]}"#;
+        assert_eq!(read(least).unwrap()[0].user, "");
+        for wrong in [
+            vec![],
+            vec![one.clone(), one.clone()],
+            vec![Offer { id: "../a".into(), ..one.clone() }],
+            vec![Offer { id: String::new(), ..one.clone() }],
+            vec![Offer { name: "a/b".into(), ..one.clone() }],
+            vec![Offer { user: "a\nb".into(), ..one.clone() }],
+            vec![Offer { url: "file:///etc/shadow".into(), ..one.clone() }],
+            vec![Offer { checksums: "http://x/sums".into(), ..one.clone() }],
+            (0..=MOST).map(|number| Offer { id: format!("a{number}"), ..one.clone() }).collect(),
+        ] {
+            assert!(read(&told(wrong.clone())).is_err(), "{wrong:?}");
+        }
+        for wrong in [&b""[..], b"[]", b"{}", b"<html>", b"{\"items\":[{}]}"] {
+            assert!(read(wrong).is_err());
+        }
     }
 
     #[test]

@@ -76,10 +76,11 @@ pub(crate) struct ToMake {
     pub(crate) disk: Option<VmDisk>,
 }
 
-/// A file of the host that becomes a volume: a disk of a machine that was not among the machines.
+/// A file of the host that becomes a volume: a disk of a machine that was not among the machines, or one that lies in the pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FromFile {
+    /// From the root of the host on, or from that of the pool.
     pub(crate) path: String,
     /// Whether it is kept sector by sector, and not as a qcow2.
     pub(crate) is_raw: bool,
@@ -261,7 +262,7 @@ fn is_taken(
         .exists(params![host.0, pool, name, but])
 }
 
-fn must_be_free(
+pub(super) fn must_be_free(
     connection: &Connection,
     pool: &str,
     host: HostId,

@@ -49,7 +49,7 @@ pub(crate) const COMES_BACK_WITHIN: Duration = Duration::from_secs(20 * 60);
 /// A host that was told to switch off and is silent for so long is off.
 const IS_OFF_AFTER: Duration = Duration::from_secs(10);
 
-const KINDS: [Kind; 28] = [
+const KINDS: [Kind; 30] = [
     Kind {
         kind: TaskKind::MoveVdcRole,
         doer: Doer::Leader,
@@ -141,10 +141,13 @@ const KINDS: [Kind; 28] = [
     Kind { cancel_until: usize::MAX, ..of_vm(TaskKind::DeleteSnapshot, Right::ManageVms) },
     Kind { cancel_until: usize::MAX, stays: false, ..of_vm(TaskKind::CreateVolume, Right::ManageVms) },
     of_vm(TaskKind::GrowVolume, Right::ManageVms),
+    // Once its guest has gone over, what is left is cleared away. It has a new layer each time.
+    Kind { cancel_until: 1, stays: false, can_retry: false, ..of_vm(TaskKind::MoveVolume, Right::ManageVms) },
     of_vm(TaskKind::DeleteVolume, Right::ManageVms),
     // It has a new id each time.
     Kind { stays: false, can_retry: false, ..of_vm(TaskKind::CreatePool, Right::ManageStorage) },
     of_vm(TaskKind::DeletePool, Right::ManageStorage),
+    of_vm(TaskKind::RemoveFile, Right::ManageStorage),
     // What has come is removed when it fails: nothing is left to try again with.
     Kind {
         cancel_until: usize::MAX,
@@ -243,8 +246,16 @@ impl Kind {
             TaskKind::CreateVolume => format!("Create the volume {}", text("name").unwrap_or(object_name)),
             TaskKind::GrowVolume => format!("Grow the volume {}", text("name").unwrap_or(object_name)),
             TaskKind::DeleteVolume => format!("Delete the volume {object_name}"),
+            TaskKind::MoveVolume => format!(
+                "Move the volume {} to {}",
+                text("name").unwrap_or(object_name),
+                text("pool_name").unwrap_or("another pool")
+            ),
             TaskKind::CreatePool => format!("Create the pool {object_name}"),
             TaskKind::DeletePool => format!("Delete the pool {object_name}"),
+            TaskKind::RemoveFile => {
+                format!("Remove the file {} of the pool {object_name}", text("path").unwrap_or(""))
+            }
             TaskKind::CreateImage => format!("Create the image {object_name}"),
             TaskKind::FetchImage => format!("Fetch the image {object_name}"),
             TaskKind::DeleteImage => format!("Delete the image {object_name}"),
@@ -297,7 +308,9 @@ impl Kind {
             TaskKind::DeleteSnapshot => steps(&["Forget it", "Put the layers together that it held apart"]),
             TaskKind::CreateVolume => steps(&["Make it"]),
             TaskKind::GrowVolume => steps(&["Make it bigger"]),
+            TaskKind::MoveVolume => steps(&["Copy it and go on with the copy", "Remove what it was"]),
             TaskKind::CreatePool => steps(&["Make it of its disks"]),
+            TaskKind::RemoveFile => steps(&["Remove it"]),
             TaskKind::CreateImage => steps(&["Check its sum", "Look at it and write it as it is kept"]),
             TaskKind::FetchImage => {
                 steps(&["Fetch its file", "Check its sum", "Look at it and write it as it is kept"])
@@ -335,8 +348,10 @@ impl Kind {
             TaskKind::CreateVolume => "The volume is made.".to_owned(),
             TaskKind::GrowVolume => "It is bigger now. Its guest has to make use of that.".to_owned(),
             TaskKind::DeleteVolume => format!("The volume {object_name} is removed."),
+            TaskKind::MoveVolume => "It is in the other pool.".to_owned(),
             TaskKind::CreatePool => "Volumes can be made in it.".to_owned(),
             TaskKind::DeletePool => format!("The pool {object_name} is removed, and its disks are empty."),
+            TaskKind::RemoveFile => "The file is removed.".to_owned(),
             TaskKind::CreateImage | TaskKind::FetchImage => "Disks can begin as copies of it.".to_owned(),
             TaskKind::DeleteImage => format!("The image {object_name} is removed."),
         }

@@ -133,7 +133,9 @@ impl Kept {
 
     /// Whether its disks are put into other layers just now: what libvirt knows of them differs for a moment.
     pub(super) fn changes_layers(&self) -> bool {
-        matches!(self.task, Some((_, TaskKind::SnapshotVm | TaskKind::RevertVm | TaskKind::DeleteSnapshot)))
+        let kinds =
+            [TaskKind::SnapshotVm, TaskKind::RevertVm, TaskKind::DeleteSnapshot, TaskKind::MoveVolume];
+        self.task.as_ref().is_some_and(|(_, kind)| kinds.contains(kind))
     }
 
     /// The machine as somebody sees it.

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use quantix_api::{FetchImage, Image, ImageState, Problem, RemoveImage, Task, TaskState, calls};
+use quantix_api::{
+    Catalogue, FetchImage, Image, ImageState, Problem, RemoveImage, SetCatalogue, Task, TaskState, calls,
+};
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -41,6 +43,8 @@ enum Does {
 #[derive(Debug, Default)]
 struct Behaviour {
     file: Vec<u8>,
+    /// What it offers.
+    catalogue: String,
     tag: &'static str,
     next: VecDeque<Does>,
     /// The heads of what was asked.
@@ -79,8 +83,13 @@ impl Server {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let behaviour =
-            Behaviour { file, tag: "\"one\"", next: next.into_iter().collect(), asked: Vec::new() };
+        let behaviour = Behaviour {
+            file,
+            catalogue: String::new(),
+            tag: "\"one\"",
+            next: next.into_iter().collect(),
+            asked: Vec::new(),
+        };
         let behaviour = Arc::new(Mutex::new(behaviour));
         let shared = Arc::clone(&behaviour);
         tokio::spawn(async move {
@@ -126,11 +135,11 @@ async fn answer(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), shared
         head.push(byte[0]);
     }
     let head = String::from_utf8(head).unwrap();
-    let (file, tag, does) = {
+    let (file, catalogue, tag, does) = {
         let mut shared = shared.lock().unwrap();
         shared.asked.push(head.clone());
         let does = if head.starts_with("GET /disk.raw") { shared.next.pop_front() } else { None };
-        (shared.file.clone(), shared.tag, does)
+        (shared.file.clone(), shared.catalogue.clone(), shared.tag, does)
     };
     let path = head.split(' ').nth(1).unwrap();
     let text = match path {
@@ -175,6 +184,9 @@ async fn answer(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), shared
                 hex(&Sha512::digest(&file))
             );
             format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{list}", list.len())
+        }
+        "/catalogue.json" => {
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{catalogue}", catalogue.len())
         }
         "/latest/disk.raw" => {
             "HTTP/1.1 302 Found\r\nlocation: ../disk.raw\r\ncontent-length: 0\r\n\r\n".replace("../", "/")
@@ -329,4 +341,48 @@ async fn whoever_thinks_better_of_it_ends_it_and_nothing_is_left() {
     place.host.client().call(&calls::cancel_task(task.id).as_session(&place.session)).await.unwrap();
     assert_eq!(place.ended(task.id).await.state, TaskState::Cancelled);
     assert_eq!((place.all_images().await, place.in_images()), (Vec::new(), Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catalogue_of_ones_own_is_offered_until_it_is_taken_back() {
+    let place = Place::start().await.with_pool().await;
+    let server = Server::start(disk(2 * MIB, 7), []).await;
+    let offered =
+        async || place.host.client().call(&calls::catalogue().as_session(&place.session)).await.unwrap();
+    let set = async |allow_private| {
+        let url = format!("https://{}/catalogue.json", server.address);
+        let body = SetCatalogue { url, allow_private, authority: server.authority.clone() };
+        place.host.client().call(&calls::set_catalogue(&body).as_session(&place.session)).await
+    };
+    let says = |text: String| server.behaviour.lock().unwrap().catalogue = text;
+    let built_in = offered().await;
+    assert!(built_in.from.is_none() && built_in.items.iter().any(|offer| offer.id == "debian-13"));
+    let at = server.address;
+    says(format!(
+        r#"{{"items":[{{"id":"ours","name":"Ours","url":"https://{at}/disk.raw","checksums":"https://{at}/sums"}}]}}"#
+    ));
+    let refused = problem(set(false).await);
+    assert!(refused.detail.contains("private network"), "{refused:?}");
+    let told: Catalogue = set(true).await.unwrap();
+    assert_eq!((told.items.len(), told.items[0].id.as_str()), (1, "ours"));
+    assert_eq!(offered().await, told);
+    let from = told.from.clone().unwrap();
+    assert!(from.allow_private && from.authority == server.authority);
+    let offer = told.items[0].clone();
+    let wanted = FetchImage { url: offer.url, checksums: offer.checksums, ..server.wanted("") };
+    assert_eq!(place.fetched(&wanted).await.state, TaskState::Done);
+    // What is none, or too long, changes nothing.
+    for wrong in [
+        "<html>".to_owned(),
+        r#"{"items":[]}"#.to_owned(),
+        r#"{"items":[{"id":"a","name":"A","url":"file:///etc/shadow","checksums":"https://x/y"}]}"#
+            .to_owned(),
+        " ".repeat(2 * MIB),
+    ] {
+        says(wrong);
+        assert_eq!(problem(set(true).await).field.as_deref(), Some("url"));
+        assert_eq!(offered().await, told);
+    }
+    place.host.client().call(&calls::reset_catalogue().as_session(&place.session)).await.unwrap();
+    assert_eq!(offered().await, built_in);
 }

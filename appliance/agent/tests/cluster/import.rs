@@ -20,13 +20,13 @@ use crate::{
 const MIB: usize = 1 << 20;
 
 #[expect(clippy::disallowed_methods, reason = "tests prepare what the product finds")]
-fn qemu_img(args: &[&str]) {
+pub(crate) fn qemu_img(args: &[&str]) {
     let done = Command::new("qemu-img").args(args).output().unwrap();
     assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
 /// What is on a disk, sector by sector.
-fn content(path: &Path) -> Vec<u8> {
+pub(crate) fn content(path: &Path) -> Vec<u8> {
     let raw = path.with_extension("content");
     qemu_img(&["check", "-q", &path.display().to_string()]);
     qemu_img(&["convert", "-O", "raw", &path.display().to_string(), &raw.display().to_string()]);
@@ -74,7 +74,7 @@ impl Place {
         self.host.client().call(&calls::found_vms(&here).as_session(&self.session)).await.unwrap().items
     }
 
-    async fn here(&self) -> String {
+    pub(crate) async fn here(&self) -> String {
         self.host.client().call(&calls::cluster().as_session(&self.session)).await.unwrap().this_host
     }
 

@@ -10,6 +10,7 @@ mod cloud_init;
 mod consoles;
 mod copies;
 mod fetch;
+mod files;
 mod full;
 mod guests;
 mod hostile;

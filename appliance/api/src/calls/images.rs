@@ -3,7 +3,10 @@
 use http::Method;
 
 use super::part;
-use crate::{Arrived, Call, Catalogue, ChangeImage, FetchImage, Image, Images, NewImage, RemoveImage, Task};
+use crate::{
+    Arrived, Call, Catalogue, ChangeImage, FetchImage, Image, Images, NewImage, RemoveImage, SetCatalogue,
+    Task,
+};
 
 /// Images.
 pub const IMAGES_PATH: &str = "/api/v1/images";
@@ -33,9 +36,23 @@ pub fn fetch_image(body: &FetchImage) -> Call<Task> {
     Call::new(Method::POST, format!("{IMAGES_PATH}/fetch")).json(body)
 }
 
-/// What distributions offer.
+fn catalogue_path() -> String {
+    format!("{IMAGES_PATH}/catalogue")
+}
+
+/// What is offered.
 pub fn catalogue() -> Call<Catalogue> {
-    Call::new(Method::GET, format!("{IMAGES_PATH}/catalogue"))
+    Call::new(Method::GET, catalogue_path())
+}
+
+/// Offers what is at an address instead of what is built in.
+pub fn set_catalogue(body: &SetCatalogue) -> Call<Catalogue> {
+    Call::new(Method::PUT, catalogue_path()).json(body)
+}
+
+/// Offers what is built in again.
+pub fn reset_catalogue() -> Call<()> {
+    Call::new(Method::DELETE, catalogue_path())
 }
 
 fn content(id: &str) -> String {

@@ -4,8 +4,8 @@ use http::Method;
 
 use super::{HOSTS_PATH, asking, part};
 use crate::{
-    Call, ChangePool, ChangeVolume, GrowVolume, HostDisks, NewPool, NewVolume, Page, Pool, Pools, RemovePool,
-    RemoveVolume, Task, Volume, VolumeQuery,
+    AdoptFile, Call, ChangePool, ChangeVolume, GrowVolume, HostDisks, MoveVolume, NewPool, NewVolume, Page,
+    Pool, PoolFiles, Pools, RemoveFile, RemovePool, RemoveVolume, Task, Volume, VolumeQuery,
 };
 
 /// Pools.
@@ -38,6 +38,25 @@ pub fn host_disks(host: &str) -> Call<HostDisks> {
     Call::new(Method::GET, format!("{HOSTS_PATH}/{}/disks", part(host)))
 }
 
+fn files_of(host: &str, pool: &str) -> String {
+    format!("{HOSTS_PATH}/{}/pools/{}/files", part(host), part(pool))
+}
+
+/// The files of a pool on a host.
+pub fn pool_files(host: &str, pool: &str) -> Call<PoolFiles> {
+    Call::new(Method::GET, files_of(host, pool))
+}
+
+/// Makes something of a file that nobody knows.
+pub fn adopt_file(host: &str, pool: &str, body: &AdoptFile) -> Call<Task> {
+    Call::new(Method::POST, files_of(host, pool)).json(body)
+}
+
+/// Removes a file that nobody knows.
+pub fn remove_file(host: &str, pool: &str, body: &RemoveFile) -> Call<Task> {
+    Call::new(Method::DELETE, files_of(host, pool)).json(body)
+}
+
 /// Changes a pool.
 pub fn change_pool(id: &str, body: &ChangePool) -> Call<Pool> {
     Call::new(Method::PATCH, format!("{POOLS_PATH}/{}", part(id))).json(body)
@@ -66,6 +85,11 @@ pub fn change_volume(id: &str, body: &ChangeVolume) -> Call<Volume> {
 /// Makes a volume bigger.
 pub fn grow_volume(id: &str, body: &GrowVolume) -> Call<Task> {
     Call::new(Method::POST, format!("{VOLUMES_PATH}/{}/grow", part(id))).json(body)
+}
+
+/// Moves a volume into another pool.
+pub fn move_volume(id: &str, body: &MoveVolume) -> Call<Task> {
+    Call::new(Method::POST, format!("{VOLUMES_PATH}/{}/move", part(id))).json(body)
 }
 
 /// Removes a volume with all that is on it.

@@ -106,16 +106,39 @@ impl Libvirt {
         .await
     }
 
+    /// Begins to copy a disk to what is there already and as big, and goes on until it is ended: once all is copied, whatever
+    /// the guest writes is in both before it is told that it is written.
+    pub async fn copy_disk(&self, id: VmId, disk: &str, to: &Element) -> Result<(), Failed> {
+        let (disk, to) = (text(disk), text(&to.to_xml()));
+        self.act(id, move |domain| {
+            let how = virt_sys::VIR_DOMAIN_BLOCK_COPY_REUSE_EXT
+                | virt_sys::VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
+                | virt_sys::VIR_DOMAIN_BLOCK_COPY_SYNCHRONOUS_WRITES;
+            // SAFETY: the machine is known, the texts are there until this returns, and there are no parameters.
+            done(unsafe {
+                virt_sys::virDomainBlockCopy(
+                    domain.as_ptr(),
+                    disk.as_ptr(),
+                    to.as_ptr(),
+                    ptr::null_mut(),
+                    0,
+                    how,
+                )
+            })
+        })
+        .await
+    }
+
     /// How far what is being done to a disk is; nothing, if nothing is.
     pub async fn job(&self, id: VmId, disk: &str) -> Result<Option<Job>, Failed> {
         let disk = text(disk);
         self.ask(LOOKS_WITHIN, move |connection| job(&connection.lookup_domain_by_uuid(id.0)?, &disk)).await
     }
 
-    /// Ends what is being done to a disk; if so, it goes on with the lower layer.
-    pub async fn end_job(&self, id: VmId, disk: &str, goes_on_below: bool) -> Result<(), Failed> {
+    /// Ends what is being done to a disk; if so, it goes on with the lower layer, or with the copy.
+    pub async fn end_job(&self, id: VmId, disk: &str, goes_over: bool) -> Result<(), Failed> {
         let disk = text(disk);
-        let how = if goes_on_below { virt_sys::VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT } else { 0 };
+        let how = if goes_over { virt_sys::VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT } else { 0 };
         self.act(id, move |domain| {
             // SAFETY: the machine is known, and the text is there until this returns.
             done(unsafe { virt_sys::virDomainBlockJobAbort(domain.as_ptr(), disk.as_ptr(), how) })

@@ -1,8 +1,9 @@
-//! What libvirt is told, and tells, when the state of a machine is held: which layers its disks lie on, where it goes on
-//! writing, and how a memory that was kept is woken with other disks.
+//! What libvirt is told, and tells, when the state of a machine is held, or a disk of it is moved: which layers its disks lie
+//! on, where it goes on writing, and how a memory that was kept is woken with other disks.
 
 use std::path::{Path, PathBuf};
 
+use super::domain::{Drive, Format};
 use crate::model::element::Element;
 
 /// A disk of a machine that is on, with the layers that QEMU has open.
@@ -14,6 +15,8 @@ pub struct Chain {
     pub layers: Vec<Layer>,
     /// Whether what is written goes into the one below it, too, so that it can go on there.
     pub is_ready: bool,
+    /// Where all of it is being copied to, if so.
+    pub copy: Option<PathBuf>,
 }
 
 /// A file of a disk, as QEMU has it open.
@@ -58,10 +61,26 @@ pub fn chains(domain: &Element) -> Vec<Chain> {
             layers.push(Layer { index: index(Some(layer)), path });
             below = layer.child("backingStore");
         }
-        let is_ready = disk.child("mirror").and_then(|mirror| mirror.attribute("ready")) == Some("yes");
-        Some(Chain { target: target(disk)?.to_owned(), layers, is_ready })
+        let mirror = disk.child("mirror");
+        let is_ready = mirror.and_then(|mirror| mirror.attribute("ready")) == Some("yes");
+        let is_copied = |mirror: &&Element| mirror.attribute("job") == Some("copy");
+        let copy = mirror.filter(is_copied).and_then(file);
+        Some(Chain { target: target(disk)?.to_owned(), layers, is_ready, copy })
     };
     disks(domain).filter_map(chain).collect()
+}
+
+/// Draws to what a disk of a machine that is on is copied.
+pub fn draw_copy(to: &Drive) -> Element {
+    let (kind, place, driver) = match to.format {
+        Format::Raw => ("block", "dev", "raw"),
+        Format::Qcow2 => ("file", "file", "qcow2"),
+    };
+    Element::new("disk")
+        .with("type", kind)
+        .with("device", "disk")
+        .holding(Element::new("driver").with("name", "qemu").with("type", driver))
+        .holding(Element::new("source").with(place, to.path.to_string_lossy()))
 }
 
 /// Draws what libvirt is asked for so that a machine that is on goes on writing to new layers, and, if a place is named, its
@@ -132,6 +151,25 @@ mod tests {
         <disk type='file' device='disk'><source file='/p/seed.img'/><target dev='vdz'/><readonly/></disk>
         <disk type='file' device='cdrom'><target dev='sdx'/></disk>
       </devices></domain>";
+
+    #[test]
+    fn a_disk_that_is_copied_says_where_to() {
+        let with = |mirror: &str| {
+            let domain = DOMAIN.replacen("<target dev='vda'", &format!("{mirror}<target dev='vda'"), 1);
+            let chain = chains(&Element::from_xml(&domain).unwrap()).remove(0);
+            (chain.copy, chain.is_ready)
+        };
+        assert_eq!(with(""), (None, false));
+        let device = "<mirror type='block' job='copy'><format type='raw'/><source dev='/dev/g/x'/></mirror>";
+        assert_eq!(with(device), (Some("/dev/g/x".into()), false));
+        let file = "<mirror type='file' job='copy' ready='yes' file='/p/x.qcow2'><source file='/p/x.qcow2'/></mirror>";
+        assert_eq!(with(file), (Some("/p/x.qcow2".into()), true));
+        let merge =
+            "<mirror type='file' job='active-commit' ready='yes'><source file='/p/b.qcow2'/></mirror>";
+        assert_eq!(with(merge), (None, true));
+        let drawn = draw_copy(&Drive { path: "/dev/g/x".into(), format: Format::Raw }).to_xml();
+        assert!(drawn.contains("type=\"block\"") && drawn.contains("dev=\"/dev/g/x\""), "{drawn}");
+    }
 
     #[test]
     fn a_disk_is_a_chain_of_files() {

@@ -11,7 +11,7 @@ use super::{
 use crate::model::{
     id::VolumeId,
     pool::{Failed, Found, Room},
-    thin::ThinPool,
+    thin::{Of, ThinPool},
 };
 
 /// A pool of this host.
@@ -92,7 +92,7 @@ impl Backend {
     ) -> Result<(), Failed> {
         match self {
             Self::Directory(pool) => pool.make_from(id, image, bytes, going).await,
-            Self::Thin(pool) => pool.make(id, bytes, Some(image), going).await,
+            Self::Thin(pool) => pool.make(id, bytes, Some(Of::Image(image)), going).await,
         }
     }
 
@@ -119,6 +119,28 @@ impl Backend {
             Self::Directory(pool) => pool.write_out(id, from, bytes, going).await,
             // Neither needs the other from the first moment on.
             Self::Thin(pool) => pool.lay(id, from, Some(bytes)).await,
+        }
+    }
+
+    /// Makes a volume that is a whole copy of one in another pool, which nobody has open.
+    pub async fn copy_from(
+        &self,
+        id: VolumeId,
+        other: &Self,
+        from: VolumeId,
+        bytes: u64,
+        going: impl Going,
+    ) -> Result<(), Failed> {
+        match (self, other) {
+            // There is one directory that holds volumes.
+            (Self::Directory(pool), Self::Directory(_)) => pool.write_out(id, from, bytes, going).await,
+            (Self::Directory(pool), Self::Thin(other)) => {
+                let Some(beside) = pool.begin(id).await? else { return Ok(()) };
+                let written = other.write_out(from, id, going).await;
+                pool.finish(id, beside, written).await
+            }
+            (Self::Thin(pool), Self::Directory(_)) => pool.make(id, bytes, Some(Of::File(from)), going).await,
+            (Self::Thin(pool), Self::Thin(other)) => pool.make(id, bytes, Some(other.of(from)), going).await,
         }
     }
 

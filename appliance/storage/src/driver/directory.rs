@@ -51,6 +51,11 @@ impl Directory {
         self.volumes_dir().join(format!("{id}.qcow2"))
     }
 
+    /// What a volume is called that is not whole yet.
+    pub fn unfinished(&self, id: VolumeId) -> PathBuf {
+        self.path(id).with_extension("new")
+    }
+
     /// Makes the directory a pool, if it is none yet.
     pub async fn prepare(&self) -> Result<(), Failed> {
         let pool = self.clone();
@@ -125,7 +130,7 @@ impl Directory {
     /// The name under which a volume is made; nothing if it is there.
     pub(super) async fn begin(&self, id: VolumeId) -> Result<Option<PathBuf>, Failed> {
         self.room().await?;
-        let (path, beside) = (self.path(id), self.path(id).with_extension("new"));
+        let (path, beside) = (self.path(id), self.unfinished(id));
         in_files("The volume cannot be made", move || {
             if path.try_exists()? {
                 return Ok(None);

@@ -4,6 +4,7 @@ pub(crate) mod appliance;
 pub(crate) mod arriving;
 pub(crate) mod backend;
 pub(crate) mod directory;
+pub(crate) mod files;
 pub(crate) mod foreign;
 pub(crate) mod image;
 pub(crate) mod layers;

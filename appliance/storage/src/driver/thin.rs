@@ -15,7 +15,7 @@ use super::image::{Going, stopped};
 use crate::model::{
     id::VolumeId,
     pool::Failed,
-    thin::{Asked, Disk, Thin, ThinPool, Told},
+    thin::{Asked, Disk, Of, Thin, ThinPool, Told},
 };
 
 /// The longest that is read of an answer: as many volumes as a pool can have.
@@ -57,16 +57,32 @@ impl ThinVolumes {
         }
     }
 
-    /// Makes a volume: empty, or as a copy of an image. One that is there stays as it is.
+    /// Makes a volume: empty, or as a copy. One that is there stays as it is.
     pub(super) async fn make(
         &self,
         volume: VolumeId,
         bytes: u64,
-        image: Option<VolumeId>,
+        of: Option<Of>,
         going: impl Going,
     ) -> Result<(), Failed> {
-        let asked = Asked::Make { pool: self.pool, volume, bytes, image };
+        let asked = Asked::Make { pool: self.pool, volume, bytes, of };
         done(ask(&self.helper, &asked, going).await?)
+    }
+
+    /// Writes out a volume as a file of the pool that every host has, which has no name yet.
+    pub(super) async fn write_out(
+        &self,
+        volume: VolumeId,
+        file: VolumeId,
+        going: impl Going,
+    ) -> Result<(), Failed> {
+        let asked = Asked::WriteOut { pool: self.pool, volume, file };
+        done(ask(&self.helper, &asked, going).await?)
+    }
+
+    /// The same as something that a volume begins as a copy of.
+    pub(super) fn of(&self, volume: VolumeId) -> Of {
+        Of::Thin { pool: self.pool, volume }
     }
 
     pub(super) async fn lay(

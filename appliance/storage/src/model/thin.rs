@@ -107,7 +107,7 @@ pub enum Asked {
         /// The pool.
         pool: ThinPool,
     },
-    /// To make an empty volume, or a copy of an image.
+    /// To make an empty volume, or one that begins as a copy of something.
     Make {
         /// The pool.
         pool: ThinPool,
@@ -115,8 +115,18 @@ pub enum Asked {
         volume: VolumeId,
         /// Its size.
         bytes: u64,
-        /// The image, which is in the pool that every host has.
-        image: Option<VolumeId>,
+        /// What it is a copy of.
+        of: Option<Of>,
+    },
+    /// To write out a volume that nobody has open as a file of the pool that every host has. It has its name there only when
+    /// whoever asked gives it that.
+    WriteOut {
+        /// The pool.
+        pool: ThinPool,
+        /// The volume.
+        volume: VolumeId,
+        /// The volume that it becomes.
+        file: VolumeId,
     },
     /// To make a volume that begins as another, and shares with it what both have in common.
     Lay {
@@ -140,6 +150,23 @@ pub enum Asked {
     },
     /// To remove a volume.
     Remove {
+        /// The pool.
+        pool: ThinPool,
+        /// The volume.
+        volume: VolumeId,
+    },
+}
+
+/// What a volume begins as a copy of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum Of {
+    /// An image in the pool that every host has.
+    Image(VolumeId),
+    /// A layer in that pool, with all that it lies on.
+    File(VolumeId),
+    /// A volume of this or another pool of thin volumes.
+    Thin {
         /// The pool.
         pool: ThinPool,
         /// The volume.

@@ -1,14 +1,12 @@
 //! Fetching the file of an image from an address. A line that breaks, or a host that restarts, costs what was on its way: the
 //! next attempt goes on behind what has come, as long as it is still the same file.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use quantix_api::{FetchImage, connection::Arriving};
-use quantix_host::blocking;
 use quantix_storage::{Directory, VolumeId};
-use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
@@ -21,7 +19,7 @@ use super::{
 use crate::{
     outside::{
         self,
-        fetch::{self, NothingComes, Source},
+        fetch::{self, NothingComes, SILENCE, Source, passes},
     },
     storage::{asked::Asked, catalogue::checksum_of},
     tasks::runner::{Did, Hand},
@@ -29,8 +27,6 @@ use crate::{
 
 /// What comes is put on the disk in pieces of so many bytes.
 const PIECE: usize = 4 << 20;
-/// A line on which nothing comes for so long is cut.
-const SILENCE: Duration = Duration::from_secs(60);
 /// It is tried again for so long after anything has come.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
@@ -53,16 +49,8 @@ pub(super) fn wanted(work: &Work) -> Option<FetchImage> {
     serde_json::from_value(from).ok()
 }
 
-async fn trust(wanted: &FetchImage) -> Result<Arc<ClientConfig>, String> {
-    if !wanted.authority.is_empty() {
-        return outside::trust(&wanted.authority);
-    }
-    let trusted = blocking(outside::trust_everybodys).await;
-    trusted.unwrap_or_else(|| Err("Whom everybody trusts could not be read.".to_owned()))
-}
-
 async fn source(wanted: &FetchImage, address: &str, may_be_plain: bool) -> Result<Source, String> {
-    let trust = trust(wanted).await?;
+    let trust = outside::trust_one_or_everybodys(&wanted.authority).await?;
     Ok(Source { address: address.to_owned(), may_be_private: wanted.allow_private, may_be_plain, trust })
 }
 
@@ -104,11 +92,6 @@ pub(super) async fn fetch(work: &Work, hand: &Hand) -> Result<Did, String> {
 
 fn now(why: impl ToString) -> NothingComes {
     NothingComes::Now(why.to_string())
-}
-
-/// Whether the answer may be another one a little later.
-fn passes(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
 /// Goes on where the last attempt ended, if it is still the same file.
@@ -262,18 +245,7 @@ pub(super) async fn checksum(wanted: &FetchImage) -> Result<Option<String>, Stri
     let source = source(wanted, &wanted.checksums, false).await?;
     let begun = Instant::now();
     let list = loop {
-        let read = async {
-            let answer = fetch::get(&source, &[]).await?;
-            match answer.status() {
-                StatusCode::OK => {}
-                status if passes(status) => return Err(now(format!("The answer was {status}."))),
-                status => return Err(NothingComes::Ever(format!("The answer was {status}."))),
-            }
-            let body = http_body_util::Limited::new(answer.into_body(), LONGEST_LIST);
-            let body = timeout(SILENCE, body.collect()).await.map_err(|_| now("It does not end."))?;
-            Ok(body.map_err(now)?.to_bytes())
-        };
-        match read.await {
+        match fetch::whole(&source, LONGEST_LIST).await {
             Ok(list) => break list,
             Err(NothingComes::Now(why)) if begun.elapsed() < SILENCE => {
                 log::info!("The list of checksums is asked for again: {why}");

@@ -44,6 +44,11 @@ fn done<T>(done: Result<T, quantix_storage::Failed>, hand: &Hand) -> Result<Opti
 /// Checks the sum of its file.
 pub(super) async fn check_sum(work: &Work, hand: &Hand) -> Result<Did, String> {
     let (id, pool) = own(work)?;
+    if let Some(path) = text(work, "lies_at") {
+        // It lies in the pool already.
+        let taken = work.agent.directory(pool).take_file(path, id).await;
+        taken.map_err(|failed| failed.to_string())?;
+    }
     let wanted = match fetch::wanted(work) {
         Some(wanted) => fetch::checksum(&wanted).await?,
         None => text(work, "sha256").map(str::to_owned),

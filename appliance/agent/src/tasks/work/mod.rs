@@ -4,6 +4,7 @@ pub(crate) mod bundle;
 mod fetch;
 mod image;
 mod import;
+mod moving;
 mod pool;
 mod power;
 mod role;
@@ -84,11 +85,14 @@ impl Steps for Work {
             (TaskKind::DeleteSnapshot, _) => snapshot::tidy(self, hand).await,
             (TaskKind::CreateVolume, _) => volume::make(self, hand).await,
             (TaskKind::GrowVolume, _) => volume::grow(self).await,
+            (TaskKind::MoveVolume, 0) => moving::bring_over(self, hand).await,
+            (TaskKind::MoveVolume, _) => moving::clear(self).await,
             (TaskKind::DeleteVolume, 0) => volume::remove(self).await,
             (TaskKind::DeleteVolume, _) => volume::forget(self).await,
             (TaskKind::CreatePool, _) => pool::make(self).await,
             (TaskKind::DeletePool, 0) => pool::remove(self).await,
             (TaskKind::DeletePool, _) => pool::forget(self).await,
+            (TaskKind::RemoveFile, _) => pool::remove_file(self).await,
             (TaskKind::FetchImage, 0) => fetch::fetch(self, hand).await,
             (TaskKind::CreateImage, 0) | (TaskKind::FetchImage, 1) => image::check_sum(self, hand).await,
             (TaskKind::CreateImage | TaskKind::FetchImage, _) => image::keep(self, hand).await,
@@ -104,6 +108,7 @@ impl Steps for Work {
             TaskKind::ImportVm => import::undo(self, standing).await,
             TaskKind::SnapshotVm => snapshot::undo(self).await,
             TaskKind::CreateVolume => volume::undo(self).await,
+            TaskKind::MoveVolume => moving::undo(self).await,
             TaskKind::CreatePool => pool::undo(self).await,
             TaskKind::CreateImage | TaskKind::FetchImage => image::undo(self).await,
             _ => {}

@@ -50,6 +50,14 @@ pub(super) async fn remove(work: &Work) -> Result<Did, String> {
     Ok(Did::Done)
 }
 
+/// Removes a file that nobody knows.
+pub(super) async fn remove_file(work: &Work) -> Result<Did, String> {
+    let pool = work.task.object.strip_prefix("pool/").ok_or("The task names no pool.")?;
+    let path = work.task.params.get("path").and_then(serde_json::Value::as_str).unwrap_or_default();
+    work.agent.remove_file(pool, path).await?;
+    Ok(Did::Done)
+}
+
 /// Forgets it.
 pub(super) async fn forget(work: &Work) -> Result<Did, String> {
     let (id, _) = own(work)?;

@@ -25,7 +25,7 @@ pub(super) async fn tell(agent: &Agent, asked: Asked) -> Result<(), String> {
 }
 
 /// A volume as it is kept, if it is.
-async fn find(agent: &Agent, volume: &str) -> Result<Option<Kept>, String> {
+pub(super) async fn find(agent: &Agent, volume: &str) -> Result<Option<Kept>, String> {
     let volume = volume.to_owned();
     let find = agent.cluster.read(move |connection| volumes::find(connection, &volume)).await;
     find.map_err(|problem| problem.detail)
@@ -51,8 +51,11 @@ pub(super) async fn make_one(agent: &Agent, one: &ToMake, hand: &Hand) -> Result
     }
     let made = match (one.begins_as(), one.linked) {
         (None, _) if let Some(file) = &one.file => {
+            let dir = agent.directory(&one.pool);
             let path = std::path::Path::new(&file.path);
-            agent.directory(&one.pool).make_from_foreign(id, path, file.format(), going(hand)).await
+            let path = if path.is_absolute() { Some(path.to_owned()) } else { dir.file(&file.path) };
+            let path = path.ok_or_else(|| format!("{} is not in the pool any more.", file.path))?;
+            dir.make_from_foreign(id, &path, file.format(), going(hand)).await
         }
         (None, _) => pool.make(id, bytes).await,
         (Some(below), true) => pool.lay(id, below, Some(bytes)).await,
@@ -147,17 +150,21 @@ pub(super) async fn grow(work: &Work) -> Result<Did, String> {
     let text = |name: &str| params.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
     let bytes = params.get("bytes").and_then(serde_json::Value::as_u64).unwrap_or_default();
     let kept = find(agent, text("volume")).await?.ok_or("The volume is not there any more.")?;
+    grow_to(agent, &kept, bytes).await?;
+    Ok(Did::Done)
+}
+
+pub(super) async fn grow_to(agent: &Agent, kept: &Kept, bytes: u64) -> Result<(), String> {
     let pool = agent.pool(&kept.shown.pool);
     let grow = async || pool.grow(kept.layer, bytes).await.map_err(|failed| failed.to_string());
     if pool.has_devices() {
         // A device is bigger before its guest is told.
         grow().await?;
-        grow_live(agent, &kept, &pool, bytes).await?;
-    } else if !grow_live(agent, &kept, &pool, bytes).await? {
+        grow_live(agent, kept, &pool, bytes).await?;
+    } else if !grow_live(agent, kept, &pool, bytes).await? {
         grow().await?;
     }
-    tell(agent, Asked::HasGrown { volume: kept.shown.id.clone(), bytes }).await?;
-    Ok(Did::Done)
+    tell(agent, Asked::HasGrown { volume: kept.shown.id.clone(), bytes }).await
 }
 
 /// Whether a guest is on that has it, and was told.
