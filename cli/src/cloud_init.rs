@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use quantix_api::{CloudInit, calls};
+use quantix_api::{CloudInit, FetchSshKeys, calls};
 
 use crate::{
     Failure, Session, ask_secret,
@@ -24,6 +24,12 @@ pub(crate) struct Told {
     /// A file with keys that let somebody in, as ~/.ssh/id_ed25519.pub; once for each.
     #[arg(long, value_name = "FILE")]
     ssh_key: Vec<PathBuf>,
+    /// An https address at which such keys are, as services for code have them; once for each.
+    #[arg(long, value_name = "URL")]
+    ssh_keys_from: Vec<String>,
+    /// Such an address may be in a private network.
+    #[arg(long, requires = "ssh_keys_from")]
+    ssh_keys_private: bool,
     /// What it calls itself; without it, by its name.
     #[arg(long)]
     hostname: Option<String>,
@@ -61,13 +67,18 @@ pub(crate) enum Command {
 
 impl Told {
     /// What is said, laid over what is told already; nothing if nothing is said.
-    pub(crate) fn over(self, before: Option<CloudInit>) -> Result<Option<CloudInit>, Failure> {
+    pub(crate) async fn over(
+        self,
+        session: &Session,
+        before: Option<CloudInit>,
+    ) -> Result<Option<CloudInit>, Failure> {
         let read = |path: &PathBuf| {
             let failed = |error| Failure::Said(format!("{} cannot be read: {error}", path.display()));
             std::fs::read_to_string(path).map_err(failed)
         };
         let is_said = self.password
             || !self.ssh_key.is_empty()
+            || !self.ssh_keys_from.is_empty()
             || self.user.is_some()
             || self.hostname.is_some()
             || self.domain.is_some()
@@ -85,8 +96,12 @@ impl Told {
                 *slot = said;
             }
         }
-        if !self.ssh_key.is_empty() {
+        if !self.ssh_key.is_empty() || !self.ssh_keys_from.is_empty() {
             told.ssh_keys.clear();
+            for url in self.ssh_keys_from {
+                let body = FetchSshKeys { url, allow_private: self.ssh_keys_private, ..Default::default() };
+                told.ssh_keys.extend(session.call(calls::fetch_ssh_keys(&body)).await?.keys);
+            }
             for path in &self.ssh_key {
                 told.ssh_keys.extend(read(path)?.lines().map(str::to_owned));
             }
@@ -115,7 +130,7 @@ pub(crate) async fn run(session: &Session, command: Command, output: Output) -> 
                 if vm.has_cloud_init { Some(session.call(calls::cloud_init(&vm.id)).await?) } else { None };
             let nothing =
                 || Failure::Said("say what it is to be told, for example with --user and --ssh-key".into());
-            let told = told.over(before)?.ok_or_else(nothing)?;
+            let told = told.over(session, before).await?.ok_or_else(nothing)?;
             session.call(calls::set_cloud_init(&vm.id, &told).if_version(vm.version)).await?;
             done(output, "Saved. The guest does so when the machine starts the next time.")
         }

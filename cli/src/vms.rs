@@ -552,7 +552,7 @@ async fn make(session: &Session, make: Make, output: Output) -> Result<(), Failu
         }
     }
     disks.iter_mut().for_each(|disk| disk.bus = make.disk_bus);
-    let cloud_init = make.told.over(None)?;
+    let cloud_init = make.told.over(session, None).await?;
     let new = NewVm { spec, disks, cloud_init, policy, folder, host, start: make.start };
     if make.check {
         session.call(calls::check_vm(&new)).await?;

@@ -256,6 +256,36 @@ document.addEventListener("change", async ({ target: chooser }) => {
   field.focus();
 });
 
+all("[data-keys]").forEach((block) => {
+  const [address, button] = block.children;
+  const field = document.getElementById(block.dataset.keys);
+  block.hidden = false;
+  const bring = async () => {
+    button.disabled = true;
+    try {
+      const body = new URLSearchParams({ url: address.value });
+      const answer = await fetch("/vms/ssh-keys", { method: "POST", body, headers: { accept: "application/json" } });
+      if (answer.redirected) throw new Error("Your session has ended. Sign in again.");
+      if (!answer.ok) throw new Error(await answer.text());
+      const { keys } = await answer.json();
+      const there = field.value.split("\n").map((line) => line.trim()).filter(Boolean);
+      field.value = [...new Set([...there, ...keys])].join("\n");
+      address.value = "";
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+      field.focus();
+    } catch (error) {
+      say(error.message, "bad");
+    }
+    button.disabled = false;
+  };
+  button.addEventListener("click", bring);
+  address.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    bring();
+  });
+});
+
 // ---- menus, where the browser cannot place them by itself -----------------------------------------------------------
 
 if (!CSS.supports("position-area", "bottom")) {

@@ -2,14 +2,17 @@
 //! decides; a session in a cookie is for pages and counts for nothing here.
 
 use axum::{
+    Json,
     body::{Body, to_bytes},
     extract::{Extension, Request, State},
-    http::{HeaderValue, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use quantix_api::{
-    ANSWERED_HEADERS, ASKED_HEADERS, CLIENT_ADDRESS_HEADER, MAX_BODY_BYTES, Problem, ProblemCode, calls,
+    ANSWERED_HEADERS, ASKED_HEADERS, CLIENT_ADDRESS_HEADER, Call, CallError, MAX_BODY_BYTES, Problem,
+    ProblemCode, calls,
 };
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::web::{ClientAddress, Web};
 
@@ -84,7 +87,16 @@ pub(crate) async fn answer(web: &Web, request: axum::http::Request<Body>) -> Res
 }
 
 pub(crate) fn refuse(problem: &Problem) -> Response {
-    let mut response = (problem.code.status(), axum::Json(problem)).into_response();
+    let mut response = (problem.code.status(), Json(problem)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(Problem::CONTENT_TYPE));
     response
+}
+
+/// An answer to a script: what was asked for, or a sentence.
+pub(crate) async fn told<T: Serialize + DeserializeOwned>(web: &Web, call: Call<T>) -> Response {
+    match web.agent.call(&call).await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(CallError::Problem(problem)) => (problem.code.status(), problem.detail).into_response(),
+        Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+    }
 }

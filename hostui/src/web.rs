@@ -104,6 +104,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/vms", get(vms::page))
         .route("/vms/new", get(vms::new_page).post(vms::make))
         .route("/vms/new/check", post(vms::check))
+        .route("/vms/ssh-keys", post(vms::fetch_keys))
         .route("/vms/found", get(vms::found_page))
         .route("/vms/found/{host}/{vm}", get(vms::import_page).post(vms::import))
         .route("/vms/many", post(vms::many))

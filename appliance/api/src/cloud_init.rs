@@ -7,6 +7,29 @@ use utoipa::ToSchema;
 
 use crate::Secret;
 
+/// `POST /api/v1/ssh-keys/fetch`
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FetchSshKeys {
+    /// The https address at which they are, one in each line.
+    #[schema(max_length = 2000)]
+    pub url: String,
+    /// Whether that may be in a private network; this takes the right to manage storage, as for images.
+    #[serde(default)]
+    pub allow_private: bool,
+    /// The certificate, as PEM, of an authority that vouches for whoever has them; nothing for those that everybody trusts.
+    #[serde(default)]
+    #[schema(max_length = 32768)]
+    pub authority: String,
+}
+
+/// Keys that were found at an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SshKeysFound {
+    /// The keys, as in files that end in `.pub`.
+    pub keys: Vec<String>,
+}
+
 /// What a guest is told. What is told back is as it can be sent again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

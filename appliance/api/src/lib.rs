@@ -42,7 +42,7 @@ pub use certificate::{
     ToShow, UploadCertificate, is_certificate_name,
 };
 pub use client::{AgentClient, CallError};
-pub use cloud_init::{CardAddresses, CloudInit};
+pub use cloud_init::{CardAddresses, CloudInit, FetchSshKeys, SshKeysFound};
 pub use cluster::{
     Cluster, ClusterHost, HostRole, JoinCluster, JoinToken, MadeJoinToken, MakeBackup, MoveLead,
     NewJoinToken, RemoveHost, SetVoters,

@@ -2,17 +2,15 @@
 
 use askama::Template;
 use axum::{
-    Json,
     body::Body,
     extract::{Extension, Path, Query, State},
-    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use quantix_api::{
-    Call, CallError, Catalogue, FetchImage, Image, ImageState, NewImage, PieceQuery, Pool, Problem,
-    ProblemCode, RemoveImage, Right, calls,
+    CallError, Catalogue, FetchImage, Image, ImageState, NewImage, PieceQuery, Pool, Problem, ProblemCode,
+    RemoveImage, Right, calls,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{
     api,
@@ -143,15 +141,6 @@ pub(crate) async fn fetch(
     }
 }
 
-/// An answer to the script that brings a file: what was asked for, or a sentence.
-async fn told<T: Serialize + serde::de::DeserializeOwned>(web: &Web, call: Call<T>) -> Response {
-    match web.agent.call(&call).await {
-        Ok(answer) => Json(answer).into_response(),
-        Err(CallError::Problem(problem)) => (problem.code.status(), problem.detail).into_response(),
-        Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
-    }
-}
-
 /// What is said of a file that is about to come.
 #[derive(Debug, Deserialize)]
 pub(crate) struct NewForm {
@@ -173,7 +162,7 @@ pub(crate) async fn begin(
     let NewForm { name, file, pool, length, sha256 } = form;
     let sha256 = Some(sha256.trim().to_owned()).filter(|sum| !sum.is_empty());
     let new = NewImage { name: name.trim().to_owned(), file, pool, length, sha256 };
-    told(&web, calls::make_image(&new).as_session(frame.token()).for_client(client.0)).await
+    api::told(&web, calls::make_image(&new).as_session(frame.token()).for_client(client.0)).await
 }
 
 /// `PUT /storage/images/{id}/content?at=…`
@@ -200,7 +189,7 @@ pub(crate) async fn finish(
     frame: Frame,
     Path(id): Path<String>,
 ) -> Response {
-    told(&web, calls::finish_image(&id).as_session(frame.token()).for_client(client.0)).await
+    api::told(&web, calls::finish_image(&id).as_session(frame.token()).for_client(client.0)).await
 }
 
 /// `GET /storage/images/{id}/remove`

@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use quantix_api::{
-    CallError, CardAddresses, CloudInit, Problem, ProblemCode, Secret, Vm, calls, text::is_line,
+    CallError, CardAddresses, CloudInit, FetchSshKeys, Problem, ProblemCode, Secret, Vm, calls, text::is_line,
 };
 use serde::Deserialize;
 
@@ -16,6 +16,7 @@ use super::{
     machine_of,
 };
 use crate::{
+    api,
     component::{Fault, Field, Post},
     frame::Frame,
     problem::{Filled, draw, is_told},
@@ -23,6 +24,23 @@ use crate::{
     session::turned_away,
     web::{ClientAddress, Web},
 };
+
+/// The address of keys that are fetched.
+#[derive(Debug, Deserialize)]
+pub(crate) struct KeysForm {
+    url: String,
+}
+
+/// `POST /vms/ssh-keys`
+pub(crate) async fn fetch_keys(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    frame: Frame,
+    Filled(form): Filled<KeysForm>,
+) -> Response {
+    let body = FetchSshKeys { url: form.url.trim().to_owned(), ..FetchSshKeys::default() };
+    api::told(&web, calls::fetch_ssh_keys(&body).as_session(frame.token()).for_client(client.0)).await
+}
 
 const LONGEST_LINE: usize = 1000;
 

@@ -11,7 +11,7 @@ mod schedules;
 mod snapshots;
 mod wizard;
 
-pub(crate) use cloud_init::{cloud_init_page, remove_cloud_init, set_cloud_init};
+pub(crate) use cloud_init::{cloud_init_page, fetch_keys, remove_cloud_init, set_cloud_init};
 pub(crate) use form::{edit, edit_page, make, new_page};
 pub(crate) use found::{found_page, import, import_page};
 pub(crate) use list::{folder, make_folder, many, page};

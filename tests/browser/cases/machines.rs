@@ -121,6 +121,9 @@ async fn a_machine_is_told_who_gets_in_and_that_can_be_changed() {
     desk.fill("Network cards optional", "").await;
     desk.follow("First login").await;
     desk.shows("heading", "First login").await;
+    desk.fill("Address at which SSH keys are", "https://127.0.0.1/ada.keys").await;
+    desk.press("Keys from an address").await;
+    desk.sees("is in a private network").await;
     desk.fill("User optional", "root; reboot").await;
     desk.fill("Password optional", "a password of the guest").await;
     desk.press("Next").await;

@@ -8,7 +8,8 @@ use axum::{
     http::StatusCode,
     response::IntoResponse,
 };
-use quantix_api::{CloudInit, Problem, ProblemCode};
+use quantix_api::{CloudInit, FetchSshKeys, Problem, ProblemCode, Right, Scope, SshKeysFound};
+use quantix_compute::SshKeys;
 use rusqlite::Connection;
 
 use super::{
@@ -21,12 +22,36 @@ use super::{
 use crate::{
     audit::Line,
     cluster::Refused,
+    outside::fetch,
     version::{Version, tag},
     vms::{
         cloud_init::{self, Kept},
         kept,
     },
 };
+
+/// The longest list of keys that is read.
+const LONGEST_KEYS: usize = 64 << 10;
+
+/// Fetches keys that let somebody in, from an address: each is looked at, and nothing is kept.
+#[utoipa::path(post, path = "/api/v1/ssh-keys/fetch", tag = "virtual machines", request_body = FetchSshKeys, responses((status = 200, body = SshKeysFound)))]
+pub(crate) async fn fetch_keys(
+    person: Person,
+    Body(body): Body<FetchSshKeys>,
+) -> Result<Json<SshKeysFound>, Failure> {
+    if body.allow_private {
+        // What can be reached there is nothing for whoever only has machines here.
+        person.must_have(Right::ManageStorage, Scope::Datacenter)?;
+    }
+    let text = fetch::whole_for(&body.url, body.allow_private, &body.authority, LONGEST_KEYS).await?;
+    let wrong = |why: String| Problem::new(ProblemCode::Invalid, why).in_field("url");
+    let keys = SshKeys::parse_all(&String::from_utf8_lossy(&text))
+        .map_err(|refused| wrong(format!("What is at this address cannot be taken. {refused}")))?;
+    if keys.is_empty() {
+        return Err(wrong("There are no keys at this address.".to_owned()).into());
+    }
+    Ok(Json(SshKeysFound { keys: keys.as_slice().iter().map(ToString::to_string).collect() }))
+}
 
 /// What the guest of a virtual machine is told; whoever may change the machine may read it.
 #[utoipa::path(get, path = "/api/v1/vms/{vm}/cloud-init", tag = "virtual machines", params(("vm" = String, Path,)), responses((status = 200, body = CloudInit), (status = 404, description = "It is told nothing.")))]

@@ -376,6 +376,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
             OpenApiRouter::new()
                 .routes(routes!(vms::make))
                 .routes(routes!(vms::check))
+                .routes(routes!(cloud_init::fetch_keys))
                 .routes(routes!(found::import))
                 .routes(routes!(folders::make)),
         ),

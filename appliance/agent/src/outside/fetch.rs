@@ -12,7 +12,10 @@ use axum::{
     http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header},
 };
 use http_body_util::{BodyExt, Collected, Empty, Limited};
-use quantix_api::connection::{self, Arriving};
+use quantix_api::{
+    Problem, ProblemCode,
+    connection::{self, Arriving},
+};
 use rustls::ClientConfig;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
@@ -122,6 +125,25 @@ pub(crate) async fn whole(source: &Source, longest: usize) -> Result<Bytes, Noth
     let body = timeout(SILENCE, body).await;
     let body = body.map_err(|_| NothingComes::Now("It does not end.".to_owned()))?;
     body.map(Collected::to_bytes).map_err(|error| NothingComes::Now(format!("{error}.")))
+}
+
+/// The same for somebody who waits for it; what is wrong is told beside the field that it is about.
+pub(crate) async fn whole_for(
+    address: &str,
+    may_be_private: bool,
+    authority: &str,
+    longest: usize,
+) -> Result<Bytes, Problem> {
+    let wrong = |field: &str, why: String| Problem::new(ProblemCode::Invalid, why).in_field(field);
+    check(address, false).map_err(|why| wrong("url", why))?;
+    let trust = super::trust_one_or_everybodys(authority).await;
+    let trust = trust.map_err(|why| wrong("authority", why))?;
+    let source = Source { address: address.to_owned(), may_be_private, may_be_plain: false, trust };
+    whole(&source, longest).await.map_err(|nothing| match nothing {
+        NothingComes::Ever(why) | NothingComes::Now(why) => {
+            wrong("url", format!("It could not be fetched. {why}"))
+        }
+    })
 }
 
 fn is_redirection(status: StatusCode) -> bool {

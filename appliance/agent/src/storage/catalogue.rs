@@ -9,10 +9,7 @@ use quantix_storage::Os;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::volumes::unreadable;
-use crate::outside::{
-    self,
-    fetch::{self, NothingComes, Source},
-};
+use crate::outside::fetch;
 
 /// The longest catalogue, and how much it can offer.
 const LONGEST: usize = 1 << 20;
@@ -123,21 +120,11 @@ pub(crate) fn reset(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Fetches a catalogue.
 pub(crate) async fn fetched(from: &SetCatalogue) -> Result<Vec<Offer>, Problem> {
-    let wrong = |field: &str, why: String| Problem::new(ProblemCode::Invalid, why).in_field(field);
-    fetch::check(&from.url, false).map_err(|why| wrong("url", why))?;
-    let trust = outside::trust_one_or_everybodys(&from.authority).await;
-    let source = Source {
-        address: from.url.clone(),
-        may_be_private: from.allow_private,
-        may_be_plain: false,
-        trust: trust.map_err(|why| wrong("authority", why))?,
-    };
-    let text = fetch::whole(&source, LONGEST).await.map_err(|nothing| match nothing {
-        NothingComes::Ever(why) | NothingComes::Now(why) => {
-            wrong("url", format!("The catalogue could not be fetched. {why}"))
-        }
-    })?;
-    read(&text).map_err(|why| wrong("url", format!("There is no catalogue that can be taken. {why}")))
+    let text = fetch::whole_for(&from.url, from.allow_private, &from.authority, LONGEST).await?;
+    read(&text).map_err(|why| {
+        let sentence = format!("There is no catalogue that can be taken. {why}");
+        Problem::new(ProblemCode::Invalid, sentence).in_field("url")
+    })
 }
 
 /// Reads a catalogue that somebody else has written.

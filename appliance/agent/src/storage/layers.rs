@@ -252,17 +252,18 @@ pub(crate) enum Deed {
 
 /// Whether nobody needs a layer, and nothing lies on it.
 pub(crate) fn is_spare(layers: &[Layer], layer: &Layer) -> bool {
-    !is_needed(layer) && above(layers, layer.id).next().is_none()
+    !is_needed(layers, layer) && above(layers, layer.id).next().is_none()
 }
 
-/// Whether somebody needs a layer itself, or knows it by a name that is another's.
-fn is_needed(layer: &Layer) -> bool {
-    layer.is_head || layer.is_held || layer.alias_of.is_some()
+/// Whether somebody needs a layer itself, or knows one that is there by this name.
+fn is_needed(layers: &[Layer], layer: &Layer) -> bool {
+    let is_name = layer.alias_of.is_some_and(|real| layers.iter().any(|layer| layer.id == real));
+    layer.is_head || layer.is_held || is_name
 }
 
 /// What is to be done next, as far as it touches no machine but this one.
 pub(crate) fn next(layers: &[Layer], vm: &str) -> Option<Deed> {
-    let mut spare = layers.iter().filter(|layer| !is_needed(layer));
+    let mut spare = layers.iter().filter(|layer| !is_needed(layers, layer));
     spare.find_map(|layer| {
         let mut above = above(layers, layer.id);
         match (above.next(), above.next()) {
@@ -335,8 +336,12 @@ mod tests {
         let back = [Layer { is_held: true, ..layer(a, None) }, layer(b, Some(a)), head(c, a, "one")];
         assert_eq!(next(&back, "one"), Some(Deed::Remove(b)));
         // Another name is no layer of its own.
-        let named = [layer(b, None), Layer { alias_of: Some(c), ..layer(a, None) }];
+        let name = Layer { alias_of: Some(c), ..layer(a, None) };
+        let named = [layer(b, None), name.clone(), head(c, d, "one")];
         assert_eq!(next(&named, "one"), Some(Deed::Remove(b)));
+        assert!(!is_spare(&named, &name));
+        // Of a layer that is gone nobody knows the name.
+        assert!(is_spare(std::slice::from_ref(&name), &name));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::{
 };
 
 use quantix_api::{
-    Catalogue, FetchImage, Image, ImageState, Problem, RemoveImage, SetCatalogue, Task, TaskState, calls,
+    Catalogue, FetchImage, FetchSshKeys, Image, ImageState, Problem, RemoveImage, SetCatalogue, Task,
+    TaskState, calls,
 };
 use rustls::{
     ServerConfig,
@@ -187,6 +188,10 @@ async fn answer(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), shared
         }
         "/catalogue.json" => {
             format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{catalogue}", catalogue.len())
+        }
+        "/ada.keys" => {
+            let keys = "# of Ada\nssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUm ada@desk\n";
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{keys}", keys.len())
         }
         "/latest/disk.raw" => {
             "HTTP/1.1 302 Found\r\nlocation: ../disk.raw\r\ncontent-length: 0\r\n\r\n".replace("../", "/")
@@ -385,4 +390,31 @@ async fn a_catalogue_of_ones_own_is_offered_until_it_is_taken_back() {
     }
     place.host.client().call(&calls::reset_catalogue().as_session(&place.session)).await.unwrap();
     assert_eq!(offered().await, built_in);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_fetched_from_an_address_and_looked_at() {
+    let place = Place::start().await;
+    let server = Server::start(disk(4096, 7), []).await;
+    let fetched = async |path: &str, allow_private| {
+        let url = format!("https://{}{path}", server.address);
+        let body = FetchSshKeys { url, allow_private, authority: server.authority.clone() };
+        place.host.client().call(&calls::fetch_ssh_keys(&body).as_session(&place.session)).await
+    };
+    let found = fetched("/ada.keys", true).await.unwrap();
+    assert_eq!(found.keys.len(), 1);
+    assert!(found.keys[0].starts_with("ssh-ed25519 ") && found.keys[0].ends_with(" ada@desk"), "{found:?}");
+    for (path, allow_private, why) in [
+        ("/ada.keys", false, "private network"),
+        ("/nowhere", true, "404"),
+        ("/round", true, "on and on"),
+        ("/sums", true, "Line 1"),
+        ("/disk.raw", true, "cannot be taken"),
+    ] {
+        let refused = problem(fetched(path, allow_private).await);
+        assert!(
+            refused.field.as_deref() == Some("url") && refused.detail.contains(why),
+            "{path}: {refused:?}"
+        );
+    }
 }

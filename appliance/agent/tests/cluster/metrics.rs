@@ -74,16 +74,20 @@ async fn what_a_host_and_its_machines_use_is_told_by_any_host() {
     // What was kept is there when the program ended in the middle, and a host that is gone tells nothing.
     let before = place.host.client().call(&of_vm).await.unwrap().begin;
     other.kill();
+    let ended = jiff::Timestamp::now().as_second();
     assert_eq!(problem(place.host.client().call(&of_vm).await).code, ProblemCode::HostUnreachable);
     assert!(place.host.client().call(&of_host).await.is_err());
+    let begun = jiff::Timestamp::now().as_second();
     other.start_again();
     until("it tells again what it used", async || {
         let Ok(used) = place.host.client().call(&of_vm).await else { return false };
         // What has just been is told with the next look.
-        let known = used.of(Metric::MemoryOnHost);
-        let end = known.iter().rposition(Option::is_some).unwrap_or(0);
-        let gap = known[..end].iter().rposition(Option::is_none).unwrap_or(0);
-        used.begin >= before && known[..gap].iter().any(Option::is_some)
+        let times = (used.begin.as_second()..).step_by(used.step_seconds as usize);
+        let known: Vec<_> =
+            times.zip(used.of(Metric::MemoryOnHost)).filter(|(_, bytes)| bytes.is_some()).collect();
+        used.begin >= before
+            && known.iter().any(|(time, _)| *time < ended)
+            && known.iter().any(|(time, _)| *time > begun)
     })
     .await;
 

@@ -4,10 +4,10 @@ use http::Method;
 
 use super::{HOSTS_PATH, asking, part};
 use crate::{
-    Call, ChangeFolder, ChangeSnapshot, ChangeVm, CloneVm, CloudInit, ConsoleTicket, Folder, Folders,
-    FoundVms, ImportVm, Metrics, MetricsQuery, NewDisk, NewFolder, NewSchedule, NewSnapshot, NewVm,
+    Call, ChangeFolder, ChangeSnapshot, ChangeVm, CloneVm, CloudInit, ConsoleTicket, FetchSshKeys, Folder,
+    Folders, FoundVms, ImportVm, Metrics, MetricsQuery, NewDisk, NewFolder, NewSchedule, NewSnapshot, NewVm,
     OpenConsole, Page, PowerVm, RemoveSnapshot, RemoveVm, RevertVm, Schedule, Schedules, SetGuestPassword,
-    SettleDrift, Snapshot, Snapshots, Task, Vm, VmCounts, VmQuery,
+    SettleDrift, Snapshot, Snapshots, SshKeysFound, Task, Vm, VmCounts, VmQuery,
 };
 
 /// Virtual machines.
@@ -38,6 +38,11 @@ pub fn make_vm(body: &NewVm) -> Call<Task> {
 /// Looks whether a virtual machine can be made, and makes none.
 pub fn check_vm(body: &NewVm) -> Call<()> {
     Call::new(Method::POST, format!("{VMS_PATH}/check")).json(body)
+}
+
+/// Fetches keys that let somebody in, from an address.
+pub fn fetch_ssh_keys(body: &FetchSshKeys) -> Call<SshKeysFound> {
+    Call::new(Method::POST, "/api/v1/ssh-keys/fetch").json(body)
 }
 
 /// The virtual machines that a host has and that are not among the machines.

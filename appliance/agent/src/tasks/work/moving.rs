@@ -65,15 +65,16 @@ async fn open(agent: &Agent, kept: &Kept, moving: &Moving) -> Result<Option<Open
     Ok(None)
 }
 
-async fn find(agent: &Agent, moving: &Moving) -> Result<Kept, String> {
+async fn find(agent: &Agent, moving: &Moving) -> Result<Option<Kept>, String> {
     agent.cluster.catch_up().await.map_err(|problem| problem.detail)?;
-    volume::find(agent, &moving.volume).await?.ok_or_else(|| "The volume is not there any more.".to_owned())
+    volume::find(agent, &moving.volume).await
 }
 
 /// Copies it, and lets its machine go on with the copy.
 pub(super) async fn bring_over(work: &Work, hand: &Hand) -> Result<Did, String> {
     let (agent, moving) = (&work.agent, asked(work)?);
-    let mut kept = find(agent, &moving).await?;
+    let gone = "The volume is not there any more.";
+    let mut kept = find(agent, &moving).await?.ok_or(gone)?;
     if kept.layer != moving.to.layer {
         if kept.shown.bytes < moving.bytes {
             // Where volumes are devices, they consist of whole units.
@@ -93,7 +94,7 @@ pub(super) async fn bring_over(work: &Work, hand: &Hand) -> Result<Did, String> 
             );
         }
         agent.tell_of_storage(Asked::GoesOver { moving: moving.clone() }).await?;
-        kept = find(agent, &moving).await?;
+        kept = find(agent, &moving).await?.ok_or(gone)?;
     }
     if let Some(open) = open(agent, &kept, &moving).await?
         && !open.is_new
@@ -101,8 +102,14 @@ pub(super) async fn bring_over(work: &Work, hand: &Hand) -> Result<Did, String> 
         let gone_over = agent.libvirt.end_job(open.vm, &open.chain.target, true).await;
         gone_over.map_err(|failed| vm::sentence(&failed))?;
     }
-    if let Some(vm) = disks::machine_of(&kept) {
-        agent.describe_vm(vm).await?;
+    // From here on nothing leads back: what is described too late is described when the machine is looked at next.
+    if let Some(vm) = disks::machine_of(&kept)
+        && let Err(why) = agent.describe_vm(vm).await
+    {
+        log::warn!(
+            "The machine {vm} is not described with its volume in another pool: {}",
+            String::from(why)
+        );
     }
     agent.pools_changed.notify_one();
     Ok(Did::Done)
@@ -175,9 +182,10 @@ pub(super) async fn undo(work: &Work) {
 
 async fn take_back(work: &Work, moving: &Moving) -> Result<(), String> {
     let agent = &work.agent;
-    let Ok(kept) = find(agent, moving).await else { return Ok(()) };
+    let Some(kept) = find(agent, moving).await? else { return Ok(()) };
     let open = open(agent, &kept, moving).await?;
-    if open.as_ref().is_some_and(|open| open.is_new) {
+    // Its guest may have gone over and ended since.
+    if open.as_ref().map_or(kept.layer == moving.to.layer, |open| open.is_new) {
         agent.tell_of_storage(Asked::GoesOver { moving: moving.clone() }).await?;
         return clear(work).await.map(drop);
     }
