@@ -7,9 +7,7 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use quantix_api::{
-    AdoptFile, FileBecomes, PoolFile, PoolFiles, Problem, RemoveFile, Right, Scope, Task, TaskKind,
-};
+use quantix_api::{AdoptFile, FileBecomes, PoolFiles, RemoveFile, Right, Scope, Task, TaskKind};
 use quantix_storage::VolumeId;
 use quantix_store::HostId;
 use rusqlite::Connection;
@@ -52,8 +50,9 @@ pub(crate) async fn adopt(
     Path((host, pool)): Path<(String, String)>,
     Body(body): Body<AdoptFile>,
 ) -> Result<(StatusCode, Json<Task>), Failure> {
-    let file = agent.unknown_file(&host, &pool, &body.path, &token).await?;
-    let (host, _) = agent.host_of(&host).await?;
+    let host = agent.host_of(&host).await?;
+    let file = files::unknown(agent.files_of(host.clone(), pool.clone(), &token).await?, &body.path)?;
+    let (host, _) = host;
     let kind = match body.becomes {
         FileBecomes::Volume => TaskKind::CreateVolume,
         FileBecomes::Image => TaskKind::CreateImage,
@@ -93,8 +92,9 @@ pub(crate) async fn remove(
     Path((host, pool)): Path<(String, String)>,
     Body(body): Body<RemoveFile>,
 ) -> Result<(StatusCode, Json<Task>), Failure> {
-    agent.unknown_file(&host, &pool, &body.path, &token).await?;
-    let (host, host_name) = agent.host_of(&host).await?;
+    let host = agent.host_of(&host).await?;
+    files::unknown(agent.files_of(host.clone(), pool.clone(), &token).await?, &body.path)?;
+    let (host, host_name) = host;
     let line = person.line(client, TaskKind::RemoveFile.name(), format!("{} on {host_name}", body.path));
     let (actor, address) = (person.name().to_owned(), client.to_string());
     let begin = move |connection: &Connection, line: &mut Line| {
@@ -131,18 +131,5 @@ impl Agent {
             return Ok(self.look_at_files(&pool).await?);
         }
         Ok(self.ask_host((host, name), &format!("pools/{pool}/files"), token).await?)
-    }
-
-    async fn unknown_file(
-        &self,
-        host: &str,
-        pool: &str,
-        path: &str,
-        token: &str,
-    ) -> Result<PoolFile, Failure> {
-        let host = self.host_of(host).await?;
-        let all = self.files_of(host, pool.to_owned(), token).await?;
-        let file: Result<PoolFile, Problem> = files::unknown(all, path);
-        Ok(file?)
     }
 }

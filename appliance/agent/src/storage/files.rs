@@ -173,8 +173,8 @@ impl Agent {
         let me = self.cluster.store().map_err(|problem| problem.detail)?.id();
         self.cluster.catch_up().await.map_err(|problem| problem.detail)?;
         let dir = self.directory(pool);
-        let (files, _) = dir.files().await.map_err(|failed| failed.to_string())?;
-        let Some(file) = files.into_iter().find(|file| file.path == path) else { return Ok(()) };
+        let found = dir.lying(path).await.map_err(|failed| failed.to_string())?;
+        let Some(file) = found else { return Ok(()) };
         let owner = self
             .cluster
             .read(move |connection| owners(connection, me, &[file], now_ms()))
@@ -218,9 +218,8 @@ pub(crate) fn plan_volume(
         return Err(Problem::new(ProblemCode::Conflict, why).in_field("path").into());
     };
     if let Some(id) = &file.volume {
-        let is_known = volumes::find(connection, id)?.is_some()
-            || id.parse().is_ok_and(|id| layers::find(connection, id).is_ok_and(|layer| layer.is_some()));
-        if is_known {
+        let layer = id.parse().map_err(volumes::unreadable)?;
+        if volumes::find(connection, id)?.is_some() || layers::owner(connection, layer)?.is_some() {
             return Err(conflict("It has become a volume already."));
         }
     }

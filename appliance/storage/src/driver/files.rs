@@ -43,6 +43,21 @@ impl Directory {
         .await
     }
 
+    /// One of its files, if it is there.
+    pub async fn lying(&self, path: &str) -> Result<Option<Lying>, Failed> {
+        self.room().await?;
+        let (pool, way) = (self.clone(), path.to_owned());
+        in_files("The file cannot be looked at", move || {
+            let Some(path) = pool.file(&way) else { return Ok(None) };
+            match fs::symlink_metadata(path) {
+                Ok(about) => Ok((!about.is_dir()).then(|| Lying::of(Path::new(&way), &about))),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
     /// Where a file of it is. Nothing leads out of it, by whatever name.
     pub fn file(&self, path: &str) -> Option<PathBuf> {
         let way = Path::new(path);
@@ -158,11 +173,16 @@ mod tests {
         let shown: Vec<_> = files.iter().map(|file| (file.path.as_str(), file.is_file)).collect();
         assert_eq!(shown, [("a/b/old disk.raw", true), ("quantix-pool", true), ("way out", false)]);
         assert_eq!((files[0].length, is_cut), (8192, false));
+        for file in &files {
+            assert_eq!(pool.lying(&file.path).await.unwrap().as_ref(), Some(file));
+        }
+        assert_eq!(pool.lying("a/b").await.unwrap(), None);
         assert_eq!(pool.file("a/b/old disk.raw").unwrap(), root.join("a/b/old disk.raw"));
         for wrong in
             ["", "..", "../secret", "/etc/passwd", "a/../../secret", "way out/secret", "./a", "nowhere/x"]
         {
             assert_eq!(pool.file(wrong), None, "{wrong}");
+            assert_eq!(pool.lying(wrong).await.unwrap(), None, "{wrong}");
             pool.remove_file(wrong).await.unwrap();
             assert!(pool.take_file(wrong, VolumeId::new()).await.is_err(), "{wrong}");
         }

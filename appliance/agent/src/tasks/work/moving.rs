@@ -3,7 +3,7 @@
 //! While it is on, all that its guest writes goes into both as soon as everything is copied: from then on either is right,
 //! whatever ends. Only then is it noted that it is in the new one, and only after that does its guest go over.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use quantix_api::{Progress, Unit};
 use quantix_compute::{Chain, Drive, Format, VmId, draw_copy};
@@ -12,11 +12,7 @@ use quantix_storage::Failed;
 use super::{Work, vm, volume};
 use crate::{
     api::Agent,
-    storage::{
-        asked::Asked,
-        moving::{Moving, Place},
-        volumes::Kept,
-    },
+    storage::{asked::Asked, moving::Moving, volumes::Kept},
     tasks::runner::{Did, Hand},
     vms::disks,
 };
@@ -33,10 +29,6 @@ fn asked(work: &Work) -> Result<Moving, String> {
 
 fn sentence(failed: Failed) -> String {
     failed.to_string()
-}
-
-fn path(agent: &Agent, place: &Place) -> PathBuf {
-    agent.pool(&place.pool).path(place.layer)
 }
 
 /// A machine that is on, and what QEMU has open as the disk that is moved.
@@ -132,7 +124,7 @@ async fn copy(agent: &Agent, moving: &Moving, hand: &Hand) -> Result<bool, Strin
 async fn copy_live(agent: &Agent, open: &Open, moving: &Moving, hand: &Hand) -> Result<bool, String> {
     let (disk, failed) = (open.chain.target.as_str(), |failed| vm::sentence(&failed));
     let to = agent.pool(&moving.to.pool);
-    let place = path(agent, &moving.to);
+    let place = to.path(moving.to.layer);
     if open.chain.copy.as_ref() != Some(&place) {
         to.remove(moving.to.layer).await.map_err(sentence)?;
         to.make(moving.to.layer, moving.bytes).await.map_err(sentence)?;
