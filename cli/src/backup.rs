@@ -2,22 +2,17 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal, Read, Write},
+    io::{self, IsTerminal, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
-    pin::Pin,
-    task::{Context, Poll},
 };
 
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Bytes, Frame, SizeHint};
 use quantix_api::{MakeBackup, Problem, Secret, calls, connection};
 
-use crate::{Failure, Session, ask_secret};
+use crate::{Failure, Session, ask_secret, sent::Sent};
 
-/// What of a file is sent at once.
-const PIECE: usize = 64 * 1024;
 /// No line of a form is this one.
 const BOUNDARY: &str = "quantix-8f1d6c0a54b94b0f";
 const MAX_PROBLEM_BYTES: usize = 64 * 1024;
@@ -73,7 +68,7 @@ pub(crate) async fn restore(session: &Session, path: &Path, name: &str) -> Resul
     let file = File::open(path)
         .map_err(|error| Failure::Said(format!("{} cannot be read: {error}", path.display())))?;
     let passphrase = ask_secret("Passphrase of the backup: ")?;
-    let form = Form::new(file, name, &passphrase)?;
+    let form = form(file, name, &passphrase)?;
     let request = Request::builder()
         .method(Method::POST)
         .uri(calls::RESTORE_PATH)
@@ -100,58 +95,14 @@ pub(crate) async fn checked(
     })
 }
 
-/// A form with a file at its end, read as it is sent.
-struct Form {
-    before: Bytes,
-    file: File,
-    after: Bytes,
-    left: u64,
-}
-
-impl Form {
-    fn new(file: File, name: &str, passphrase: &Secret) -> io::Result<Self> {
-        let field = |name: &str, value: &str| {
-            format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
-        };
-        let head = format!(
-            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"backup\"; filename=\"backup\"\r\n\r\n"
-        );
-        let before = field("name", name) + &field("passphrase", passphrase.expose()) + &head;
-        let after = format!("\r\n--{BOUNDARY}--\r\n");
-        let left = before.len() as u64 + file.metadata()?.len() + after.len() as u64;
-        Ok(Self { before: before.into(), file, after: after.into(), left })
-    }
-
-    fn next(&mut self) -> io::Result<Bytes> {
-        if !self.before.is_empty() {
-            return Ok(std::mem::take(&mut self.before));
-        }
-        let mut piece = vec![0; PIECE];
-        let read = self.file.read(&mut piece)?;
-        piece.truncate(read);
-        Ok(if read == 0 { std::mem::take(&mut self.after) } else { piece.into() })
-    }
-}
-
-impl Body for Form {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        Poll::Ready(match self.next() {
-            Ok(piece) if piece.is_empty() => None,
-            Ok(piece) => {
-                self.left = self.left.saturating_sub(piece.len() as u64);
-                Some(Ok(Frame::data(piece)))
-            }
-            Err(error) => Some(Err(error)),
-        })
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
+/// The form that a host begins again from.
+fn form(file: File, name: &str, passphrase: &Secret) -> io::Result<Sent> {
+    let field = |name: &str, value: &str| {
+        format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let head = format!(
+        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"backup\"; filename=\"backup\"\r\n\r\n"
+    );
+    let before = field("name", name) + &field("passphrase", passphrase.expose()) + &head;
+    Sent::around(before, file, format!("\r\n--{BOUNDARY}--\r\n"))
 }

@@ -74,15 +74,26 @@ impl Host {
 
     /// Makes a call and waits for its answer.
     pub(crate) async fn call<T: Answer>(&self, call: &Call<T>) -> Result<T, CallError> {
-        let answer = tokio::time::timeout(TIMEOUT, self.exchange(call)).await;
-        let response = answer.unwrap_or_else(|_| Err(self.unreachable(io::ErrorKind::TimedOut.into())))?;
-        Ok(call.read(&response)?)
+        self.call_with(call, Full::new).await
     }
 
-    async fn exchange<T: Answer>(&self, call: &Call<T>) -> Result<Response<Bytes>, CallError> {
-        let request = call.request().map_err(|error| self.broken(&error))?;
-        let response = self.begin(request.map(Full::new)).await?;
-        connection::collect(response, MAX_ANSWER_BYTES).await.map_err(|error| self.broken(&error))
+    /// The same with another body.
+    pub(crate) async fn call_with<T: Answer, B>(
+        &self,
+        call: &Call<T>,
+        body: impl FnOnce(Bytes) -> B,
+    ) -> Result<T, CallError>
+    where
+        B: Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
+    {
+        let exchange = async {
+            let request = call.request().map_err(|error| self.broken(&error))?;
+            let response = self.begin(request.map(body)).await?;
+            connection::collect(response, MAX_ANSWER_BYTES).await.map_err(|error| self.broken(&error))
+        };
+        let answer = tokio::time::timeout(TIMEOUT, exchange).await;
+        let response = answer.unwrap_or_else(|_| Err(self.unreachable(io::ErrorKind::TimedOut.into())))?;
+        Ok(call.read(&response)?)
     }
 
     /// Sends a request that may be long, and gives the answer as it comes.

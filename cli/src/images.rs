@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -16,6 +16,7 @@ use quantix_api::{
 use crate::{
     Failure, Session,
     cluster::{confirmed, find as find_host},
+    sent::Sent,
     shown::{self, Output},
     storage::{find_pool, in_units},
     waiting,
@@ -274,31 +275,30 @@ async fn begin(
 }
 
 /// How long pieces are, by how long the last one took.
-const FIRST_PIECE: usize = 4 << 20;
-const LEAST_PIECE: usize = 256 << 10;
+const FIRST_PIECE: u64 = 4 << 20;
+const LEAST_PIECE: u64 = 256 << 10;
 const SHORT: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_secs(5);
 
 /// Brings what has not come yet.
 async fn bring(session: &Session, image: &Image, path: &Path) -> Result<(), Failure> {
-    let mut file = File::open(path).map_err(|error| unread(path, &error))?;
+    let file = File::open(path).map_err(|error| unread(path, &error))?;
     let mut arrived = session.call(calls::image_arrived(&image.id)).await?;
-    file.seek(SeekFrom::Start(arrived.bytes)).map_err(|error| unread(path, &error))?;
     let mut size = FIRST_PIECE;
     while arrived.bytes < arrived.length {
-        // As much as is left, or the file has become shorter.
-        let left = usize::try_from(arrived.length - arrived.bytes).unwrap_or(usize::MAX);
-        let mut piece = Vec::with_capacity(size.min(left));
-        let read = (&file).take(size as u64).read_to_end(&mut piece);
-        read.map_err(|error| unread(path, &error))?;
-        if piece.is_empty() {
+        let there = file.metadata().map_err(|error| unread(path, &error))?.len();
+        let next = size.min(there.saturating_sub(arrived.bytes)).min(arrived.length - arrived.bytes);
+        if next == 0 {
             return Err(Failure::Said(format!("{} has become shorter", path.display())));
         }
+        let piece = file.try_clone().and_then(|file| Sent::part(file, arrived.bytes, next));
+        let piece = piece.map_err(|error| unread(path, &error))?;
         let begin = Instant::now();
-        arrived = session.call(calls::bring_image(&image.id, arrived.bytes, piece)).await?;
+        let call = calls::bring_image(&image.id, arrived.bytes, Vec::new());
+        arrived = session.call_with(call, |_| piece).await?;
         // What a line brings at once, and how long whoever watches waits for the next word.
         size = match begin.elapsed() {
-            took if took < SHORT => (size * 2).min(MAX_PIECE_BYTES),
+            took if took < SHORT => (size * 2).min(MAX_PIECE_BYTES as u64),
             took if took > LONG => (size / 2).max(LEAST_PIECE),
             _ => size,
         };

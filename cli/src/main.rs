@@ -18,6 +18,7 @@ mod kept;
 mod load;
 mod own;
 mod schedules;
+mod sent;
 mod settings;
 mod shown;
 mod snapshots;
@@ -35,9 +36,12 @@ use std::{
 
 use clap::{CommandFactory, Parser, Subcommand};
 use connection::{CallError, Host};
+use http_body_util::Full;
+use hyper::body::{Body, Bytes};
 use kept::Kept;
 use quantix_api::{
     Answer, Call, ChangePassword, ListQuery, Page, ProblemCode, SecondFactorCode, Secret, SignIn, calls,
+    connection::Broken,
 };
 use serde::de::DeserializeOwned;
 use shown::Output;
@@ -228,7 +232,19 @@ impl Session {
     }
 
     async fn call<T: Answer>(&self, call: Call<T>) -> Result<T, Failure> {
-        match self.host.call(&call.as_session(&self.token)).await {
+        self.call_with(call, Full::new).await
+    }
+
+    /// The same with another body.
+    async fn call_with<T: Answer, B>(
+        &self,
+        call: Call<T>,
+        body: impl FnOnce(Bytes) -> B,
+    ) -> Result<T, Failure>
+    where
+        B: Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
+    {
+        match self.host.call_with(&call.as_session(&self.token), body).await {
             Err(CallError::Problem(problem)) if problem.code == ProblemCode::SignInNeeded => {
                 Err(Failure::Said("the session has ended; sign in again: qx sign-in HOST".into()))
             }

@@ -68,6 +68,9 @@ pub(crate) async fn show(session: &Session, vm: &Vm, output: Output) -> Result<(
             rows.push([format!("address of {}", card.name), card.addresses.join(", ")]);
         }
     }
+    if !vm.policy.owner.is_empty() {
+        rows.push(["belongs to".to_owned(), vm.policy.owner.clone()]);
+    }
     for (key, value) in &vm.policy.labels {
         rows.push([format!("label {key}"), value.clone()]);
     }

@@ -297,6 +297,9 @@ pub(crate) struct Hardware {
     /// Whether it is a template: it is not started, and others are cloned from it.
     #[arg(long)]
     template: Option<bool>,
+    /// Whose it is, by the name of their account; '' for nobody's. It gives no right.
+    #[arg(long)]
+    owner: Option<String>,
     /// A label, as in team=web; once for each. They take the place of those it has.
     #[arg(long, value_parser = label)]
     label: Vec<(String, String)>,
@@ -367,6 +370,7 @@ impl Hardware {
         if !self.nic.is_empty() {
             spec.nics.clone_from(&self.nic);
         }
+        set(&mut policy.owner, self.owner.as_ref());
         set(&mut policy.start_at_boot, self.start_at_boot.as_ref());
         set(&mut policy.boot_order, self.boot_order.as_ref());
         set(&mut policy.boot_delay, self.boot_delay.as_ref());

@@ -27,9 +27,10 @@ macro_rules! asset {
     };
 }
 
-const ASSETS: [Asset; 14] = [
+const ASSETS: [Asset; 15] = [
     asset!("quantix.css", "text/css; charset=utf-8"),
     asset!("quantix.js", SCRIPT),
+    asset!("password.js", SCRIPT),
     asset!("upload.js", SCRIPT),
     asset!("wizard.js", SCRIPT),
     asset!("console.js", SCRIPT),

@@ -150,6 +150,10 @@ pub struct VmPolicy {
     /// Whether it is a template: it is not started, and stays as it is for those that are cloned from it.
     #[serde(default)]
     pub template: bool,
+    /// Whose it is, by the name of their account: whoever made it, if a new one says nothing. It gives them no right.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(max_length = 128)]
+    pub owner: String,
     /// What people sort it by: `key=value`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

@@ -76,11 +76,13 @@ pub(crate) async fn remove(pool: ThinPool) -> Result<(), Failed> {
         return Ok(());
     }
     lvm("vgremove", &["-f", "-y", &group]).await?;
-    for disk in disks {
+    for disk in &disks {
         lvm("pvremove", &["-y", disk]).await?;
     }
-    // What is on a disk is looked up where udev has noted it, which it does a moment later.
-    if let Err(failed) = system("udevadm", &["settle", "--timeout=30"]).await {
+    // What is on a disk is looked up where udev has noted it, which it does some time later: it is asked to do so now.
+    let mut args = vec!["trigger", "--settle", "--action=change"];
+    args.extend(&disks);
+    if let Err(failed) = system("udevadm", &args).await {
         log::warn!("Whether the disks of {pool} are seen to be empty is not known: {failed}");
     }
     Ok(())

@@ -7,7 +7,7 @@ mod model;
 
 pub use driver::{
     appliance::{Appliance, Member},
-    arriving::Sums,
+    arriving::{Further, Sums},
     backend::Backend,
     directory::{Directory, qemu_img_ended},
     files::Lying,

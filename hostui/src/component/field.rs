@@ -212,6 +212,15 @@ impl Field {
     fn is_check(&self) -> bool {
         self.kind == Kind::Check
     }
+
+    fn is_password(&self) -> bool {
+        self.kind == Kind::Line("password")
+    }
+
+    /// Whether it is one that is just being chosen, and not the same once more.
+    fn is_chosen(&self) -> bool {
+        self.autocomplete == "new-password" && !self.name.ends_with("again")
+    }
 }
 
 /// What was wrong with a form that none of its fields is about. A problem about a field that the form does not show is
@@ -268,6 +277,14 @@ mod tests {
     fn a_password_never_comes_back() {
         let field = Field::password("new", "New password", "new-password").value("secret");
         assert!(!field.to_string().contains("secret"));
+        let shows = |field: Field| {
+            let drawn = field.to_string();
+            (drawn.contains("data-show"), drawn.contains("strength"))
+        };
+        assert_eq!(shows(field), (true, true));
+        assert_eq!(shows(Field::password("again", "Again", "new-password")), (true, false));
+        assert_eq!(shows(Field::password("password", "Password", "current-password")), (true, false));
+        assert_eq!(shows(Field::text("name", "Name")), (false, false));
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub(crate) struct VmForm {
     cd: String,
     folder: String,
     host: String,
+    #[serde(rename = "policy.owner")]
+    owner: String,
     #[serde(rename = "policy.start_at_boot")]
     start_at_boot: Option<String>,
     #[serde(rename = "policy.boot_order")]
@@ -163,6 +165,7 @@ impl VmForm {
             cd: spec.cds.first().map_or_else(String::new, |cd| cd.image.clone().unwrap_or(EMPTY.to_owned())),
             folder: folder.unwrap_or_default().to_string(),
             host: String::new(),
+            owner: policy.owner.clone(),
             start_at_boot: checked(policy.start_at_boot),
             boot_order: policy.boot_order.to_string(),
             boot_delay: policy.boot_delay.to_string(),
@@ -210,6 +213,7 @@ impl VmForm {
         let others = spec.cds.split_off(spec.cds.len().min(1));
         let image = Some(self.cd.clone()).filter(|image| !image.is_empty() && image != EMPTY);
         spec.cds = (!self.cd.is_empty()).then_some(VmCd { image }).into_iter().chain(others).collect();
+        self.owner.trim().clone_into(&mut policy.owner);
         policy.start_at_boot = self.start_at_boot.is_some();
         policy.boot_order = number(&self.boot_order, "policy.boot_order")?;
         policy.boot_delay = number(&self.boot_delay, "policy.boot_delay")?;
@@ -317,6 +321,7 @@ impl FormPage {
         "disks.0.pool",
         "folder",
         "host",
+        "policy.owner",
         "policy.boot_order",
         "policy.boot_delay",
         "policy.labels",
@@ -521,6 +526,7 @@ mod tests {
         spec.firmware = Firmware::SecureBoot;
         spec.nics = vec![VmNic { bridge: "br-int".into(), mac: "52:54:00:00:00:01".into(), model: None }];
         let policy = VmPolicy {
+            owner: "max".to_owned(),
             start_at_boot: true,
             boot_order: 7,
             labels: [("team".to_owned(), "a=b".to_owned())].into(),

@@ -127,8 +127,27 @@ async fn the_first_visit_asks_for_a_password_of_ones_own() {
     desk.sign_in_as(NAME, first.expose()).await;
     desk.heading("Choose a password").await;
     desk.fill("Present password", first.expose()).await;
-    desk.fill("New password", PASSWORD).await;
+    for (typed, told) in [
+        ("Password1234", "Easy to guess"),
+        ("aaaaaaaaaaaabbbbbbbbbbbb", "Easy to guess"),
+        ("vq7Kd2mXw", "Could be guessed"),
+        ("vq7Kd2mXwz4T", "Hard to guess"),
+        (PASSWORD, "Very hard to guess"),
+    ] {
+        desk.fill("New password", typed).await;
+        let is_told =
+            "return document.querySelector('.strength').getAttribute('aria-label') === arguments[0]";
+        desk.until_true(typed, is_told, told).await;
+    }
     desk.fill("New password again", PASSWORD).await;
+    // It can be looked at, and is hidden again when it goes, or the browser would keep it.
+    let is_shown = "return document.getElementById('new').type === arguments[0]";
+    desk.press("Show new password").await;
+    desk.until_true("it is shown", is_shown, "text").await;
+    desk.picture("password-shown.light").await;
+    desk.press("Show new password").await;
+    desk.until_true("it is hidden", is_shown, "password").await;
+    desk.press("Show new password").await;
     desk.press("Save and continue").await;
     desk.is_at("/overview").await;
 }

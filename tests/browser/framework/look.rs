@@ -39,8 +39,11 @@ impl Desk {
         self.devtools("Emulation.setEmulatedMedia", features).await;
     }
 
-    /// Keeps a picture of the whole page as `out/browser/<name>.png`.
+    /// Keeps a picture of the whole page as `out/browser/<name>.png`, but with `QUANTIX_PICTURES=0`, where nobody looks at them.
     pub async fn picture(&self, name: &str) {
+        if std::env::var("QUANTIX_PICTURES").is_ok_and(|asked| asked == "0") {
+            return;
+        }
         let shot = json!({ "format": "png", "captureBeyondViewport": true });
         let shot = self.devtools("Page.captureScreenshot", shot).await;
         let png = base64::engine::general_purpose::STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
@@ -96,7 +99,11 @@ impl Desk {
         }
         let script = r#"
             const done = arguments[arguments.length - 1];
-            axe.run(document, { resultTypes: ["violations"] }).then(
+            // What is dark differs from what is light in its colours alone, and a phone shows the colours of what is light.
+            const options = { resultTypes: ["violations"] };
+            if (matchMedia("(prefers-color-scheme: dark)").matches) options.runOnly = ["color-contrast"];
+            else if (innerWidth < 600) options.rules = { "color-contrast": { enabled: false } };
+            axe.run(document, options).then(
                 (found) => done(found.violations.map((one) =>
                     `${one.id}: ${one.help}: ${one.nodes.slice(0, 3).map((node) => node.html.slice(0, 160) + " " + node.failureSummary).join(" | ")}`)),
                 (error) => done(["axe-core failed: " + error]));"#;

@@ -14,6 +14,7 @@ use crate::{
 const MOST_LABELS: usize = 32;
 const LONGEST_LABEL: usize = 63;
 const LONGEST_DELAY: u16 = 3600;
+const LONGEST_OWNER: usize = 128;
 
 pub(super) fn invalid(field: impl AsRef<str>, sentence: impl Into<String>) -> Refused {
     Problem::new(ProblemCode::Invalid, sentence).in_field(field.as_ref()).into()
@@ -23,6 +24,10 @@ pub(super) fn check_policy(policy: &VmPolicy) -> Result<(), Refused> {
     if policy.boot_delay > LONGEST_DELAY {
         let sentence = format!("At most {LONGEST_DELAY} seconds are waited.");
         return Err(invalid("policy.boot_delay", sentence));
+    }
+    if !(policy.owner.is_empty() || is_line(&policy.owner, LONGEST_OWNER)) {
+        let sentence = format!("The name of an account is a line of at most {LONGEST_OWNER} characters.");
+        return Err(invalid("policy.owner", sentence));
     }
     if policy.labels.len() > MOST_LABELS {
         return Err(invalid("policy.labels", format!("A machine has at most {MOST_LABELS} labels.")));
@@ -147,6 +152,21 @@ mod tests {
         assert!(macs[0].starts_with("52:54:00:") && macs[0] != macs[1]);
         let same = with("b", vec![card(&macs[1].to_uppercase())]);
         assert_eq!(field(add_one(&connection, &same)).as_deref(), Some("spec.nics.0.mac"));
+    }
+
+    #[test]
+    fn a_machine_belongs_to_whom_it_says_or_to_whoever_made_it() {
+        let connection = with_host();
+        let made = |name: &str, owner: &str| {
+            let policy = VmPolicy { owner: owner.to_owned(), ..VmPolicy::default() };
+            add_one(&connection, &NewVm { policy, ..new(name) })
+        };
+        let theirs = made("a", "somebody else").unwrap();
+        assert_eq!(theirs.policy.owner, "somebody else");
+        assert_eq!(made("b", "").unwrap().policy.owner, "ada");
+        for wrong in ["a\nb", &*"a".repeat(129)] {
+            assert_eq!(field(made("c", wrong)).as_deref(), Some("policy.owner"), "{wrong:?}");
+        }
     }
 
     #[test]

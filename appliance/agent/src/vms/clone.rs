@@ -138,7 +138,7 @@ pub(crate) fn plan(
         nic.mac.clear();
     }
     let told = cloud_init::find(connection, &vm.id.to_string())?.map(cloud_init::Kept::for_another);
-    let policy = VmPolicy { protected: false, template: false, ..vm.policy.clone() };
+    let policy = VmPolicy { protected: false, template: false, owner: String::new(), ..vm.policy.clone() };
     let new = NewVm { policy, folder: asked.folder, start: asked.start, ..NewVm::usual(spec) };
     let source = holding.as_ref().map(|holding| Source {
         vm: vm.id.to_string(),

@@ -65,7 +65,7 @@ pub(crate) const TABLE: Table = Table {
     from: FROM,
     key: "vm.id",
     searched:
-        "concat_ws(char(10), vm.name, vm.id, host.name, vm.spec ->> 'description', vm.policy ->> 'labels',
+        "concat_ws(char(10), vm.name, vm.id, host.name, vm.spec ->> 'description', vm.policy ->> 'owner', vm.policy ->> 'labels',
                          seen.more ->> '$.guest.hostname', seen.more ->> '$.guest.cards')",
     sorts: &[
         ("name", "vm.name COLLATE NOCASE"),
@@ -287,6 +287,10 @@ pub(crate) fn add(
     now_ms: i64,
 ) -> Result<Kept, Refused> {
     let (text_id, new) = (id.to_string(), &making.vm);
+    let mut policy = new.policy.clone();
+    if policy.owner.is_empty() {
+        by.clone_into(&mut policy.owner);
+    }
     if let Some(there) = find(connection, &text_id)? {
         return Ok(there);
     }
@@ -295,7 +299,7 @@ pub(crate) fn add(
         volumes::give_to(connection, &text_id, &new.spec.disks)?;
     }
     let spec = checked(connection, &new.spec, &text_id, host)?;
-    check_policy(&new.policy)?;
+    check_policy(&policy)?;
     folders::must_be_there(connection, "folder", new.folder)?;
     name_must_be_free(connection, &spec.name, new.folder, &text_id)?;
     let count: i64 = connection.query_row("SELECT count(*) FROM vm", [], |row| row.get(0))?;
@@ -306,7 +310,7 @@ pub(crate) fn add(
     connection.execute(
         "INSERT INTO vm (id, name, folder, host, spec, policy, cloud_init, is_wanted_on, made_at, made_by)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9)",
-        params![text_id, spec.name, new.folder, host.0, text(&spec), text(&new.policy), told, now_ms, by],
+        params![text_id, spec.name, new.folder, host.0, text(&spec), text(&policy), told, now_ms, by],
     )?;
     volumes::give_to(connection, &text_id, &spec.disks)?;
     one(connection, &text_id)

@@ -294,7 +294,7 @@ async fn a_template_stays_as_it_is_for_those_that_are_cloned_from_it() {
     let id = place.with_disk("golden").await;
     place.writes(&id, 0, 1);
     let becomes = async |template| {
-        let policy = Some(VmPolicy { template, ..VmPolicy::default() });
+        let policy = Some(VmPolicy { template, owner: "somebody else".to_owned(), ..VmPolicy::default() });
         let change = ChangeVm { policy, ..ChangeVm::default() };
         client.call(&calls::change_vm(&id, &change).as_session(&place.session)).await
     };
@@ -315,6 +315,12 @@ async fn a_template_stays_as_it_is_for_those_that_are_cloned_from_it() {
         place.does(clone, VmAction::ForceStop).await;
         place.reads(clone, &[1]);
     }
+    // Of a clone it counts who cloned it.
+    let of = async |id: &str| place.vm(id).await.policy.owner;
+    assert_eq!(
+        (of(&id).await, of(&first).await),
+        ("somebody else".to_owned(), place.vm(&first).await.made_by)
+    );
     // A layer for each, and no snapshots.
     assert_eq!((place.layers(), place.snapshots(&id).await.len()), (3, 0));
     assert!(problem(becomes(false).await).detail.contains("cloned from this template"));

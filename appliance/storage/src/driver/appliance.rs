@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    arriving::sums,
+    arriving::{Further, sums},
     directory::{Directory, in_files},
     image::{Going, Kept, convert, look, look_at, stopped},
 };
@@ -22,8 +22,6 @@ use crate::model::{
 
 const MOST_MEMBERS: usize = 100;
 const LONGEST_TEXT: u64 = 1 << 20;
-/// The digits of a SHA-512.
-const SHA512: usize = 128;
 const NO_OVA: &str = "This is an archive, not a disk or a CD. Unpack it, and give what is in it";
 
 /// A file in an archive.
@@ -79,12 +77,12 @@ impl Directory {
             return Ok(kept);
         }
         if let Some(wanted) = &member.sum {
-            let (path, member, with_sha512) = (part.clone(), member.clone(), wanted.len() == SHA512);
+            let (path, member, further) = (part.clone(), member.clone(), Further::for_sum(wanted));
             let heard = Arc::clone(&going);
             let read = in_files("The archive cannot be read", move || {
                 let mut file = File::open(path)?;
                 file.seek(SeekFrom::Start(member.begin))?;
-                sums(file.take(member.length), member.length, with_sha512, &*heard)
+                sums(file.take(member.length), member.length, further, &*heard)
             });
             if !read.await?.ok_or_else(stopped)?.has(wanted) {
                 return Err(Failed::Other(format!(
@@ -127,8 +125,10 @@ fn open(path: &Path) -> io::Result<Result<Appliance, &'static str>> {
         members.push(Member { name, begin, length, sum: None });
     }
     let Some((name, ovf)) = ovf else { return Ok(Err(NO_OVA)) };
-    let is = sums(ovf.as_bytes(), ovf.len() as u64, true, &|_, _| true)?;
-    if wanted.get(&name).is_some_and(|sum| is.is_none_or(|is| !is.has(sum))) {
+    let sum_of_ovf = wanted.get(&name);
+    let further = sum_of_ovf.and_then(|sum| Further::for_sum(sum));
+    let is = sums(ovf.as_bytes(), ovf.len() as u64, further, &|_, _| true)?;
+    if sum_of_ovf.is_some_and(|sum| is.is_none_or(|is| !is.has(sum))) {
         return Ok(Err(
             "The description in this OVA is not what the OVA says it is: it was changed, or spoilt",
         ));
@@ -139,21 +139,29 @@ fn open(path: &Path) -> io::Result<Result<Appliance, &'static str>> {
     Ok(Ok(Appliance { ovf, members }))
 }
 
-/// What a manifest says of files, as far as it is worth anything: `SHA256(disk.vmdk)= …`.
+/// What a manifest says of files: `SHA256(disk.vmdk)= …`. Of several sums of one the longest counts.
 fn manifest(text: &str) -> HashMap<String, String> {
     let line = |line: &str| {
         let (kind, rest) = line.split_once('(')?;
         let (name, sum) = rest.rsplit_once(')')?;
         let sum = sum.trim_start().strip_prefix('=')?.trim().to_ascii_lowercase();
         let digits = match kind.trim().to_ascii_uppercase().as_str() {
+            "SHA1" => Further::Sha1.digits(),
             "SHA256" => 64,
-            "SHA512" => SHA512,
+            "SHA512" => Further::Sha512.digits(),
             _ => return None,
         };
         let is_sum = sum.len() == digits && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_sum.then(|| (name.to_owned(), sum))
     };
-    text.lines().filter_map(line).collect()
+    let mut sums: HashMap<String, String> = HashMap::new();
+    for (name, sum) in text.lines().filter_map(line) {
+        let known = sums.entry(name).or_default();
+        if known.len() < sum.len() {
+            *known = sum;
+        }
+    }
+    sums
 }
 
 /// How `qemu-img` is told of a disk that lies in another file.
@@ -182,8 +190,8 @@ mod tests {
 
     const MOST: u64 = 1 << 30;
 
-    fn digest(bytes: &[u8]) -> Sums {
-        sums(bytes, 0, true, &|_, _| true).unwrap().unwrap()
+    fn digest(bytes: &[u8], further: Option<Further>) -> Sums {
+        sums(bytes, 0, further, &|_, _| true).unwrap().unwrap()
     }
 
     async fn does(program: &str, args: &[&str]) {
@@ -236,9 +244,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = (vmdk(dir.path(), 1).await, vmdk(dir.path(), 2).await);
         let sums = format!(
-            "SHA256(m.ovf)= {}\nSHA512(../two.vmdk) = {}\nSHA1(one.vmdk)= 00\n",
-            digest(b"<ovf/>").sha256,
-            digest(&two).sha512.unwrap()
+            "SHA256(m.ovf)= {}\nSHA512(../two.vmdk) = {}\nSHA1(../two.vmdk)= {}\nSHA1(one.vmdk)= {}\n",
+            digest(b"<ovf/>", None).sha256,
+            digest(&two, Some(Further::Sha512)).further.unwrap(),
+            "0".repeat(40),
+            digest(&one, Some(Further::Sha1)).further.unwrap()
         );
         let files: [(&str, &[u8]); 4] =
             [("m.ovf", b"<ovf/>"), ("m.mf", sums.as_bytes()), ("one.vmdk", &one), ("../two.vmdk", &two)];
@@ -246,7 +256,8 @@ mod tests {
         let found = pool.appliance(id).await.unwrap().unwrap();
         assert_eq!(found.ovf, "<ovf/>");
         assert_eq!(found.members.len(), 4);
-        assert!(found.members[2].sum.is_none() && found.members[3].sum.is_some());
+        let lengths = [2, 3].map(|at: usize| found.members[at].sum.as_ref().unwrap().len());
+        assert_eq!(lengths, [40, 128]);
         for (number, letter) in [(2_u8, 1), (3, 2)] {
             let (to, member) = (id.beside(number), &found.members[usize::from(number)]);
             let kept = pool.keep_member(id, to, member, MOST, |_, _| true).await.unwrap();
@@ -282,6 +293,10 @@ mod tests {
         assert!(
             said(&[("m.ovf", b"x"), ("m.mf", zeros.as_bytes()), ("one.vmdk", &one)]).await.contains("spoilt")
         );
+        let zeros = format!("SHA1(one.vmdk)= {}", "0".repeat(40));
+        assert!(
+            said(&[("m.ovf", b"x"), ("m.mf", zeros.as_bytes()), ("one.vmdk", &one)]).await.contains("spoilt")
+        );
         let zeros = format!("SHA256(m.ovf)= {}", "0".repeat(64));
         assert!(said(&[("m.ovf", b"x"), ("m.mf", zeros.as_bytes())]).await.contains("changed, or spoilt"));
         assert!(said(&[("one.vmdk", &one)]).await.contains("This is an archive"));
@@ -295,7 +310,7 @@ mod tests {
         let many: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), &b""[..])).collect();
         assert!(said(&many).await.contains("more files"));
         // It is stopped when somebody says so.
-        let sums = format!("SHA256(one.vmdk)= {}", digest(&one).sha256);
+        let sums = format!("SHA256(one.vmdk)= {}", digest(&one, None).sha256);
         let files: [(&str, &[u8]); 3] = [("m.ovf", b"x"), ("m.mf", sums.as_bytes()), ("one.vmdk", &one)];
         let (pool, id) = came(dir.path(), &archive(&files)).await;
         let found = pool.appliance(id).await.unwrap().unwrap();

@@ -9,6 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
 use super::{
@@ -24,14 +25,38 @@ const PIECE: usize = 1 << 20;
 pub struct Sums {
     /// Its SHA-256.
     pub sha256: String,
-    /// Its SHA-512, if it was asked for.
-    pub sha512: Option<String>,
+    /// Another, if it was asked for.
+    pub further: Option<String>,
+}
+
+/// A sum that is made beside the SHA-256, for whoever knows that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Further {
+    /// It shows that something was spoilt, but not that somebody changed it.
+    Sha1,
+    /// As strong as the SHA-256.
+    Sha512,
+}
+
+impl Further {
+    /// What is asked for to compare with a sum.
+    pub fn for_sum(sum: &str) -> Option<Self> {
+        [Self::Sha1, Self::Sha512].into_iter().find(|kind| kind.digits() == sum.len())
+    }
+
+    /// How many hexadecimal digits it has.
+    pub(super) const fn digits(self) -> usize {
+        match self {
+            Self::Sha1 => 40,
+            Self::Sha512 => 128,
+        }
+    }
 }
 
 impl Sums {
     /// Whether one of these is the sum that is meant.
     pub(super) fn has(&self, sum: &str) -> bool {
-        self.sha256 == sum || self.sha512.as_deref() == Some(sum)
+        self.sha256 == sum || self.further.as_deref() == Some(sum)
     }
 }
 
@@ -215,7 +240,7 @@ impl Directory {
     pub async fn sum(
         &self,
         id: VolumeId,
-        with_sha512: bool,
+        further: Option<Further>,
         going: impl Going + 'static,
     ) -> Result<Sums, Failed> {
         self.room().await?;
@@ -223,7 +248,7 @@ impl Directory {
         let sum = in_files("The image cannot be read", move || {
             let file = File::open(&path)?;
             let whole = file.metadata()?.len();
-            sums(file, whole, with_sha512, &going)
+            sums(file, whole, further, &going)
         });
         sum.await?.ok_or_else(stopped)
     }
@@ -233,20 +258,26 @@ impl Directory {
 pub(super) fn sums(
     mut from: impl Read,
     whole: u64,
-    with_sha512: bool,
+    further: Option<Further>,
     going: &impl Going,
 ) -> io::Result<Option<Sums>> {
-    let (mut sha256, mut sha512, mut piece) = (Sha256::new(), Sha512::new(), vec![0; PIECE]);
+    let (mut sha256, mut sha1, mut sha512) = (Sha256::new(), Sha1::new(), Sha512::new());
+    let mut piece = vec![0; PIECE];
     let mut done = 0;
     loop {
         let count = from.read(&mut piece)?;
         if count == 0 {
-            let sha512 = with_sha512.then(|| hex(&sha512.finalize()));
-            return Ok(Some(Sums { sha256: hex(&sha256.finalize()), sha512 }));
+            let further = further.map(|kind| match kind {
+                Further::Sha1 => hex(&sha1.finalize()),
+                Further::Sha512 => hex(&sha512.finalize()),
+            });
+            return Ok(Some(Sums { sha256: hex(&sha256.finalize()), further }));
         }
         sha256.update(&piece[..count]);
-        if with_sha512 {
-            sha512.update(&piece[..count]);
+        match further {
+            Some(Further::Sha1) => sha1.update(&piece[..count]),
+            Some(Further::Sha512) => sha512.update(&piece[..count]),
+            None => {}
         }
         done += count as u64;
         if !going(done, Some(whole)) {

@@ -356,6 +356,7 @@ pub(super) async fn convert(from: &[String], to: &Path, most: u64, going: &impl 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::arriving::Further;
 
     const MOST: u64 = 1 << 30;
 
@@ -525,10 +526,12 @@ mod tests {
         // The sum is that of what came.
         let id = VolumeId::new();
         pool.take_piece(id, 0, vec![b"abc"]).await.unwrap();
-        let sums = pool.sum(id, false, |_, _| true).await.unwrap();
+        let sums = pool.sum(id, None, |_, _| true).await.unwrap();
         assert_eq!(sums.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert_eq!(sums.sha512, None);
-        let sha512 = pool.sum(id, true, |_, _| true).await.unwrap().sha512.unwrap();
+        assert_eq!(sums.further, None);
+        let sha1 = pool.sum(id, Some(Further::Sha1), |_, _| true).await.unwrap().further.unwrap();
+        assert_eq!(sha1, "a9993e364706816aba3e25717850c26c9cd0d89d");
+        let sha512 = pool.sum(id, Some(Further::Sha512), |_, _| true).await.unwrap().further.unwrap();
         assert!(sha512.starts_with("ddaf35a193617abacc417349ae204131") && sha512.len() == 128);
         // What comes anew leaves nothing of what came before.
         pool.keep_origin(id, b"that one".to_vec()).await.unwrap();

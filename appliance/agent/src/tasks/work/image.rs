@@ -2,7 +2,7 @@
 
 use quantix_api::VmDraft;
 use quantix_compute::{MOST_DISKS, read_ovf};
-use quantix_storage::{Appliance, Directory, Sums, VolumeId};
+use quantix_storage::{Appliance, Directory, Further, Sums, VolumeId};
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 
@@ -18,9 +18,6 @@ use crate::{
     },
     tasks::runner::{Did, Hand},
 };
-
-/// The digits of a SHA-512.
-const SHA512: usize = 128;
 
 fn text<'a>(work: &'a Work, name: &str) -> Option<&'a str> {
     work.task.params.get(name).and_then(Value::as_str)
@@ -53,10 +50,10 @@ pub(super) async fn check_sum(work: &Work, hand: &Hand) -> Result<Did, String> {
         Some(wanted) => fetch::checksum(&wanted).await?,
         None => text(work, "sha256").map(str::to_owned),
     };
-    let with_sha512 = wanted.as_ref().is_some_and(|wanted| wanted.len() == SHA512);
-    let sums = work.agent.directory(pool).sum(id, with_sha512, going(hand)).await;
-    let Some(Sums { sha256, sha512 }) = done(sums, hand)? else { return Ok(Did::Stopped) };
-    let (name, sum) = sha512.as_ref().map_or(("SHA-256", &sha256), |sum| ("SHA-512", sum));
+    let further = wanted.as_deref().and_then(Further::for_sum);
+    let sums = work.agent.directory(pool).sum(id, further, going(hand)).await;
+    let Some(Sums { sha256, further }) = done(sums, hand)? else { return Ok(Did::Stopped) };
+    let (name, sum) = further.as_ref().map_or(("SHA-256", &sha256), |sum| ("SHA-512", sum));
     if let Some(wanted) = wanted
         && !bool::from(wanted.as_bytes().ct_eq(sum.as_bytes()))
     {
