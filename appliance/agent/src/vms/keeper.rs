@@ -84,12 +84,14 @@ impl Agent {
         let mut connections = self.libvirt.connections();
         let mut watch = store.watch(store.applied());
         let mut look = Look::Everything;
+        // With these something was being done.
+        let mut passed_over = HashSet::new();
         let mut all_at = tokio::time::interval(EVERYTHING);
         let mut there_at = tokio::time::interval(IS_THERE);
         all_at.reset();
         loop {
             if !look.is_empty() {
-                look = self.look_at_vms(&store, look).await;
+                look = self.look_at_vms(&store, look, &mut passed_over).await;
             }
             let waits = !look.is_empty();
             tokio::select! {
@@ -102,6 +104,9 @@ impl Agent {
                 seen = watch.next() => match seen {
                     Seen::Resync(_) => look = Look::Everything,
                     Seen::Changes(changes) => {
+                        if changes.rows.iter().any(|row| &*row.table == "task") {
+                            passed_over.drain().for_each(|id| look.at(id));
+                        }
                         for row in changes.rows.iter().filter(|row| &*row.table == "vm") {
                             if let Some(Value::Text(id)) = row.key.first() && let Ok(id) = id.parse() {
                                 look.at(id);
@@ -119,8 +124,13 @@ impl Agent {
         }
     }
 
-    /// Looks at machines, and gives those that could not be looked at.
-    async fn look_at_vms(self: &Arc<Self>, store: &Store, look: Look) -> Look {
+    /// Looks at machines, and gives those that could not be looked at. Those with which something is being done are passed over.
+    async fn look_at_vms(
+        self: &Arc<Self>,
+        store: &Store,
+        look: Look,
+        passed_over: &mut HashSet<VmId>,
+    ) -> Look {
         let me = store.id();
         let looks_at_all = matches!(look, Look::Everything);
         let ids = match look {
@@ -140,21 +150,29 @@ impl Agent {
             log::debug!("What nobody keeps waits to be looked at: {problem}");
         }
         for id in ids {
-            if let Err(why) = self.keep_vm(id).await {
-                log::debug!("{id} waits to be looked at: {why}");
-                again.insert(id);
+            match self.keep_vm(id).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    passed_over.insert(id);
+                }
+                Err(why) => {
+                    log::debug!("{id} waits to be looked at: {why}");
+                    again.insert(id);
+                }
             }
         }
         Look::These(again)
     }
 
-    /// Makes one machine what it shall be, as far as libvirt's description goes, and tells how it is.
-    pub(super) async fn keep_vm(self: &Arc<Self>, id: VmId) -> Result<(), String> {
-        let Some(vm) = self.own_vm(id).await? else { return self.note_if_found(id).await };
+    /// Makes one machine what it shall be, as far as libvirt's description goes, and tells how it is; not while its layers are
+    /// changed, or it comes or goes.
+    pub(super) async fn keep_vm(self: &Arc<Self>, id: VmId) -> Result<bool, String> {
+        let Some(vm) = self.own_vm(id).await? else {
+            return self.note_if_found(id).await.map(|()| true);
+        };
         lock(&self.found_vms).remove(&id);
         if vm.comes_or_goes() || vm.changes_layers() {
-            // Whatever does that looks at it at its end.
-            return Ok(());
+            return Ok(false);
         }
         let is_known = match self.libvirt.look(id).await {
             Ok(_) => true,
@@ -176,7 +194,7 @@ impl Agent {
         if state == VmState::Crashed && vm.policy.restart_after_crash && vm.is_wanted_on {
             self.start_after_crash(id);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// A machine of this host.
