@@ -1,19 +1,13 @@
 //! The API for programs: what is asked below `/api/v1` goes to the agent as it is, and its answer back. The agent
 //! decides; a session in a cookie is for pages and counts for nothing here.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
-
 use axum::{
     Json,
-    body::{Body, Bytes, HttpBody, to_bytes},
+    body::{Body, to_bytes},
     extract::{Extension, Request, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use hyper::body::{Frame, SizeHint};
 use quantix_api::{
     ANSWERED_HEADERS, ASKED_HEADERS, CLIENT_ADDRESS_HEADER, Call, CallError, MAX_BODY_BYTES, Problem,
     ProblemCode, calls,
@@ -21,9 +15,6 @@ use quantix_api::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::web::{ClientAddress, Web};
-
-/// So much of a long body is passed on at once.
-const TOGETHER: usize = 128 * 1024;
 
 /// `/api/v1/…`. The agent takes in the rest of a body that it answers before its end, but no more than the longest that there
 /// is: what is too long is refused here, or its sender would be cut off, and the answer with it.
@@ -63,66 +54,10 @@ pub(crate) async fn stream(
             passed = passed.header(name, value);
         }
     }
-    let passed = passed.header(CLIENT_ADDRESS_HEADER, client.0.to_string()).body(gathered(body));
+    let passed = passed.header(CLIENT_ADDRESS_HEADER, client.0.to_string()).body(body);
     match passed {
         Ok(passed) => answer(&web, passed).await,
         Err(_) => refuse(&Problem::new(ProblemCode::Malformed, "The request cannot be passed on.")),
-    }
-}
-
-/// A body in parts that are worth passing on: each costs whoever sends it and whoever waits for it as much, be it long or short.
-pub(crate) fn gathered(body: Body) -> Body {
-    Body::new(Gathered { coming: body, held: Vec::new(), ended: None })
-}
-
-struct Gathered {
-    coming: Body,
-    held: Vec<u8>,
-    /// How it ended, once nothing more comes.
-    ended: Option<Result<(), axum::Error>>,
-}
-
-impl HttpBody for Gathered {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        while self.ended.is_none() && self.held.len() < TOGETHER {
-            match ready!(Pin::new(&mut self.coming).poll_frame(context)) {
-                Some(Ok(frame)) => {
-                    if let Ok(part) = frame.into_data() {
-                        if self.held.is_empty() {
-                            let left = usize::try_from(self.coming.size_hint().lower()).unwrap_or(TOGETHER);
-                            self.held.reserve(part.len() + left.min(TOGETHER));
-                        }
-                        self.held.extend_from_slice(&part);
-                    }
-                }
-                Some(Err(error)) => self.ended = Some(Err(error)),
-                None => self.ended = Some(Ok(())),
-            }
-        }
-        if !self.held.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.held).into()))));
-        }
-        Poll::Ready(match self.ended.replace(Ok(())) {
-            Some(Err(error)) => Some(Err(error)),
-            _ => None,
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.held.is_empty() && self.coming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self.coming.size_hint().exact() {
-            Some(left) => SizeHint::with_exact(left + self.held.len() as u64),
-            None => SizeHint::default(),
-        }
     }
 }
 
