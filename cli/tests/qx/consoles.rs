@@ -11,11 +11,7 @@ use super::host::{Host, until};
 
 #[test]
 fn who_gets_into_a_machine_is_said_and_its_consoles_are_used() {
-    let host = Host::settled("qx-1");
-    let daemon = quantix_libvirt::Daemon::start();
-    std::os::unix::fs::symlink(daemon.dir.path().join("run/libvirt"), host.dir.path().join("libvirt"))
-        .unwrap();
-    until(|| host.done(&["pool", "list"], "").contains("ready"));
+    let (host, _daemon) = Host::with_machines("qx-1");
     let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB ada@desk\n";
     let key = host.file("id.pub", key.as_bytes());
     let make = ["vm", "make", "web-01", "--cpus", "1", "--memory", "64"];

@@ -51,28 +51,21 @@ impl Host {
     }
 
     pub(super) fn qx(&self, arguments: &[&str], input: &str) -> Output {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_qx"))
-            .args(arguments)
-            .env("XDG_STATE_HOME", self.dir.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         child.wait_with_output().unwrap()
     }
 
     /// One that goes on by itself.
     pub(super) fn begun(&self, arguments: &[&str]) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_qx"))
-            .args(arguments)
-            .env("XDG_STATE_HOME", self.dir.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+        self.command(arguments).stdin(Stdio::null()).spawn().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qx"));
+        command.args(arguments).env("XDG_STATE_HOME", self.dir.path());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 
     #[track_caller]
@@ -124,6 +117,16 @@ impl Host {
         let sign_in = ["sign-in", &host.address, "--fingerprint", &fingerprint, "--new-password"];
         host.done(&sign_in, &format!("{first}\n{PASSWORD}\n"));
         host
+    }
+
+    /// The same with a libvirt of its own, where the agent looks for it.
+    pub(super) fn with_machines(name: &str) -> (Self, quantix_libvirt::Daemon) {
+        let host = Self::settled(name);
+        let daemon = quantix_libvirt::Daemon::start();
+        std::os::unix::fs::symlink(daemon.dir.path().join("run/libvirt"), host.dir.path().join("libvirt"))
+            .unwrap();
+        until(|| host.done(&["pool", "list"], "").contains("ready"));
+        (host, daemon)
     }
 }
 

@@ -6,14 +6,9 @@ use super::host::{Host, until};
 
 #[test]
 fn machines_are_made_switched_put_into_folders_and_removed() {
-    let host = Host::settled("qx-1");
-    let daemon = quantix_libvirt::Daemon::start();
-    // Where the agent looks for it.
-    std::os::unix::fs::symlink(daemon.dir.path().join("run/libvirt"), host.dir.path().join("libvirt"))
-        .unwrap();
+    let (host, daemon) = Host::with_machines("qx-1");
     host.done(&["folder", "make", "Production"], "");
     host.done(&["folder", "make", "Production/Web"], "");
-    until(|| host.done(&["pool", "list"], "").contains("ready"));
     let make =
         ["vm", "make", "web-01", "--cpus", "1", "--memory", "64", "--label", "team=web", "--disk", "1G"];
     let could = host.done(&[&make[..], &["--check"]].concat(), "");
@@ -117,11 +112,7 @@ fn machines_are_made_switched_put_into_folders_and_removed() {
 
 #[test]
 fn a_machine_is_held_taken_back_and_cloned() {
-    let host = Host::settled("qx-1");
-    let daemon = quantix_libvirt::Daemon::start();
-    std::os::unix::fs::symlink(daemon.dir.path().join("run/libvirt"), host.dir.path().join("libvirt"))
-        .unwrap();
-    until(|| host.done(&["pool", "list"], "").contains("ready"));
+    let (host, _daemon) = Host::with_machines("qx-1");
     host.done(&["vm", "make", "web-01", "--cpus", "1", "--memory", "64", "--disk", "1G"], "");
     host.done(&["vm", "snapshot", "make", "web-01", "before", "--description", "the update"], "");
     host.done(&["vm", "start", "web-01"], "");

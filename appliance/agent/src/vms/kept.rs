@@ -287,12 +287,12 @@ pub(crate) fn add(
     now_ms: i64,
 ) -> Result<Kept, Refused> {
     let (text_id, new) = (id.to_string(), &making.vm);
+    if let Some(there) = find(connection, &text_id)? {
+        return Ok(there);
+    }
     let mut policy = new.policy.clone();
     if policy.owner.is_empty() {
         by.clone_into(&mut policy.owner);
-    }
-    if let Some(there) = find(connection, &text_id)? {
-        return Ok(there);
     }
     for volume in &making.volumes {
         volumes::add(connection, volume, host, by, now_ms)?;
