@@ -14,7 +14,7 @@ mod recover;
 mod refusals;
 mod schema;
 mod token;
-mod told;
+pub(crate) mod told;
 mod transport;
 
 use std::{

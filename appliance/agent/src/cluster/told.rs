@@ -1,7 +1,7 @@
 //! What hosts tell the one that leads: how far their tasks are, what is wrong with them, and how their machines and pools
 //! are. And what they fetch from each other: a task's file, in pieces.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{cell::Cell, path::PathBuf, sync::Arc};
 
 use axum::{
     Extension, Json, Router,
@@ -37,6 +37,27 @@ const FILE: &str = "/node/v1/task-file";
 const IMAGE: &str = "/node/v1/image";
 /// How long the whole file is of which something is given.
 const LENGTH: &str = "quantix-length";
+tokio::task_local! {
+    static WENT_UNANSWERED: Cell<bool>;
+}
+
+/// Does something, and says besides whether anything it asked of the cluster went unanswered for now: then it may have
+/// failed for no other reason.
+pub(crate) async fn listening<T>(work: impl Future<Output = T>) -> (T, bool) {
+    // All steps of all tasks are in this: on the stack there is no room for it.
+    let work = Box::pin(work);
+    WENT_UNANSWERED.scope(Cell::new(false), async { (work.await, WENT_UNANSWERED.with(Cell::get)) }).await
+}
+
+/// Notes for whoever listens that there was no answer.
+pub(crate) fn heard<T>(answer: Result<T, Problem>) -> Result<T, Problem> {
+    if answer.as_ref().is_err_and(Problem::is_passing) {
+        // Nobody may be listening.
+        WENT_UNANSWERED.try_with(|unanswered| unanswered.set(true)).unwrap_or_default();
+    }
+    answer
+}
+
 /// What of an image travels at once.
 const PIECE_OF_IMAGE: u64 = 3 << 20;
 
@@ -180,23 +201,23 @@ impl Cluster {
 
     /// Tells or asks whoever leads something about a machine of this host.
     pub(crate) async fn ask_about_vm(&self, asked: Asked) -> Result<(), Problem> {
-        match self.other_leader() {
+        heard(match self.other_leader() {
             Some(leader) => self.ask_host(&leader, VM, &asked).await,
             None => self.take_asked(self.store()?.id(), asked).await,
-        }
+        })
     }
 
     /// The same about its pools and volumes.
     pub(crate) async fn ask_about_storage(&self, asked: storage::asked::Asked) -> Result<(), Problem> {
-        match self.other_leader() {
+        heard(match self.other_leader() {
             Some(leader) => self.ask_host(&leader, STORAGE, &asked).await,
             None => self.take_about_storage(self.store()?.id(), asked).await,
-        }
+        })
     }
 
     /// Waits until this host has all that was kept by now.
     pub(crate) async fn catch_up(&self) -> Result<(), Problem> {
-        self.store()?.catch_up().await.map_err(super::failed)
+        heard(self.store()?.catch_up().await.map_err(super::failed))
     }
 
     /// A piece of a file that a task made on another host.

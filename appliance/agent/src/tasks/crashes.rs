@@ -17,7 +17,10 @@ use super::{
     plan::{Report, Standing},
     runner::{Book, Did, Hand, Steps, carry_out},
 };
-use crate::{cluster::Refused, lock};
+use crate::{
+    cluster::{Refused, told},
+    lock,
+};
 
 const HOST: HostId = HostId(0xa1);
 
@@ -57,6 +60,21 @@ struct Noted {
     acts: Mutex<Vec<usize>>,
     undone: Mutex<Vec<usize>>,
     fails_at: Option<usize>,
+    /// So many times nobody answers what is asked.
+    unanswered: AtomicUsize,
+}
+
+impl Noted {
+    fn asks(&self) -> Result<(), String> {
+        let answer = match self.unanswered.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            left => {
+                self.unanswered.store(left - 1, Ordering::Relaxed);
+                Err(Problem::new(ProblemCode::Unavailable, "Nobody leads."))
+            }
+        };
+        told::heard(answer).map_err(|problem| problem.detail)
+    }
 }
 
 impl Steps for Noted {
@@ -67,11 +85,13 @@ impl Steps for Noted {
     async fn act(&self, step: usize, standing: &Standing, _: &Hand) -> Result<Did, String> {
         assert_eq!(standing.memo["remembered"], true);
         lock(&self.acts).push(step);
+        self.asks()?;
         if self.fails_at == Some(step) { Err("It broke.".into()) } else { Ok(Did::Done) }
     }
 
     async fn undo(&self, step: usize, _standing: &Standing) {
         lock(&self.undone).push(step);
+        drop(self.asks());
     }
 
     fn outcome(&self) -> String {
@@ -203,6 +223,30 @@ async fn what_is_cancelled_while_its_owner_is_gone_is_undone_when_it_is_back() {
             other => panic!("{after} {other:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn what_nobody_answers_is_done_and_undone_again() {
+    let done = async |kind, fails_at, unanswered| {
+        let (connection, task) = begun(kind);
+        let standing = kept::find(&connection, task).unwrap().unwrap().standing;
+        let (connection, left) = (Mutex::new(connection), AtomicUsize::new(1000));
+        let tables = Tables { connection, task, left, is_last_kept: false };
+        let steps = Noted { fails_at, unanswered: AtomicUsize::new(unanswered), ..Noted::default() };
+        let rules = super::kinds::Kind::of(kind);
+        let ended =
+            carry_out(standing, rules.after_crash, &tables, &steps, &Hand::for_tests()).await.unwrap();
+        (ended, lock(&steps.acts).clone(), lock(&steps.undone).clone())
+    };
+    let (ended, acts, undone) = done(TaskKind::RestartServices, None, 2).await;
+    assert_eq!((ended.state, acts, undone), (TaskState::Done, vec![0, 0, 0, 1, 2], vec![]));
+    // What may not be done twice is undone, as often as it takes.
+    let (ended, acts, undone) = done(TaskKind::SupportBundle, None, 3).await;
+    assert_eq!((ended.state, acts, undone), (TaskState::Failed, vec![0], vec![0, 0, 0]));
+    assert!(ended.outcome.contains("Nobody leads."), "{ended:?}");
+    // What fails for another reason fails once.
+    let (ended, acts, _) = done(TaskKind::RestartServices, Some(1), 0).await;
+    assert_eq!((ended.state, acts), (TaskState::Failed, vec![0, 1]));
 }
 
 #[test]

@@ -21,7 +21,11 @@ use super::{
     plan::{Next, Report, Standing},
     work::{self, Work},
 };
-use crate::{api::Agent, cluster, sessions::now_ms};
+use crate::{
+    api::Agent,
+    cluster::{self, told},
+    sessions::now_ms,
+};
 
 /// Progress is written no more often.
 const PROGRESS: Duration = Duration::from_millis(200);
@@ -113,7 +117,9 @@ pub(crate) async fn carry_out(
             Next::Nothing => return Ok(standing),
             Next::Begin => book.keep(Report::Begin(steps.memo().await)).await?,
             Next::Undo(step) => {
-                steps.undo(step, &standing).await;
+                while let ((), true) = told::listening(steps.undo(step, &standing)).await {
+                    tokio::time::sleep(AGAIN).await;
+                }
                 book.keep(Report::StepUndone(step)).await?
             }
             Next::End(state) => {
@@ -130,7 +136,8 @@ pub(crate) async fn carry_out(
                     // Its end was asked for just now.
                     continue;
                 }
-                match act(&standing, step, book, steps, hand).await {
+                let (did, went_unanswered) = told::listening(act(&standing, step, book, steps, hand)).await;
+                match did {
                     Ok(Did::Done) => book.keep(Report::StepDone(step)).await?,
                     Ok(Did::File(file)) => {
                         book.keep(Report::File(file)).await?;
@@ -138,6 +145,12 @@ pub(crate) async fn carry_out(
                     }
                     // Whoever asked for the end has changed what is to be done next.
                     Ok(Did::Stopped) => book.keep(Report::Look).await?,
+                    // That nobody leads for a while makes no task fail.
+                    Err(why) if went_unanswered && after_crash == AfterCrash::GoesOn => {
+                        log::debug!("A step is done again, because the cluster did not answer: {why}");
+                        tokio::time::sleep(AGAIN).await;
+                        book.keep(Report::Look).await?
+                    }
                     Err(why) => book.keep(Report::StepFailed(step, why)).await?,
                 }
             }
