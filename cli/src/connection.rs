@@ -74,26 +74,17 @@ impl Host {
 
     /// Makes a call and waits for its answer.
     pub(crate) async fn call<T: Answer>(&self, call: &Call<T>) -> Result<T, CallError> {
-        self.call_with(call, Full::new).await
+        self.line().await?.call(call, Full::new).await
     }
 
-    /// The same with another body.
-    pub(crate) async fn call_with<T: Answer, B>(
-        &self,
-        call: &Call<T>,
-        body: impl FnOnce(Bytes) -> B,
-    ) -> Result<T, CallError>
+    /// A connection over which one call follows another.
+    pub(crate) async fn line<B>(&self) -> Result<Line<B>, CallError>
     where
         B: Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
     {
-        let exchange = async {
-            let request = call.request().map_err(|error| self.broken(&error))?;
-            let response = self.begin(request.map(body)).await?;
-            connection::collect(response, MAX_ANSWER_BYTES).await.map_err(|error| self.broken(&error))
-        };
-        let answer = tokio::time::timeout(TIMEOUT, exchange).await;
-        let response = answer.unwrap_or_else(|_| Err(self.unreachable(io::ErrorKind::TimedOut.into())))?;
-        Ok(call.read(&response)?)
+        let (stream, _) = self.connect().await?;
+        let line = connection::Line::over(stream).await.map_err(|error| self.broken(&error))?;
+        Ok(Line { host: self.clone(), line })
     }
 
     /// Sends a request that may be long, and gives the answer as it comes.
@@ -101,11 +92,15 @@ impl Host {
     where
         B: Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
     {
+        self.name_in(&mut request);
+        let (stream, _) = self.connect().await?;
+        connection::send(stream, request).await.map_err(|error| self.broken(&error))
+    }
+
+    fn name_in<B>(&self, request: &mut Request<B>) {
         if let Ok(host) = self.address.parse() {
             request.headers_mut().insert(header::HOST, host);
         }
-        let (stream, _) = self.connect().await?;
-        connection::send(stream, request).await.map_err(|error| self.broken(&error))
     }
 
     /// A connection to it.
@@ -151,6 +146,31 @@ impl Host {
 
     fn unreachable(&self, error: io::Error) -> CallError {
         CallError::Unreachable { address: self.address.clone(), error }
+    }
+}
+
+/// A connection over which one call follows another.
+#[derive(Debug)]
+pub(crate) struct Line<B> {
+    host: Host,
+    line: connection::Line<B>,
+}
+
+impl<B> Line<B>
+where
+    B: Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
+{
+    /// Makes a call, with a body that is made of its own, and waits for its answer.
+    pub(crate) async fn call<T: Answer>(
+        &mut self,
+        call: &Call<T>,
+        body: impl FnOnce(Bytes) -> B,
+    ) -> Result<T, CallError> {
+        let mut request = call.request().map_err(|error| self.host.broken(&error))?.map(body);
+        self.host.name_in(&mut request);
+        let answer = tokio::time::timeout(TIMEOUT, self.line.ask(request, MAX_ANSWER_BYTES)).await;
+        let answer = answer.map_err(|_| self.host.unreachable(io::ErrorKind::TimedOut.into()))?;
+        Ok(call.read(&answer.map_err(|error| self.host.broken(&error))?)?)
     }
 }
 

@@ -144,6 +144,13 @@ fn show(host: &HostFacts, output: Output) -> Result<(), Failure> {
         let model = disk.model.as_deref().unwrap_or_default();
         rows.push([format!("disk {}", disk.name), format!("{} GiB {model}", disk.size_bytes >> 30)]);
     }
+    for device in &host.pci {
+        let because = device.kept_because.as_deref().unwrap_or("A machine can have it.");
+        rows.push([
+            format!("device {}", device.address),
+            format!("{}: {}. {because}", device.kind, device.name),
+        ]);
+    }
     for service in &host.services {
         let state = service.error.as_deref().or(service.version.as_deref()).unwrap_or("answers");
         rows.push([service.title.clone(), state.to_owned()]);

@@ -14,8 +14,9 @@ use quantix_api::{
 };
 
 use crate::{
-    Failure, Session,
+    Failure, Session, answered,
     cluster::{confirmed, find as find_host},
+    connection::CallError,
     sent::Sent,
     shown::{self, Output},
     storage::{find_pool, in_units},
@@ -284,7 +285,7 @@ const LONG: Duration = Duration::from_secs(5);
 async fn bring(session: &Session, image: &Image, path: &Path) -> Result<(), Failure> {
     let file = File::open(path).map_err(|error| unread(path, &error))?;
     let mut arrived = session.call(calls::image_arrived(&image.id)).await?;
-    let mut size = FIRST_PIECE;
+    let (mut size, mut line) = (FIRST_PIECE, None);
     while arrived.bytes < arrived.length {
         let there = file.metadata().map_err(|error| unread(path, &error))?.len();
         let next = size.min(there.saturating_sub(arrived.bytes)).min(arrived.length - arrived.bytes);
@@ -294,8 +295,21 @@ async fn bring(session: &Session, image: &Image, path: &Path) -> Result<(), Fail
         let piece = file.try_clone().and_then(|file| Sent::part(file, arrived.bytes, next));
         let piece = piece.map_err(|error| unread(path, &error))?;
         let begin = Instant::now();
-        let call = calls::bring_image(&image.id, arrived.bytes, Vec::new());
-        arrived = session.call_with(call, |_| piece).await?;
+        let call = calls::bring_image(&image.id, arrived.bytes, Vec::new()).as_session(&session.token);
+        let (mut open, was_used) = match line.take() {
+            Some(open) => (open, true),
+            None => (session.host.line().await?, false),
+        };
+        arrived = match open.call(&call, |_| piece).await {
+            // Whoever has been ending it meanwhile is asked what has come, over another.
+            Err(CallError::Unreachable { .. }) if was_used => {
+                session.call(calls::image_arrived(&image.id)).await?
+            }
+            done => {
+                line = Some(open);
+                answered(done)?
+            }
+        };
         // What a line brings at once, and how long whoever watches waits for the next word.
         size = match begin.elapsed() {
             took if took < SHORT => (size * 2).min(MAX_PIECE_BYTES as u64),

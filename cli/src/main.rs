@@ -12,6 +12,7 @@ mod disks;
 mod events;
 mod folders;
 mod found;
+mod hardware;
 mod hosts;
 mod images;
 mod kept;
@@ -36,12 +37,9 @@ use std::{
 
 use clap::{CommandFactory, Parser, Subcommand};
 use connection::{CallError, Host};
-use http_body_util::Full;
-use hyper::body::{Body, Bytes};
 use kept::Kept;
 use quantix_api::{
     Answer, Call, ChangePassword, ListQuery, Page, ProblemCode, SecondFactorCode, Secret, SignIn, calls,
-    connection::Broken,
 };
 use serde::de::DeserializeOwned;
 use shown::Output;
@@ -232,24 +230,16 @@ impl Session {
     }
 
     async fn call<T: Answer>(&self, call: Call<T>) -> Result<T, Failure> {
-        self.call_with(call, Full::new).await
+        answered(self.host.call(&call.as_session(&self.token)).await)
     }
+}
 
-    /// The same with another body.
-    async fn call_with<T: Answer, B>(
-        &self,
-        call: Call<T>,
-        body: impl FnOnce(Bytes) -> B,
-    ) -> Result<T, Failure>
-    where
-        B: Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
-    {
-        match self.host.call_with(&call.as_session(&self.token), body).await {
-            Err(CallError::Problem(problem)) if problem.code == ProblemCode::SignInNeeded => {
-                Err(Failure::Said("the session has ended; sign in again: qx sign-in HOST".into()))
-            }
-            done => Ok(done?),
+fn answered<T>(answer: Result<T, CallError>) -> Result<T, Failure> {
+    match answer {
+        Err(CallError::Problem(problem)) if problem.code == ProblemCode::SignInNeeded => {
+            Err(Failure::Said("the session has ended; sign in again: qx sign-in HOST".into()))
         }
+        answer => Ok(answer?),
     }
 }
 

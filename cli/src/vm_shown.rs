@@ -61,6 +61,9 @@ pub(crate) async fn show(session: &Session, vm: &Vm, output: Output) -> Result<(
         let kind = nic.model.map_or_else(String::new, |model| format!(", {}", model.name()));
         rows.push([format!("network card {}", nic.mac), format!("on {}{kind}", nic.bridge)]);
     }
+    for address in &vm.spec.pci {
+        rows.push(["device of its host".to_owned(), address.clone()]);
+    }
     if let Some(guest) = &vm.guest {
         rows.push(["guest calls itself".to_owned(), guest.hostname.clone()]);
         rows.push(["guest runs".to_owned(), guest.os.clone()]);

@@ -251,6 +251,7 @@ pub(crate) mod tests {
             cpu: Cpu { model: "x".into(), sockets: 1, cores: 2, threads: 2 },
             memory: Memory { total_bytes: 3 << 30, available_bytes: 2 << 30 },
             nics,
+            pci: Vec::new(),
             disks: vec![],
             state_storage: Filesystem { size_bytes: 1, available_bytes: 1, mounted: true, read_only: false },
             services: vec![],

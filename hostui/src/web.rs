@@ -183,7 +183,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/api/v1/cluster/hosts/{host}/consoles/{ticket}", get(consoles::pass_through))
         .route(calls::BACKUP_PATH, post(api::pass_on))
         .route(calls::RESTORE_PATH, post(api::stream))
-        .route("/api/v1/images/{image}/content", any(api::stream))
+        .route("/api/v1/images/{image}/content", any(api::content))
         .route("/storage/images/{id}/content", put(storage::images::bring))
         .layer(middleware::from_fn(next::leads_back))
         .layer(middleware::from_fn(origin::own_pages_only))

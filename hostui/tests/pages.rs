@@ -10,6 +10,7 @@ mod attacks;
 mod certificate;
 mod framework;
 mod live;
+mod pieces;
 mod shell;
 
 #[tokio::test]

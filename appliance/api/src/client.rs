@@ -10,6 +10,7 @@ use tokio::net::UnixStream;
 use crate::{
     Answer, Call, Problem,
     connection::{self, Arriving, Broken},
+    pieces,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -65,6 +66,12 @@ impl AgentClient {
     {
         let stream = UnixStream::connect(&self.socket).await?;
         Ok(connection::send(stream, request).await?)
+    }
+
+    /// Asks for the file that a request is about, to write to it.
+    pub async fn ask_for_file(&self, request: Request<()>) -> Result<pieces::Answered, CallError> {
+        let stream = UnixStream::connect(&self.socket).await?;
+        Ok(pieces::ask(stream, request).await?)
     }
 
     /// Passes on a request for another protocol, and all that follows.

@@ -7,7 +7,10 @@ use std::{
 
 use http::{HeaderName, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::{Body, Bytes, Frame, SizeHint};
+use hyper::{
+    body::{Body, Bytes, Frame, SizeHint},
+    client::conn::http1::SendRequest,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -53,6 +56,34 @@ impl Body for Arriving {
     }
 }
 
+/// A connection over which one request follows another.
+#[derive(Debug)]
+pub struct Line<B> {
+    sender: SendRequest<B>,
+    connection: Driven,
+}
+
+impl<B> Line<B>
+where
+    B: Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
+{
+    /// One that nothing was sent over yet.
+    pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, Broken> {
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let connection = Driven(tokio::spawn(async move {
+            // How it ended is seen in the answer.
+            let _ = connection.with_upgrades().await;
+        }));
+        Ok(Self { sender, connection })
+    }
+
+    /// Sends a request and gives all of its answer, if that is no longer than `limit` bytes.
+    pub async fn ask(&mut self, request: Request<B>, limit: usize) -> Result<Response<Bytes>, Broken> {
+        self.sender.ready().await?;
+        collect(self.sender.send_request(request).await?, limit).await
+    }
+}
+
 /// Sends a request over a connection, and gives the answer when its head is there. Nothing outlives whoever waits.
 pub async fn send<B>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -61,13 +92,9 @@ pub async fn send<B>(
 where
     B: Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let driven = Driven(tokio::spawn(async move {
-        // How it ended is seen in the answer.
-        let _ = connection.await;
-    }));
+    let Line { mut sender, connection } = Line::over(stream).await?;
     let response = sender.send_request(request).await?;
-    Ok(response.map(|body| Arriving { body, _connection: driven }))
+    Ok(response.map(|body| Arriving { body, _connection: connection }))
 }
 
 /// What speaks of another protocol on the connection, and goes along with it.
@@ -88,11 +115,7 @@ pub async fn tunnel<B>(
     held: impl Send + 'static,
 ) -> Result<Response<Option<Arriving>>, Broken> {
     let asked = hyper::upgrade::on(&mut request);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let driven = Driven(tokio::spawn(async move {
-        // How it ended is seen in the answer.
-        let _ = connection.with_upgrades().await;
-    }));
+    let Line { mut sender, connection } = Line::over(stream).await?;
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let mut passed =
         Request::builder().method(request.method().clone()).uri(path).header(header::HOST, "host");
@@ -105,7 +128,7 @@ pub async fn tunnel<B>(
     }
     let mut response = sender.send_request(passed.body(Empty::<Bytes>::new())?).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(response.map(|body| Some(Arriving { body, _connection: driven })));
+        return Ok(response.map(|body| Some(Arriving { body, _connection: connection })));
     }
     let there = hyper::upgrade::on(&mut response).await?;
     let mut answer = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
@@ -116,7 +139,7 @@ pub async fn tunnel<B>(
         }
     }
     tokio::spawn(async move {
-        let _held = (held, driven);
+        let _held = (held, connection);
         // Whoever asked has changed once they have the answer.
         let Ok(here) = asked.await else { return };
         let (mut here, mut there) = (TokioIo::new(here), TokioIo::new(there));
@@ -131,7 +154,10 @@ pub fn asks_for_change<B>(request: &Request<B>) -> bool {
 }
 
 /// All of an answer, if it is no longer than `limit` bytes.
-pub async fn collect(response: Response<Arriving>, limit: usize) -> Result<Response<Bytes>, Broken> {
+pub async fn collect(
+    response: Response<impl Body<Data = Bytes, Error: Into<Broken>>>,
+    limit: usize,
+) -> Result<Response<Bytes>, Broken> {
     let (parts, body) = response.into_parts();
     let body = Limited::new(body, limit).collect().await?.to_bytes();
     Ok(Response::from_parts(parts, body))

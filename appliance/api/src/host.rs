@@ -32,6 +32,9 @@ pub struct HostFacts {
     pub nics: Vec<Nic>,
     /// Block devices that are whole disks.
     pub disks: Vec<Disk>,
+    /// What is plugged into its PCI bus, without what only leads further.
+    #[serde(default)]
+    pub pci: Vec<PciDevice>,
     /// Where state is kept.
     pub state_storage: Filesystem,
     /// The services Quantix stands on, and whether each answers.
@@ -139,6 +142,33 @@ pub struct Disk {
     pub rotational: bool,
     /// True when Quantix-OS runs from it.
     pub system: bool,
+}
+
+/// A device on the PCI bus.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PciDevice {
+    /// Its address: `0000:65:00.0`.
+    pub address: String,
+    /// What it is, and whose: as far as that is known, else its numbers.
+    pub name: String,
+    /// What kind of device it is.
+    pub kind: String,
+    /// Who drives it. What a machine has is driven by `vfio-pci`.
+    pub driver: Option<String>,
+    /// Those of one group can only be given away together.
+    pub group: Option<u32>,
+    /// Why no machine can have it; nothing if one can.
+    pub kept_because: Option<String>,
+}
+
+impl PciDevice {
+    /// What drives a device that was taken from its host.
+    pub const GIVEN: &str = "vfio-pci";
+
+    /// Whether a machine has it now.
+    pub fn is_given(&self) -> bool {
+        self.driver.as_deref() == Some(Self::GIVEN)
+    }
 }
 
 /// Space of a file system, in bytes.

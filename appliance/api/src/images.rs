@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{Cache, Firmware, Guest, NewDisk, Right, VmCpu, VmMemory, VmNic, VmSpec};
 
 /// An image comes in pieces of at most so many bytes.
-pub const MAX_PIECE_BYTES: usize = 16 * 1024 * 1024;
+pub const MAX_PIECE_BYTES: usize = 64 * 1024 * 1024;
 
 /// A disk as somebody else has set it up, which disks begin as copies of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

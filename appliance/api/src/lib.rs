@@ -19,6 +19,7 @@ mod host;
 mod images;
 mod list;
 mod metrics;
+pub mod pieces;
 mod problem;
 mod readiness;
 mod rights;
@@ -53,8 +54,8 @@ pub use folders::{ChangeFolder, Folder, Folders, NewFolder};
 pub use found::{FoundDisk, FoundVm, FoundVms, ImportVm};
 pub use guests::{GuestCard, SetGuestPassword, VmGuest};
 pub use host::{
-    Address, Clock, ConsoleCluster, ConsoleView, Cpu, Disk, Filesystem, HostFacts, Memory, Nic, Service,
-    Slot, SlotName,
+    Address, Clock, ConsoleCluster, ConsoleView, Cpu, Disk, Filesystem, HostFacts, Memory, Nic, PciDevice,
+    Service, Slot, SlotName,
 };
 pub use images::{
     Arrived, Catalogue, CatalogueSource, ChangeImage, FetchImage, Image, ImageState, Images, MAX_PIECE_BYTES,

@@ -42,6 +42,10 @@ pub struct VmSpec {
     /// Its network cards.
     #[serde(default)]
     pub nics: Vec<VmNic>,
+    /// Devices of its host that it has for itself while it is on, by their addresses there: `0000:65:00.0`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 8)]
+    pub pci: Vec<String>,
     /// Whether it is reset when its guest does not say for half a minute that it is alive.
     #[serde(default)]
     pub watchdog: bool,
@@ -62,6 +66,7 @@ impl VmSpec {
             disks: Vec::new(),
             cds: Vec::new(),
             nics: Vec::new(),
+            pci: Vec::new(),
             watchdog: false,
         }
     }

@@ -14,3 +14,4 @@ pub use driver::{
     services::Asked,
 };
 pub use model::load::{DiskLoad, Load, NetworkLoad};
+pub use plan::pci::refused as pci_refused;

@@ -176,8 +176,7 @@ pub(crate) async fn bring(
 ) -> Response {
     let call = calls::bring_image(&id, piece.at, Vec::new()).as_session(frame.token()).for_client(client.0);
     match call.request() {
-        // It goes on as it comes.
-        Ok(request) => api::answer(&web, request.map(|_| body)).await,
+        Ok(asked) => api::piece(&web, asked.map(|_| ()), body).await,
         Err(_) => Page::not_found().into_response(),
     }
 }

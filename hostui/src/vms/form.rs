@@ -61,6 +61,9 @@ pub(crate) struct VmForm {
     watchdog: Option<String>,
     #[serde(rename = "spec.nics")]
     nics: String,
+    /// A new machine has none: on which host it will be is not known.
+    #[serde(rename = "spec.pci")]
+    pci: Option<String>,
     #[serde(rename = "disks.0.bytes")]
     disk: String,
     #[serde(rename = "disks.0.image")]
@@ -157,6 +160,7 @@ impl VmForm {
             tpm: checked(spec.tpm),
             watchdog: checked(spec.watchdog),
             nics: nics.join("\n"),
+            pci: Some(spec.pci.join("\n")),
             disk: String::new(),
             image: String::new(),
             linked: None,
@@ -209,6 +213,9 @@ impl VmForm {
                 VmNic { bridge, mac: others.join(" "), model }
             })
             .collect();
+        if let Some(pci) = &self.pci {
+            spec.pci = lines(pci).map(str::to_owned).collect();
+        }
         // The form has one drive; another that there is stays.
         let others = spec.cds.split_off(spec.cds.len().min(1));
         let image = Some(self.cd.clone()).filter(|image| !image.is_empty() && image != EMPTY);
@@ -316,6 +323,7 @@ impl FormPage {
         "spec.cpu.named",
         "spec.cds",
         "spec.nics",
+        "spec.pci",
         "disks.0.bytes",
         "disks.0.image",
         "disks.0.pool",

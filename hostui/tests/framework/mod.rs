@@ -256,7 +256,7 @@ impl Pages {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    async fn connect(&self, from: u8) -> tokio_rustls::client::TlsStream<TcpStream> {
+    pub(crate) async fn connect(&self, from: u8) -> tokio_rustls::client::TlsStream<TcpStream> {
         let pem = std::fs::read(self.dir.path().join("state/tls/cert.pem")).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();

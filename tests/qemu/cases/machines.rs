@@ -7,6 +7,9 @@ use quantix_qemu::{BOOT_BOUND, Browser, SavedMachine, fail, note, pages, wait_un
 /// An emulated processor is in no hurry: after a start libvirt finds out what QEMU can do by running it several times.
 const SOON: Duration = Duration::from_secs(300);
 
+/// A device of the host that nobody needs.
+const DEVICE: &str = "0000:00:1e.0";
+
 /// What comes first of a console.
 fn console(browser: &mut Browser, page: &str, kind: &str) -> String {
     let ticket = browser.post(&format!("{page}/console"), &[("kind", kind)]).text();
@@ -75,6 +78,18 @@ fn a_machine_that_was_made_runs_under_kvm_and_starts_with_its_host() {
     });
     assert!(machine.run(&format!("virsh domstate {other}")).ok().contains("shut off"));
 
+    // From its next start on it has a device of the host for itself.
+    let mut given: Vec<_> =
+        form.into_iter().filter(|(name, _)| !name.starts_with("disks") && *name != "start").collect();
+    let version = browser.get(&format!("{page}/edit")).text();
+    let version = version.split("name=\"version\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+    given.extend([
+        ("version", version.unwrap_or_else(|| fail("The form has no version."))),
+        ("spec.pci", DEVICE),
+    ]);
+    assert_eq!(browser.post(&format!("{page}/edit"), &given).location(), page);
+    assert!(machine.run(&format!("virsh dumpxml {id} --inactive")).ok().contains("<hostdev"));
+
     // Its screen and its serial line, over the same port as the pages.
     let screen = console(&mut browser, &page, "screen");
     assert!(screen.contains("RFB 003.008"), "{screen}");
@@ -108,6 +123,16 @@ fn a_machine_that_was_made_runs_under_kvm_and_starts_with_its_host() {
         browser.get(&page).text().contains("Stands still").then_some(())
     });
     assert_eq!(machine.run(&format!("virsh domstate {id}")).ok().trim(), "paused");
+    // It has the device, and the host shows that.
+    let driver = machine.run(&format!("basename $(readlink -f /sys/bus/pci/devices/{DEVICE}/driver)")).ok();
+    assert_eq!(driver.trim(), "vfio-pci");
+    assert!(machine.run(&format!("virsh dumpxml {id}")).ok().contains("<hostdev"));
+    let host = browser.get("/hosts").text();
+    let host = host.split("href=\"/hosts/").nth(1).and_then(|rest| rest.split('"').next());
+    let hardware =
+        browser.get(&format!("/hosts/{}/hardware", host.unwrap_or_else(|| fail("There is no host.")))).text();
+    assert!(hardware.contains("A machine has it"), "{hardware}");
+    assert!(hardware.contains("on it."), "what the host uses is not said: {hardware}");
     // What libvirt was told by somebody else went with the host's start; what it shall be did not.
     assert!(machine.run(&format!("virsh dominfo {id}")).ok().contains("131072 KiB"));
 }

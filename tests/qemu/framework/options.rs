@@ -7,6 +7,8 @@ use std::{
 
 use crate::{disk::DiskFiles, shell};
 
+/// Where the device is on the bus that nothing in the machine needs.
+const SPARE_DEVICE: &str = "0x1e";
 /// The slot of a card that is added later.
 pub(crate) const SPARE_SLOT: &str = "spare";
 
@@ -124,6 +126,9 @@ pub fn command_line(
     line.option("-display", "none");
     line.option("-vga", "std");
     line.option("-rtc", format!("base={}", options.clock.as_deref().unwrap_or("utc")));
+    // Devices can be kept apart from the host's memory, and there is one that a machine on it can have.
+    line.option("-device", "intel-iommu,intremap=on");
+    line.option("-device", format!("qemu-xhci,bus=pcie.0,addr={SPARE_DEVICE}"));
     line.option("-device", "virtio-rng-pci");
 
     line.option("-drive", "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd");

@@ -50,6 +50,7 @@ pub(crate) async fn to_leader(
     }
     let is_for_here = is_about_host(request.uri().path())
         || is_about_guest(request.uri().path())
+        || is_about_file(request.uri().path())
         || request.method().is_safe()
         || HERE.contains(&request.uri().path());
     if is_for_here {
@@ -92,6 +93,11 @@ const OF_HOST: &[&str] = &["certificate", "consoles"];
 fn is_about_guest(path: &str) -> bool {
     let is_its_own = |rest: &str| rest.ends_with("/console") || rest.ends_with("/guest/password");
     path.strip_prefix(calls::VMS_PATH).is_some_and(is_its_own)
+}
+
+/// The file of an image comes to the host that is asked.
+fn is_about_file(path: &str) -> bool {
+    path.strip_prefix(calls::IMAGES_PATH).is_some_and(|rest| rest.ends_with("/content"))
 }
 
 fn about_host(path: &str) -> Option<&str> {

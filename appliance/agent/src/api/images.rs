@@ -1,23 +1,25 @@
 //! Images: their files come in pieces to the host that is asked.
 
-use std::sync::Arc;
+use std::{fs::File, io, os::fd::AsFd, sync::Arc};
 
 use axum::{
-    Json,
-    body::{Body as Content, Bytes, HttpBody as _},
-    extract::{Path, State},
-    http::StatusCode,
-    response::IntoResponse,
+    Extension, Json,
+    extract::{Path, Request, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
 };
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::{rt::TokioIo, server::conn::auto::upgrade};
 use quantix_api::{
     Arrived, ChangeImage, FetchImage, Image, ImageState, Images, MAX_PIECE_BYTES, NewImage, PieceQuery,
     Problem, ProblemCode, RemoveImage, Task, TaskKind,
+    pieces::{self, End},
 };
-use quantix_storage::VolumeId;
+use quantix_storage::{Directory, VolumeId};
 use quantix_store::HostId;
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use tokio::net::UnixStream;
 
 use super::{
     Agent,
@@ -27,7 +29,7 @@ use super::{
 };
 use crate::{
     audit::Line,
-    cluster::{self, Refused},
+    cluster::{self, FromHost, Refused},
     sessions::now_ms,
     storage::{
         images::{self, Kept},
@@ -36,9 +38,6 @@ use crate::{
     tasks::{self, NewTask},
     version::{Version, tag},
 };
-
-/// So much of a piece is written at once.
-const PART: usize = 1 << 20;
 
 fn conflict(sentence: impl Into<String>) -> Problem {
     Problem::new(ProblemCode::Conflict, sentence)
@@ -72,9 +71,14 @@ pub(crate) async fn make(
     State(agent): State<Arc<Agent>>,
     client: Client,
     person: Person,
+    from: Option<Extension<FromHost>>,
     Body(body): Body<NewImage>,
 ) -> Result<(StatusCode, Json<Image>), Failure> {
-    let me = agent.cluster.store()?.id();
+    // Whoever leads writes it down; the host that was asked is where the file comes to.
+    let me = match from {
+        Some(Extension(from)) => cluster::told::who(&from)?,
+        None => agent.cluster.store()?.id(),
+    };
     let line = person.line(client, "make-image", &body.name);
     let (id, roles) = (VolumeId::new().to_string(), person.info.roles.clone());
     let actor = person.name().to_owned();
@@ -160,15 +164,15 @@ pub(crate) async fn arrived(
     Ok(Json(agent.arrived(&image).await?))
 }
 
-/// Takes a piece of its file, which is at most 16 MiB long. What has come may come again, and what has come of a piece that was
+/// Takes a piece of its file, which is at most 64 MiB long. What has come may come again, and what has come of a piece that was
 /// cut off has come.
 #[utoipa::path(put, path = "/api/v1/images/{image}/content", tag = "storage", params(("image" = String, Path,), PieceQuery), request_body(content_type = "application/octet-stream", content = Vec<u8>), responses((status = 200, body = Arrived), (status = 409, description = "It comes to another host, or something is missing before it.")))]
 pub(crate) async fn bring(
     State(agent): State<Arc<Agent>>,
     Path(id): Path<String>,
     Queried(query): Queried<PieceQuery>,
-    piece: Content,
-) -> Result<Json<Arrived>, Failure> {
+    mut request: Request,
+) -> Result<Response, Failure> {
     let image = agent.arriving_image(id).await?;
     let before = agent.arrived(&image).await?;
     if query.at > before.bytes {
@@ -176,71 +180,70 @@ pub(crate) async fn bring(
             .in_field("at")
             .into());
     }
-    let room = before.length - query.at;
-    let most = usize::try_from(room).unwrap_or(usize::MAX).min(MAX_PIECE_BYTES);
-    let too_long = || {
-        if most == MAX_PIECE_BYTES {
-            let sentence = format!("A piece has at most {MAX_PIECE_BYTES} bytes.");
-            return Failure::from(Problem::new(ProblemCode::TooLarge, sentence));
-        }
-        let sentence = format!("The file was said to have {} bytes, and this is more.", before.length);
-        Failure::from(Problem::new(ProblemCode::Invalid, sentence).in_field("at"))
-    };
-    if piece.size_hint().lower() > most as u64 {
-        return Err(too_long());
-    }
     let pool = agent.directory(&image.shown.pool);
-    let (mut at, mut coming) = (query.at, Limited::new(piece, most));
-    // While one part is written, the next comes.
-    let mut part = next_part(&mut coming).await;
-    loop {
-        let (pieces, come) = part;
-        let length: usize = pieces.iter().map(Bytes::len).sum();
-        let (taken, next) = tokio::join!(pool.take_piece(image.id, at, pieces), async {
-            match come {
-                Come::More => Some(next_part(&mut coming).await),
-                _ => None,
+    let file = pool.open_arriving(image.id).await.map_err(|failed| conflict(failed.to_string()))?;
+    let most = (before.length - query.at).min(MAX_PIECE_BYTES as u64);
+    let piece = Piece { pool, image: image.id, before, at: query.at, most };
+    if request.headers().get(header::UPGRADE) == Some(&pieces::PROTOCOL) {
+        let changes = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            if let Err(error) = piece.written_elsewhere(changes, &file).await {
+                log::info!("Whoever was given the file of an image is gone: {error}");
             }
         });
-        taken.map_err(|failed| conflict(failed.to_string()))?;
-        at += length as u64;
-        match (come, next) {
-            (Come::CutOff, _) => {
-                return Err(Problem::new(ProblemCode::Malformed, "The request was cut short.").into());
-            }
-            (Come::TooMuch, _) => return Err(too_long()),
-            (_, Some(next)) => part = next,
-            (_, None) => return Ok(Json(Arrived { bytes: before.bytes.max(at), ..before })),
-        }
+        let changes =
+            [(header::CONNECTION, HeaderValue::from_static("upgrade")), (header::UPGRADE, pieces::PROTOCOL)];
+        return Ok((StatusCode::SWITCHING_PROTOCOLS, changes).into_response());
     }
+    let (come, end) = pieces::write(request.into_body(), file, query.at, most).await;
+    Ok(Json(piece.has_come(come, end).await?).into_response())
 }
 
-/// How a part of a piece ended.
-#[derive(Clone, Copy)]
-enum Come {
-    More,
-    All,
-    TooMuch,
-    CutOff,
+/// A piece of a file that comes.
+struct Piece {
+    pool: Directory,
+    image: VolumeId,
+    /// How much there was before it.
+    before: Arrived,
+    at: u64,
+    /// So long it is at most.
+    most: u64,
 }
 
-/// What comes next of a piece, up to some length.
-async fn next_part(coming: &mut Limited<Content>) -> (Vec<Bytes>, Come) {
-    let (mut pieces, mut length) = (Vec::new(), 0);
-    while length < PART {
-        match coming.frame().await {
-            None => return (pieces, Come::All),
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    length += data.len();
-                    pieces.push(data);
-                }
+impl Piece {
+    /// Has whoever asked over a connection write it, and answers them.
+    async fn written_elsewhere(self, changes: OnUpgrade, file: &File) -> io::Result<()> {
+        let changed = changes.await.map_err(io::Error::other)?;
+        let parts = upgrade::downcast::<TokioIo<UnixStream>>(changed);
+        let mut stream = parts.map_err(|_| io::Error::other("the connection is another"))?.io.into_inner();
+        pieces::give(&mut stream, file.as_fd(), self.at, self.most).await?;
+        let (come, end) = pieces::told(&mut stream).await;
+        let (status, body) = match self.has_come(come, end).await {
+            Ok(arrived) => (StatusCode::OK, serde_json::to_vec(&arrived)?),
+            Err(problem) => (problem.code.status(), serde_json::to_vec(&problem)?),
+        };
+        pieces::answer(&mut stream, status, &body).await
+    }
+
+    /// How much there is after it.
+    async fn has_come(self, come: u64, end: End) -> Result<Arrived, Problem> {
+        let Self { pool, image, before, at, most } = self;
+        pool.has_come(image).await.map_err(|failed| conflict(failed.to_string()))?;
+        match end {
+            End::All => Ok(Arrived { bytes: before.bytes.max(at + come), ..before }),
+            End::CutOff => Err(Problem::new(ProblemCode::Malformed, "The request was cut short.")),
+            End::Failed(why) => Err(conflict(Directory::not_written(why).to_string())),
+            End::TooLong if most == MAX_PIECE_BYTES as u64 => {
+                let sentence = format!("A piece has at most {MAX_PIECE_BYTES} bytes.");
+                Err(Problem::new(ProblemCode::TooLarge, sentence))
             }
-            Some(Err(error)) if error.is::<LengthLimitError>() => return (pieces, Come::TooMuch),
-            Some(Err(_)) => return (pieces, Come::CutOff),
+            End::TooLong => {
+                let sentence =
+                    format!("The file was said to have {} bytes, and this is more.", before.length);
+                Err(Problem::new(ProblemCode::Invalid, sentence).in_field("at"))
+            }
         }
     }
-    (pieces, Come::More)
 }
 
 /// Makes an image of the file that has come: its sum is checked, what it is is looked at, and it is written as it is kept.
@@ -251,13 +254,22 @@ pub(crate) async fn finish(
     person: Person,
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<Task>), Failure> {
-    let image = agent.arriving_image(id.clone()).await?;
-    let Arrived { bytes, length } = agent.arrived(&image).await?;
-    if bytes < length {
-        return Err(conflict(format!("{bytes} of {length} bytes have come. Bring the rest first.")).into());
+    let found = id.clone();
+    let image = agent.found(move |connection| images::one(connection, &found)).await?;
+    must_arrive(&image)?;
+    // On another host the task looks.
+    if image.host == agent.cluster.store()?.id() {
+        let Arrived { bytes, length } = agent.arrived(&image).await?;
+        if bytes < length {
+            return Err(
+                conflict(format!("{bytes} of {length} bytes have come. Bring the rest first.")).into()
+            );
+        }
     }
-    let check =
-        |_: &Connection, image: &Kept| Ok(json!({ "pool": image.shown.pool, "sha256": image.shown.sha256 }));
+    let check = |_: &Connection, image: &Kept| {
+        let Image { pool, sha256, length, .. } = &image.shown;
+        Ok(json!({ "pool": pool, "sha256": sha256, "length": length }))
+    };
     agent.begin_image_task(client, &person, id, TaskKind::CreateImage, check).await
 }
 
@@ -290,6 +302,14 @@ pub(crate) async fn remove(
     agent.begin_image_task(client, &person, id, TaskKind::DeleteImage, check).await
 }
 
+fn must_arrive(image: &Kept) -> Result<(), Problem> {
+    match image.shown.state {
+        ImageState::Arriving => Ok(()),
+        ImageState::Making => Err(conflict("Its file has come, and is being looked at.")),
+        ImageState::Ready | ImageState::Unknown => Err(conflict("Its file has come.")),
+    }
+}
+
 impl Agent {
     /// An image whose file comes to this host.
     async fn arriving_image(&self, id: String) -> Result<Kept, Problem> {
@@ -298,11 +318,8 @@ impl Agent {
             let host = &image.shown.host_name;
             return Err(conflict(format!("The file of this image comes to {host}. Bring it there.")));
         }
-        match image.shown.state {
-            ImageState::Arriving => Ok(image),
-            ImageState::Making => Err(conflict("Its file has come, and is being looked at.")),
-            ImageState::Ready | ImageState::Unknown => Err(conflict("Its file has come.")),
-        }
+        must_arrive(&image)?;
+        Ok(image)
     }
 
     async fn arrived(&self, image: &Kept) -> Result<Arrived, Problem> {

@@ -9,8 +9,8 @@ use axum::{
     response::IntoResponse,
 };
 use quantix_api::{
-    ChangeVm, Keep, ListQuery, NewVm, Page, PowerVm, Problem, ProblemCode, RemoveVm, Right, SettleDrift,
-    Task, TaskKind, Vm, VmAction, VmCounts, VmQuery, VmState,
+    ChangeVm, Keep, ListQuery, NewVm, Page, PowerVm, Problem, ProblemCode, RemoveVm, Right, Scope,
+    SettleDrift, Task, TaskKind, Vm, VmAction, VmCounts, VmQuery, VmState,
 };
 use quantix_compute::{VmId, allowed};
 use quantix_store::{HostId, Member};
@@ -140,6 +140,10 @@ fn making(
             person.must_have(Right::ManageVms, folders::place(connection, &scope)?)?;
         }
         let host = emptiest(connection, &body, &hosts)?;
+        if !body.spec.pci.is_empty() && body.host.is_none() {
+            return Err(invalid("host", "Say on which host it is: it shall have devices of it.").into());
+        }
+        must_have_devices(&person, &body.spec.pci, &[], host)?;
         let mut making = Making::plan(connection, &body, host)?;
         let vm = kept::add(connection, id, &making, host, &actor, now_ms())?;
         // With the addresses it was given: another attempt makes the same machine.
@@ -207,6 +211,9 @@ pub(crate) async fn change(
         for scope in body.spec.iter().flat_map(|spec| disks::taken_over(Some(&before.spec), spec)) {
             person.must_have(Right::ManageVms, folders::place(connection, &scope)?)?;
         }
+        if let Some(spec) = &body.spec {
+            must_have_devices(&person, &spec.pci, &before.spec.pci, before.host)?;
+        }
         line.object = named(&before);
         line.was(&told(&before));
         let changed = kept::change(connection, &id, &body, seen)?;
@@ -215,6 +222,19 @@ pub(crate) async fn change(
     };
     let vm = agent.cluster.write_telling(line, change).await?;
     Ok((tag(vm.version), Json(vm)))
+}
+
+/// Whoever gives a machine a device that it did not have takes it from the host.
+fn must_have_devices(
+    person: &Person,
+    wanted: &[String],
+    before: &[String],
+    host: HostId,
+) -> Result<(), Problem> {
+    if wanted.iter().all(|device| before.contains(device)) {
+        return Ok(());
+    }
+    person.must_have(Right::OperateHosts, Scope::Host(host.to_string()))
 }
 
 pub(super) fn named(vm: &Kept) -> String {
@@ -279,8 +299,12 @@ pub(crate) async fn power(
         VmAction::Start if body.with_console => json!({ "with_console": true }),
         _ => Value::Null,
     };
-    let starts = body.action == VmAction::Start;
+    let (starts, suspends) = (body.action == VmAction::Start, body.action == VmAction::Suspend);
     let check = move |_: &Connection, vm: &Kept| {
+        if suspends && vm.has_devices() {
+            let sentence = "What a device of its host holds cannot be kept. Shut it down instead.";
+            return Err(Problem::new(ProblemCode::Conflict, sentence).into());
+        }
         if starts && vm.policy.template {
             let sentence = "It is a template, and stays as it is. Clone it, or let it be a machine again.";
             return Err(Problem::new(ProblemCode::Conflict, sentence).into());

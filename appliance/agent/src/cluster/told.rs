@@ -95,7 +95,8 @@ pub(super) fn routes() -> Router<Arc<Cluster>> {
         .route(IMAGE, post(give_piece_of_image))
 }
 
-fn who(asks: &FromHost) -> Result<HostId, Problem> {
+/// The host that asks over a connection between hosts.
+pub(crate) fn who(asks: &FromHost) -> Result<HostId, Problem> {
     asks.host().ok_or_else(unusable)
 }
 

@@ -133,7 +133,8 @@ pub(crate) fn plan(
             ..ToMake::empty(id, name, held.pool.clone(), known.bytes)
         });
     }
-    let mut spec = VmSpec { name: asked.name.clone(), disks, ..spec };
+    // A device of the host is one machine's; whoever shall have another is given it.
+    let mut spec = VmSpec { name: asked.name.clone(), disks, pci: Vec::new(), ..spec };
     for nic in &mut spec.nics {
         nic.mac.clear();
     }

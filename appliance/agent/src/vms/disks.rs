@@ -2,6 +2,7 @@
 
 use quantix_api::{DiskLimit, NewDisk, NewVm, Problem, ProblemCode, Scope, VmCd, VmDisk, VmSpec};
 use quantix_compute::{Drive, Format, VmId};
+use quantix_host::pci_refused;
 use quantix_storage::VolumeId;
 use quantix_store::HostId;
 use rusqlite::Connection;
@@ -157,6 +158,13 @@ pub(crate) fn taken_over(before: Option<&VmSpec>, spec: &VmSpec) -> Vec<Scope> {
     new.map(|disk| Scope::Volume(disk.volume.clone())).collect()
 }
 
+impl Kept {
+    /// Whether it has devices of its host, now or when it is on.
+    pub(crate) fn has_devices(&self) -> bool {
+        !self.more.running.as_ref().unwrap_or(&self.spec).pci.is_empty()
+    }
+}
+
 impl Agent {
     /// The volumes that a machine has.
     pub(super) async fn volumes_of(&self, vm: VmId) -> Result<Vec<volumes::Kept>, String> {
@@ -177,6 +185,12 @@ impl Agent {
             there.map_err(|failed| format!("The pool {name} cannot be used. {failed}"))?;
         }
         Ok(())
+    }
+
+    /// Sees to it that its host can do without the devices that a machine shall have.
+    pub(crate) async fn devices_are_free(&self, vm: VmId) -> Result<(), String> {
+        let Some(vm) = self.own_vm(vm).await?.filter(|vm| !vm.spec.pci.is_empty()) else { return Ok(()) };
+        pci_refused(&self.host.facts().await.pci, &vm.spec.pci).map_or(Ok(()), Err)
     }
 
     /// Where what is in the CD drives of a machine of this host is.

@@ -152,6 +152,11 @@ pub(crate) fn add(
     let vm_id = vm.id.to_string();
     check_words(&new.name, &new.description)?;
     allows_hold(vm.state, new.memory).map_err(|refused| conflict(refused.to_string()))?;
+    if new.memory && vm.has_devices() {
+        return Err(conflict(
+            "What a device of its host holds cannot be kept. Make the snapshot without memory.",
+        ));
+    }
     if vm.policy.template {
         return Err(conflict("It is a template, and stays as it is: there is nothing to go back to."));
     }

@@ -3,13 +3,13 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use quantix_api::{
-    Cache, ChangeVm, Image, NewDisk, NewVm, PowerVm, RemoveImage, TaskState, VmAction, VmCd, VmSpec, VmState,
-    calls,
+    Cache, ChangeVm, Image, ImageState, NewDisk, NewImage, NewVm, PowerVm, RemoveImage, TaskState, VmAction,
+    VmCd, VmSpec, VmState, calls,
 };
 use quantix_libvirt::Daemon;
 
 use crate::{
-    hosts::{Host, until},
+    hosts::{Host, problem, until},
     place::{Place, new, spec},
 };
 
@@ -86,6 +86,47 @@ impl Two {
         };
         NewVm { disks: vec![disk], host: Some(self.there.clone()), ..new(name) }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_brought_to_the_host_that_is_asked_whoever_leads() {
+    let two = Two::start().await;
+    let (client, session) = (two.other.client(), &two.place.session);
+    let content = disk(8);
+    let takes_place = async |name: &str| {
+        let new = NewImage {
+            name: name.into(),
+            file: "debian.raw".into(),
+            pool: "local".into(),
+            length: content.len() as u64,
+            sha256: None,
+        };
+        let image = client.call(&calls::make_image(&new).as_session(session)).await.unwrap();
+        assert_eq!(image.host_name, "qx-2");
+        image.id
+    };
+    let bring = |id: &str, at: usize, piece: &[u8]| {
+        calls::bring_image(id, at as u64, piece.to_vec()).as_session(session)
+    };
+    let finish = async |id: &str| {
+        let task = client.call(&calls::finish_image(id).as_session(session)).await.unwrap();
+        two.place.ended(task.id).await
+    };
+    let (first, rest) = content.split_at(3 << 20);
+    let id = takes_place("debian").await;
+    assert_eq!(client.call(&bring(&id, 0, first)).await.unwrap().bytes, first.len() as u64);
+    let elsewhere = problem(two.place.host.client().call(&bring(&id, first.len(), rest)).await);
+    assert_eq!(elsewhere.detail, "The file of this image comes to qx-2. Bring it there.");
+    client.call(&bring(&id, first.len(), rest)).await.unwrap();
+    assert_eq!(finish(&id).await.state, TaskState::Done);
+    assert_eq!(two.image(&id).await.state, ImageState::Ready);
+    assert_eq!(two.files_there(), [format!("{id}.qcow2")]);
+    // Whoever leads does not see what is missing; the host that has it does.
+    let id = takes_place("half").await;
+    client.call(&bring(&id, 0, first)).await.unwrap();
+    let early = finish(&id).await;
+    assert_eq!(early.state, TaskState::Failed);
+    assert!(early.outcome.contains("Only 3145728 of 8388608 bytes have come."), "{early:?}");
 }
 
 /// A disk with something on all of it, that looks like one.

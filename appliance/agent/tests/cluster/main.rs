@@ -9,6 +9,7 @@ mod certificate;
 mod cloud_init;
 mod consoles;
 mod copies;
+mod devices;
 mod fetch;
 mod files;
 mod full;

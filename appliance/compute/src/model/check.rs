@@ -16,6 +16,7 @@ const LONGEST_MODEL: usize = 64;
 const MOST_IOPS: u32 = 10_000_000;
 const MOST_MIB_S: u32 = 1_000_000;
 const MOST_NICS: usize = 16;
+const MOST_PCI: usize = 8;
 /// The longest name Linux gives a network device.
 const LONGEST_BRIDGE: usize = 15;
 
@@ -86,7 +87,8 @@ pub fn check(spec: &VmSpec) -> Result<(), Flaw> {
     }
     check_disks(spec)?;
     check_cds(spec)?;
-    check_nics(spec)
+    check_nics(spec)?;
+    check_pci(spec)
 }
 
 /// What names of bridges and processors consist of.
@@ -168,6 +170,42 @@ fn check_nics(spec: &VmSpec) -> Result<(), Flaw> {
     Ok(())
 }
 
+fn check_pci(spec: &VmSpec) -> Result<(), Flaw> {
+    if spec.pci.len() > MOST_PCI {
+        return flaw("pci", format!("At most {MOST_PCI} devices of its host can be."));
+    }
+    for (at, address) in spec.pci.iter().enumerate() {
+        if pci_numbers(address).is_none() {
+            return flaw(
+                format!("pci.{at}"),
+                "A device has an address like 0000:65:00.0, as its host's page shows it.",
+            );
+        }
+        if spec.pci[..at].contains(address) {
+            return flaw(format!("pci.{at}"), "This machine has this device already; each can be once.");
+        }
+    }
+    Ok(())
+}
+
+/// Domain, bus, slot and function of an address as the kernel writes it.
+pub(crate) fn pci_numbers(address: &str) -> Option<[u16; 4]> {
+    let (domain, rest) = address.split_once(':')?;
+    let (bus, rest) = rest.split_once(':')?;
+    let (slot, function) = rest.split_once('.')?;
+    let number = |text: &str, digits: usize, most: u16| {
+        let is_one =
+            text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        u16::from_str_radix(text, 16).ok().filter(|number| is_one && *number <= most)
+    };
+    Some([
+        number(domain, 4, u16::MAX)?,
+        number(bus, 2, 0xff)?,
+        number(slot, 2, 0x1f)?,
+        number(function, 1, 7)?,
+    ])
+}
+
 /// Whether it is the address of one card: a group's has the lowest bit of its first byte set.
 pub(crate) fn is_mac(text: &str) -> bool {
     let bytes: Option<Vec<u8>> = text
@@ -212,6 +250,17 @@ mod tests {
             assert_eq!(field(|spec| spec.cpu.named = named.into()).as_deref(), Some("cpu.named"), "{named}");
         }
         assert_eq!(field(|spec| spec.cpu.named = "Skylake-Server-v4".into()), None);
+        for address in
+            ["65:00.0", "0000:65:00.8", "0000:65:20.0", "0000:65:00.0\n", "0000:6A:00.0", "+000:65:00.0"]
+        {
+            assert_eq!(field(|spec| spec.pci = vec![address.into()]).as_deref(), Some("pci.0"), "{address}");
+        }
+        let device = || "0000:65:1f.7".to_owned();
+        assert_eq!(field(|spec| spec.pci = vec![device()]), None);
+        assert_eq!(field(|spec| spec.pci = vec![device(), device()]).as_deref(), Some("pci.1"));
+        let many = |count: usize| (0..count).map(|bus| format!("0000:{bus:02x}:00.0")).collect();
+        assert_eq!(field(|spec| spec.pci = many(MOST_PCI)), None);
+        assert_eq!(field(|spec| spec.pci = many(MOST_PCI + 1)).as_deref(), Some("pci"));
         let limited = |iops, mib_s| {
             field(move |spec| {
                 let limit = DiskLimit { iops, mib_s };

@@ -57,6 +57,7 @@ pub fn differences(ours: &VmSpec, theirs: &VmSpec) -> Vec<String> {
     each(&mut all, "Network card", &ours.nics, &theirs.nics, |nic: &VmNic| {
         format!("{} on {}", nic.mac.to_lowercase(), nic.bridge)
     });
+    each(&mut all, "Device", &ours.pci, &theirs.pci, Clone::clone);
     all
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use quantix_api::{Boot, Bus, Cache, CpuModel, DiskLimit, Firmware, Guest, NicModel, VmDisk, VmNic, VmSpec};
 
-use crate::model::{element::Element, id::VmId};
+use crate::model::{check::pci_numbers, element::Element, id::VmId};
 
 /// Ports for what every machine has: serial lines of virtio, USB, video, random numbers, balloon, SCSI.
 const OWN_PORTS: usize = 6;
@@ -209,9 +209,14 @@ fn clock(guest: Guest) -> Element {
 fn devices(drawn: &Drawn<'_>) -> Element {
     let spec = drawn.spec;
     let root = Element::new("controller").with("type", "pci").with("index", 0).with("model", "pcie-root");
+    let ports = OWN_PORTS
+        + SPARE_PORTS
+        + spec.disks.len()
+        + spec.nics.len()
+        + spec.pci.len()
+        + usize::from(drawn.seed.is_some());
     let ports =
-        (0..OWN_PORTS + SPARE_PORTS + spec.disks.len() + spec.nics.len() + usize::from(drawn.seed.is_some()))
-            .map(|_| Element::new("controller").with("type", "pci").with("model", "pcie-root-port"));
+        (0..ports).map(|_| Element::new("controller").with("type", "pci").with("model", "pcie-root-port"));
     let mut devices = Element::new("devices").holding(root).holding_all(ports);
     if spec.disks.iter().any(|disk| bus(disk, spec.guest) == Bus::Scsi) {
         devices =
@@ -222,6 +227,7 @@ fn devices(drawn: &Drawn<'_>) -> Element {
     devices = devices.holding_all(cds.map(|(at, inside)| cd(at, inside.as_deref(), spec)));
     devices =
         devices.holding_all(spec.nics.iter().enumerate().map(|(at, wanted)| nic(drawn.id, wanted, spec, at)));
+    devices = devices.holding_all(spec.pci.iter().filter_map(|address| host_device(address)));
     let channel = Element::new("channel")
         .with("type", "unix")
         .holding(Element::new("target").with("type", "virtio").with("name", "org.qemu.guest_agent.0"));
@@ -467,6 +473,18 @@ fn nic(id: VmId, wanted: &VmNic, spec: &VmSpec, at: usize) -> Element {
         .holding_all(place)
 }
 
+/// A device of the host. libvirt takes it from its driver when the machine starts, and gives it back.
+fn host_device(address: &str) -> Option<Element> {
+    let [domain, bus, slot, function] = pci_numbers(address)?;
+    let place = Element::new("address")
+        .with("domain", format!("{domain:#06x}"))
+        .with("bus", format!("{bus:#04x}"))
+        .with("slot", format!("{slot:#04x}"))
+        .with("function", format!("{function:#x}"));
+    let device = Element::new("hostdev").with("mode", "subsystem").with("type", "pci").with("managed", "yes");
+    Some(device.holding(Element::new("source").holding(place)))
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use quantix_api::VmCd;
@@ -487,6 +505,7 @@ pub(crate) mod tests {
             disks: Vec::new(),
             cds: Vec::new(),
             nics: Vec::new(),
+            pci: Vec::new(),
             watchdog: false,
         }
     }
@@ -519,6 +538,7 @@ pub(crate) mod tests {
         spec.description = "The shop\nand its <basket>".into();
         spec.disks = vec![volume("root"), volume("data")];
         spec.nics = vec![VmNic { bridge: "br-int".into(), mac: "52:54:00:AB:00:01".into(), model: None }];
+        spec.pci = vec!["0000:65:00.1".into()];
         spec.watchdog = true;
         insta::assert_snapshot!(drawn(&spec, Accelerator::Kvm));
     }

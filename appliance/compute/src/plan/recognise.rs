@@ -9,7 +9,7 @@ use quantix_api::{
 };
 
 use super::domain::{Accelerator, Drive, Format, as_needed, card_as_needed};
-use crate::model::{element::Element, id::VmId};
+use crate::model::{check::pci_numbers, element::Element, id::VmId};
 
 /// A machine that was recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +104,7 @@ pub fn recognise(domain: &Element) -> Result<Recognised, Missing> {
         disks,
         cds,
         nics: devices.all("interface").filter_map(|card| nic(card, guest)).collect(),
+        pci: devices.all("hostdev").filter_map(pci_address).collect(),
         watchdog: devices
             .child("watchdog")
             .is_some_and(|watchdog| watchdog.attribute("action") == Some("reset")),
@@ -120,8 +121,25 @@ fn is_known(device: &Element) -> bool {
         "disk" if is_cd(device) => true,
         "disk" => matches!(device.attribute("device"), None | Some("disk")) && source(device).is_some(),
         "interface" => is_nic(device),
+        "hostdev" => pci_address(device).is_some(),
         name => USUAL.contains(&name),
     }
+}
+
+/// The address of a device of the host that libvirt takes from its driver by itself.
+fn pci_address(device: &Element) -> Option<String> {
+    if device.attribute("type") != Some("pci") || device.attribute("managed") != Some("yes") {
+        return None;
+    }
+    let place = device.child("source")?.child("address")?;
+    let number = |name: &str| {
+        let text = place.attribute(name)?;
+        u16::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+    };
+    let (domain, bus, slot, function) =
+        (number("domain")?, number("bus")?, number("slot")?, number("function")?);
+    let address = format!("{domain:04x}:{bus:02x}:{slot:02x}.{function:x}");
+    pci_numbers(&address).is_some().then_some(address)
 }
 
 fn is_cd(disk: &Element) -> bool {
@@ -341,7 +359,7 @@ mod tests {
         let cds = prop::collection::vec(prop::option::of("/pool/[a-z]{1,5}\\.iso"), 0..3);
         let card = any_of(&[None, Some(NicModel::Virtio), Some(NicModel::E1000e)]);
         let nics = prop::collection::vec((any::<[u8; 3]>(), card), 0..4);
-        let flags = (any::<[bool; 2]>(), any_of(&Boot::ALL));
+        let flags = (any::<[bool; 2]>(), any_of(&Boot::ALL), prop::collection::btree_set(0..0x100_u16, 0..4));
         (text, guest, firmware, cpu, memory, disks, (cds, nics), flags).prop_map(
             |(
                 (name, description),
@@ -351,7 +369,7 @@ mod tests {
                 memory,
                 disks,
                 (cds, nics),
-                ([tpm, watchdog], boot),
+                ([tpm, watchdog], boot, pci),
             )| {
                 VmSpec {
                     name: name.trim().to_owned(),
@@ -376,6 +394,7 @@ mod tests {
                             model,
                         })
                         .collect(),
+                    pci: pci.into_iter().map(|bus| format!("0000:{bus:02x}:1f.7")).collect(),
                     watchdog,
                 }
             },

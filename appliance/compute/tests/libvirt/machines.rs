@@ -39,6 +39,7 @@ pub(crate) fn spec(name: &str) -> VmSpec {
         disks: Vec::new(),
         cds: Vec::new(),
         nics: Vec::new(),
+        pci: Vec::new(),
         watchdog: false,
     }
 }

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     blocking::blocking,
-    hardware, kvm,
+    hardware, kvm, pci,
     run::run,
     services::{Asked, services},
 };
@@ -172,6 +172,7 @@ fn machine(root: &Path, state_dir: &Path) -> HostFacts {
     let hardware = [read("sys/class/dmi/id/sys_vendor"), read("sys/class/dmi/id/product_name")].join(" ");
     let booted_at =
         proc::boot_second(&read("proc/stat")).and_then(|second| Timestamp::from_second(second).ok());
+    let nics = nics();
     HostFacts {
         hardware: if hardware.trim().is_empty() { "unknown".to_owned() } else { hardware.trim().to_owned() },
         machine_id: read("etc/machine-id"),
@@ -182,7 +183,8 @@ fn machine(root: &Path, state_dir: &Path) -> HostFacts {
         booted_at: booted_at.unwrap_or_default(),
         cpu: proc::cpu(&read("proc/cpuinfo")),
         memory: proc::memory(&read("proc/meminfo")),
-        nics: nics(),
+        pci: pci::devices(root, &nics),
+        nics,
         disks: hardware::disks(root),
         state_storage: hardware::filesystem(root, state_dir),
         ..machine_unread()
@@ -204,6 +206,7 @@ fn machine_unread() -> HostFacts {
         memory: proc::memory(""),
         nics: Vec::new(),
         disks: Vec::new(),
+        pci: Vec::new(),
         state_storage: hardware::unanswered_filesystem(),
         services: Vec::new(),
     }

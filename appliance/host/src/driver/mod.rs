@@ -5,5 +5,6 @@ pub(crate) mod hardware;
 pub(crate) mod host;
 pub(crate) mod kvm;
 pub(crate) mod load;
+pub(crate) mod pci;
 pub(crate) mod run;
 pub(crate) mod services;

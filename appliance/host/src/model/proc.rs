@@ -44,6 +44,11 @@ pub(crate) fn boot_second(stat: &str) -> Option<i64> {
     stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
 }
 
+/// What `/proc/self/mountinfo` says is mounted, by its numbers: `8:1`.
+pub(crate) fn mounted_devices(mountinfo: &str) -> BTreeSet<String> {
+    mountinfo.lines().filter_map(|line| line.split_whitespace().nth(2).map(str::to_owned)).collect()
+}
+
 /// A value of an os-release file, without its quotes.
 pub(crate) fn os_release(text: &str, key: &str) -> Option<String> {
     text.lines()

@@ -60,6 +60,7 @@ impl Sums {
     }
 }
 
+const NOT_WRITTEN: &str = "The image cannot be written";
 /// So much of a file may be in memory alone, more or less.
 const UNSAFE_AT_MOST: u64 = 64 << 20;
 /// What is just being brought to the disk.
@@ -142,41 +143,61 @@ impl Directory {
         in_files("What has come cannot be looked at", move || come(&path, &safe)).await
     }
 
-    /// Puts a piece where it belongs: behind what has come. What comes twice is written once. It is on the disk some pieces
-    /// later: whoever brings them does not wait for that, and after a power cut goes on behind what was.
+    /// Opens the file of an image that comes, to write what comes to where it belongs.
+    pub async fn open_arriving(&self, id: VolumeId) -> Result<File, Failed> {
+        self.room().await?;
+        let (dir, path, note) = (self.images_dir(), self.arriving(id), self.safe_of(id));
+        in_files(NOT_WRITTEN, move || {
+            fs::create_dir_all(&dir)?;
+            fs::set_permissions(&dir, Permissions::from_mode(0o711))?;
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            let known = Safe::read(&note)?;
+            if !known.as_ref().is_some_and(|known| known.is_of_this_run()) {
+                // What is behind that may be zeros, whatever its length says.
+                let bytes = known.map_or(0, |known| known.bytes);
+                file.set_len(bytes.min(file.metadata()?.len()))?;
+                Safe::write(&note, bytes)?;
+            }
+            Ok(file)
+        })
+        .await
+    }
+
+    /// Puts a piece where it belongs: behind what has come. What comes twice is written once.
     pub async fn take_piece<B: AsRef<[u8]> + Send + 'static>(
         &self,
         id: VolumeId,
         at: u64,
         piece: Vec<B>,
     ) -> Result<(), Failed> {
-        self.room().await?;
-        let (dir, path, safe) = (self.images_dir(), self.arriving(id), self.safe_of(id));
-        let (part, note) = (path.clone(), safe.clone());
-        let is_much = in_files("The image cannot be written", move || {
-            fs::create_dir_all(&dir)?;
-            fs::set_permissions(&dir, Permissions::from_mode(0o711))?;
-            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&part)?;
-            file.set_permissions(Permissions::from_mode(0o600))?;
-            let known = Safe::read(&note)?;
-            let is_of_this_run = known.as_ref().is_some_and(|known| known.is_of_this_run());
-            let bytes = known.map_or(0, |known| known.bytes);
-            if !is_of_this_run {
-                // What is behind that may be zeros, whatever its length says.
-                file.set_len(bytes.min(file.metadata()?.len()))?;
-                Safe::write(&note, bytes)?;
-            }
+        let file = self.open_arriving(id).await?;
+        in_files(NOT_WRITTEN, move || {
             let mut end = at;
             for part in &piece {
                 file.write_all_at(part.as_ref(), end)?;
                 end += part.as_ref().len() as u64;
             }
-            Ok(end.saturating_sub(bytes) >= UNSAFE_AT_MOST)
+            Ok(())
+        })
+        .await?;
+        self.has_come(id).await
+    }
+
+    /// Sees to it that what has come is on the disk some pieces later: whoever brings them does not wait for that, and after a
+    /// power cut goes on behind what was.
+    pub async fn has_come(&self, id: VolumeId) -> Result<(), Failed> {
+        let (path, safe) = (self.arriving(id), self.safe_of(id));
+        let (part, note) = (path.clone(), safe.clone());
+        let is_much = in_files(NOT_WRITTEN, move || {
+            let known = Safe::read(&note)?.map_or(0, |known| known.bytes);
+            // Of one that was removed meanwhile nothing is there.
+            Ok(fs::metadata(&part).map_or(0, |part| part.len()).saturating_sub(known) >= UNSAFE_AT_MOST)
         })
         .await?;
         if is_much && lock(&BEING_MADE_SAFE).insert(id) {
             tokio::spawn(async move {
-                let done = in_files("The image cannot be written", move || {
+                let done = in_files(NOT_WRITTEN, move || {
                     let file = File::open(&path)?;
                     let bytes = file.metadata()?.len();
                     file.sync_data()?;
@@ -189,6 +210,11 @@ impl Directory {
             });
         }
         Ok(())
+    }
+
+    /// Why somebody who was given the file could not write to it.
+    pub fn not_written(why: i32) -> Failed {
+        Failed::of(NOT_WRITTEN, &io::Error::from_raw_os_error(why))
     }
 
     /// Takes away what has come: all is made of it, or its file comes anew.

@@ -111,7 +111,7 @@ async fn main() {
     println!("| --- | --- | --- |");
     println!("| `curl -T` to nginx | {:.0} | |", rate(theirs));
     println!(
-        "| `qx image upload`, in pieces of up to 16 MiB | {:.0} | {:.2} |",
+        "| `qx image upload`, in pieces of up to 64 MiB | {:.0} | {:.2} |",
         rate(ours),
         rate(ours) / rate(theirs)
     );

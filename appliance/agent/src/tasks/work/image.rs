@@ -50,6 +50,13 @@ pub(super) async fn check_sum(work: &Work, hand: &Hand) -> Result<Did, String> {
         Some(wanted) => fetch::checksum(&wanted).await?,
         None => text(work, "sha256").map(str::to_owned),
     };
+    let length = work.task.params.get("length").and_then(Value::as_u64);
+    if let Some(length) = length.filter(|length| *length > 0) {
+        let come = work.agent.directory(pool).arrived(id).await.map_err(|failed| failed.to_string())?;
+        if come < length {
+            return Err(format!("Only {come} of {length} bytes have come. Bring the file once more."));
+        }
+    }
     let further = wanted.as_deref().and_then(Further::for_sum);
     let sums = work.agent.directory(pool).sum(id, further, going(hand)).await;
     let Some(Sums { sha256, further }) = done(sums, hand)? else { return Ok(Did::Stopped) };

@@ -180,6 +180,7 @@ pub(super) async fn start(work: &Work, hand: &Hand) -> Result<Did, String> {
     if now != VmState::Running {
         allowed(VmAction::Start, now).map_err(|refused| refused.to_string())?;
         agent.pools_are_there(id).await?;
+        agent.devices_are_free(id).await?;
         let with_console = work.task.params.get("with_console").and_then(Value::as_bool).unwrap_or(false);
         if let Err(failed) = agent.libvirt.start(id, with_console).await {
             agent.see_vm(id, false).await?;
