@@ -301,9 +301,13 @@ async fn bring(session: &Session, image: &Image, path: &Path) -> Result<(), Fail
             None => (session.host.line().await?, false),
         };
         arrived = match open.call(&call, |_| piece).await {
-            // Whoever has been ending it meanwhile is asked what has come, over another.
-            Err(CallError::Unreachable { .. }) if was_used => {
-                session.call(calls::image_arrived(&image.id)).await?
+            // A line that ended, or became slow: what has come of the piece has come.
+            Err(broken @ CallError::Unreachable { .. }) => {
+                let now = session.call(calls::image_arrived(&image.id)).await?;
+                if !was_used && now.bytes == arrived.bytes {
+                    return Err(broken.into());
+                }
+                now
             }
             done => {
                 line = Some(open);

@@ -41,9 +41,10 @@ impl Sent {
         if self.left == 0 {
             return Ok(std::mem::take(&mut self.after));
         }
-        let mut part = Vec::with_capacity(PART);
-        let most = self.left.min(PART as u64);
-        self.left -= (&self.file).take(most).read_to_end(&mut part)? as u64;
+        let mut part = vec![0; usize::try_from(self.left).unwrap_or(PART).min(PART)];
+        let length = self.file.read(&mut part)?;
+        part.truncate(length);
+        self.left -= length as u64;
         if part.is_empty() {
             return Err(io::Error::other("the file has become shorter"));
         }

@@ -88,7 +88,9 @@ fn a_machine_that_was_made_runs_under_kvm_and_starts_with_its_host() {
         ("spec.pci", DEVICE),
     ]);
     assert_eq!(browser.post(&format!("{page}/edit"), &given).location(), page);
-    assert!(machine.run(&format!("virsh dumpxml {id} --inactive")).ok().contains("<hostdev"));
+    wait_until("libvirt to know the device", SOON, || {
+        machine.run(&format!("virsh dumpxml {id} --inactive")).ok().contains("<hostdev").then_some(())
+    });
 
     // Its screen and its serial line, over the same port as the pages.
     let screen = console(&mut browser, &page, "screen");
