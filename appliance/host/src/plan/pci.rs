@@ -28,9 +28,7 @@ pub(crate) fn keep_groups_together(devices: &mut [PciDevice]) {
         .collect();
     for device in devices.iter_mut().filter(|device| device.kept_because.is_none()) {
         device.kept_because = match device.group {
-            None => Some(
-                "It cannot be kept apart from the host: the IOMMU is off in the machine’s firmware.".into(),
-            ),
+            None => Some("The machine has no IOMMU, or it is off in its firmware.".into()),
             Some(group) => kept
                 .iter()
                 .find(|(other, _)| *other == group)
