@@ -11,7 +11,7 @@ run: ## Build Quantix-OS, start it in QEMU, and say how to sign in
 test: ## Everything CI proves, in under an hour: units, then the booted image
 	@tools/test
 
-soak: ## The same cases with full counts; results go into docs/results
+soak: ## The same cases with full counts, and every parser fuzzed; results go into docs/results
 	@tools/soak
 
 torture: ## Break the store at random for a quarter of an hour; what was acknowledged must be there

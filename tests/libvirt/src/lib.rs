@@ -15,6 +15,11 @@ use tempfile::TempDir;
 /// What a slow machine may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// A count in the short form, or in full when `QUANTIX_SOAK` is set.
+pub fn count<T>(short: T, full: T) -> T {
+    if std::env::var_os("QUANTIX_SOAK").is_some() { full } else { short }
+}
+
 /// A daemon, until it is dropped.
 #[derive(Debug)]
 pub struct Daemon {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A guest that is imitated may take so many seconds to start.
-const BOOT: u64 = 300;
+const BOOT: u64 = 600;
 
 impl Place {
     /// The Debian guest as an image: its id.

@@ -320,6 +320,23 @@ pub(crate) async fn until_within(limit: u64, what: &str, mut is_so: impl AsyncFn
     }
 }
 
+/// Waits until something is as it should be, or says what it was at last.
+pub(crate) async fn until_it<T: std::fmt::Debug>(
+    what: &str,
+    mut look: impl AsyncFnMut() -> T,
+    is_so: impl Fn(&T) -> bool,
+) {
+    let start = Instant::now();
+    loop {
+        let seen = look().await;
+        if is_so(&seen) {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "waited 30 s until {what}: {seen:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[track_caller]
 pub(crate) fn problem<T: std::fmt::Debug>(result: Result<T, CallError>) -> Problem {
     match result.unwrap_err() {

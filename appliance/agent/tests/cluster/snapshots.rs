@@ -4,12 +4,13 @@ use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use quantix_api::{
     Cache, CallError, ChangeSnapshot, ChangeVm, CloneVm, GrowVolume, NewDisk, NewSchedule, NewSnapshot,
-    NewVm, ProblemCode, RemoveSnapshot, RemoveVm, RevertVm, Snapshot, Task, TaskState, VmAction, VmPolicy,
-    VmSpec, VmState, Weekday, When, calls,
+    NewVm, ProblemCode, RemoveSnapshot, RemoveVm, RevertVm, Snapshot, Task, TaskState, Vm, VmAction,
+    VmPolicy, VmSpec, VmState, Weekday, When, calls,
 };
+use quantix_libvirt::count;
 
 use crate::{
-    hosts::{problem, until},
+    hosts::{problem, until, until_it},
     place::{Place, new},
 };
 
@@ -124,11 +125,8 @@ impl Place {
     }
 
     async fn is_sound(&self, id: &str) {
-        until("nothing differs", async || {
-            let vm = self.vm(id).await;
-            vm.drift.is_empty() && vm.trouble.is_empty() && vm.task.is_none()
-        })
-        .await;
+        let is_sound = |vm: &Vm| vm.drift.is_empty() && vm.trouble.is_empty() && vm.task.is_none();
+        until_it("nothing differs", async || self.vm(id).await, is_sound).await;
     }
 }
 
@@ -332,7 +330,8 @@ async fn a_template_stays_as_it_is_for_those_that_are_cloned_from_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_clones_at_once() {
+async fn many_clones_at_once() {
+    let (all, on) = (count(12, 50), count(4, 10));
     let place = Place::start().await.with_pool().await;
     let client = place.host.client();
     let id = place.with_disk("golden").await;
@@ -340,9 +339,9 @@ async fn fifty_clones_at_once() {
     place.holds(&id, &snapshot("all begin here")).await;
     let from = Some(place.snapshot(&id, "all begin here").await.id);
     let mut tasks = Vec::new();
-    for number in 0..50 {
+    for number in 0..all {
         // Some are whole, and some are started: each is a process.
-        let (name, linked, start) = (format!("web-{number:02}"), number % 10 != 0, number < 10);
+        let (name, linked, start) = (format!("web-{number:02}"), number % 10 != 0, number < on);
         let body = CloneVm { name, folder: None, snapshot: from.clone(), linked, start };
         let call = calls::clone_vm(&id, &body).as_session(&place.session);
         let client = client.clone();
@@ -354,8 +353,8 @@ async fn fifty_clones_at_once() {
         ids.push(task.object.strip_prefix("vm/").unwrap().to_owned());
         place.is_done(task).await;
     }
-    until("ten are on", async || {
-        place.vms().await.iter().filter(|vm| vm.state == VmState::Running).count() == 10
+    until("some are on", async || {
+        place.vms().await.iter().filter(|vm| vm.state == VmState::Running).count() == on
     })
     .await;
     let mut tasks = Vec::new();
@@ -455,7 +454,7 @@ async fn whoever_is_killed_while_a_machine_is_held_or_put_together_loses_nothing
     let id = place.with_disk("web-01").await;
     place.writes(&id, 0, 1);
     place.does(&id, VmAction::Start).await;
-    for round in 0..8_u64 {
+    for round in (0..8_u64).step_by(count(3, 1)) {
         let memory = round % 2 == 1;
         let name = format!("round {round}");
         let task = place.begun(&id, &NewSnapshot { memory, ..snapshot(&name) }).await.unwrap();
@@ -489,7 +488,7 @@ async fn whoever_is_killed_while_a_machine_is_held_or_put_together_loses_nothing
     place.does(&id, VmAction::ForceStop).await;
     place.reads(&id, &[1, 0]);
     place.holds(&id, &snapshot("one")).await;
-    for round in 0..5_u64 {
+    for round in (0..5_u64).step_by(count(2, 1)) {
         place.writes(&id, 0, 7);
         let one = place.snapshot(&id, "one").await.id;
         let call = calls::revert_vm(&id, &one, &RevertVm { start: true }).as_session(&place.session);

@@ -10,7 +10,7 @@ use quantix_api::{
     ProblemCode, RemoveHost, RemoveVm, Right, Scope, Secret, SettleDrift, SignIn, TaskState, VmAction,
     VmMemory, VmPolicy, VmQuery, VmSpec, VmState, Who, calls,
 };
-use quantix_libvirt::Daemon;
+use quantix_libvirt::{Daemon, count};
 
 use crate::{
     consoles::{attend, reads, wanted},
@@ -222,13 +222,14 @@ async fn a_machine_that_crashes_is_told_of_and_started_again_if_it_shall() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_machines_at_once() {
+async fn many_machines_at_once() {
+    let (all, on) = (count(12, 50), count(4, 10));
     let place = Place::start().await;
     let client = place.host.client();
     let mut tasks = Vec::new();
-    for number in 0..50 {
-        // Ten of them are started: each is a process.
-        let new = NewVm { start: number < 10, ..new(&format!("web-{number:02}")) };
+    for number in 0..all {
+        // Some are started: each is a process.
+        let new = NewVm { start: number < on, ..new(&format!("web-{number:02}")) };
         let (client, session) = (client.clone(), place.session.clone());
         tasks
             .push(tokio::spawn(async move { client.call(&calls::make_vm(&new).as_session(&session)).await }));
@@ -239,11 +240,11 @@ async fn fifty_machines_at_once() {
         assert_eq!(place.ended(task.id).await.state, TaskState::Done);
         ids.push(task.object.strip_prefix("vm/").unwrap().to_owned());
     }
-    until("ten are on", async || {
-        place.vms().await.iter().filter(|vm| vm.state == VmState::Running).count() == 10
+    until("some are on", async || {
+        place.vms().await.iter().filter(|vm| vm.state == VmState::Running).count() == on
     })
     .await;
-    assert_eq!(place.domains().len(), 50);
+    assert_eq!(place.domains().len(), all);
     let mut tasks = Vec::new();
     for id in ids {
         let vm = place.vm(&id).await;
