@@ -16,7 +16,6 @@ use quantix_api::{
     Problem, ProblemCode, calls, connection::Arriving, pieces::Answered,
 };
 use serde::{Serialize, de::DeserializeOwned};
-
 use tokio::time::timeout;
 
 use crate::web::{ClientAddress, Web};

@@ -22,6 +22,6 @@ mod tampering;
 mod wrong_requests;
 
 /// A count in the short form, or in full when soaking.
-fn count(short: usize, full: usize) -> usize {
+fn count<T>(short: T, full: T) -> T {
     if std::env::var_os("QUANTIX_SOAK").is_some() { full } else { short }
 }

@@ -86,7 +86,6 @@ impl Agent {
     /// Takes out the layers of a machine that nobody needs any more. Whether it was not stopped.
     pub(crate) async fn tidy_layers(&self, vm: VmId, going: impl Going) -> Result<bool, String> {
         self.settle_names(vm).await?;
-        let mut is_on = false;
         let done = loop {
             let layers = self.layers_here().await?;
             let find = |id| layers.iter().find(|layer| layer.id == id);
@@ -102,26 +101,22 @@ impl Agent {
             };
             let Some((lower, upper)) = one else { break true };
             let pair = Pair { vm, pool: self.directory(&lower.pool), lower, upper };
-            match self.merge(&pair, &layers, &going).await? {
-                Some(was_on) => is_on |= was_on,
-                None => break false,
+            if !self.merge(&pair, &layers, &going).await? {
+                break false;
             }
         };
         self.pools_changed.notify_one();
-        if is_on {
-            // libvirt keeps the names that it has gone on with.
-            self.describe_vm(vm).await?;
+        // libvirt keeps the names that a machine has gone on with; whoever merged may have ended before it told better ones.
+        match self.libvirt.look(vm).await {
+            Ok(seen) if seen.state.is_on() => self.describe_vm(vm).await?,
+            Ok(_) | Err(Failed::Unknown) => {}
+            Err(why) => return Err(failed(why)),
         }
         Ok(done)
     }
 
-    /// Makes one layer of two: whether the machine was on, or nothing if it was stopped.
-    async fn merge(
-        &self,
-        pair: &Pair<'_>,
-        layers: &[Layer],
-        going: &impl Going,
-    ) -> Result<Option<bool>, String> {
+    /// Makes one layer of two. Whether it was not stopped.
+    async fn merge(&self, pair: &Pair<'_>, layers: &[Layer], going: &impl Going) -> Result<bool, String> {
         let state = match self.libvirt.look(pair.vm).await {
             Ok(seen) => seen.state,
             Err(Failed::Unknown) => VmState::Stopped,
@@ -132,7 +127,7 @@ impl Agent {
         let merged =
             if is_live { self.merge_live(pair, state, going).await? } else { merge_off(pair, going).await? };
         if !merged {
-            return Ok(None);
+            return Ok(false);
         }
         // A memory on disk knows the files of its machine by their names.
         let is_known = is_live || (has_it && state == VmState::Suspended);
@@ -141,7 +136,7 @@ impl Agent {
         }
         let (lower, upper) = (pair.lower.id.to_string(), pair.upper.id.to_string());
         self.tell_of_storage(Asked::LayersAreOne { lower, upper, is_known }).await?;
-        Ok(Some(is_live))
+        Ok(true)
     }
 
     /// The same while QEMU has both open.

@@ -1,12 +1,12 @@
 //! Devices of the host that machines have for themselves. That one gets there is shown on the image, where there is an IOMMU.
 
 use quantix_api::{
-    ChangeVm, CloneVm, NewAccess, NewFolder, NewUser, NewVm, ProblemCode, Scope, Secret, SignIn, TaskState,
-    VmAction, VmSpec, Who, calls,
+    ChangeVm, CloneVm, NewAccess, NewFolder, NewVm, ProblemCode, Scope, Secret, TaskState, VmAction, VmSpec,
+    Who, calls,
 };
 
 use crate::{
-    hosts::{PASSWORD, problem, until},
+    hosts::{problem, until},
     place::{Place, new},
 };
 
@@ -16,18 +16,13 @@ const NOT_THERE: &str = "0000:ff:1f.7";
 /// Signs in somebody new, who may do everything in a folder and nothing elsewhere.
 async fn somebody_of(place: &Place, folder: i64) -> Secret {
     let (client, session) = (place.host.client(), &place.session);
-    let new = NewUser { username: "ada".into(), role: "viewer".into() };
-    let made = client.call(&calls::make_user(&new).as_session(session)).await.unwrap();
+    let ada = place.host.somebody(session, "ada", "viewer").await;
     let give = NewAccess {
         who: Who::User("ada".into()),
         role: "administrator".into(),
         scope: Scope::Folder(folder),
     };
     client.call(&calls::give_access(&give).as_session(session)).await.unwrap();
-    let first = SignIn { username: "ada".into(), password: made.password.clone() };
-    let ada = client.call(&calls::sign_in(&first)).await.unwrap().token;
-    let change = quantix_api::ChangePassword { current: made.password, new: Secret::new(PASSWORD) };
-    client.call(&calls::change_password(&change).as_session(&ada)).await.unwrap();
     ada
 }
 

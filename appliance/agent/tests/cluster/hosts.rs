@@ -13,7 +13,7 @@ use std::{
 
 use quantix_api::{
     AgentClient, CallError, ChangePassword, CheckState, Cluster, HostRole, JoinCluster, MadeJoinToken,
-    NewJoinToken, Problem, ProblemCode, Secret, SignIn, calls,
+    NewJoinToken, NewUser, Problem, ProblemCode, Secret, SignIn, calls,
 };
 use quantix_libvirt::Daemon;
 
@@ -259,11 +259,23 @@ impl Host {
     pub(crate) async fn settled(&self) -> Secret {
         self.ready().await;
         let first = self.client().call(&calls::console()).await.unwrap().first_password.unwrap();
-        let body = SignIn { username: "admin".into(), password: first.clone() };
-        let session = self.client().call(&calls::sign_in(&body)).await.unwrap();
+        self.signed_in_first("admin", first).await
+    }
+
+    /// Makes somebody's password the usual one.
+    async fn signed_in_first(&self, name: &str, first: Secret) -> Secret {
+        let body = SignIn { username: name.into(), password: first.clone() };
+        let session = self.client().call(&calls::sign_in(&body)).await.unwrap().token;
         let change = ChangePassword { current: first, new: Secret::new(PASSWORD) };
-        self.client().call(&calls::change_password(&change).as_session(&session.token)).await.unwrap();
-        session.token
+        self.client().call(&calls::change_password(&change).as_session(&session)).await.unwrap();
+        session
+    }
+
+    /// Somebody new with a role everywhere, and the usual password.
+    pub(crate) async fn somebody(&self, admin: &Secret, name: &str, role: &str) -> Secret {
+        let new = NewUser { username: name.into(), role: role.into() };
+        let made = self.client().call(&calls::make_user(&new).as_session(admin)).await.unwrap();
+        self.signed_in_first(name, made.password).await
     }
 
     pub(crate) async fn cluster(&self, session: &Secret) -> Result<Cluster, CallError> {

@@ -8,13 +8,13 @@ use std::{
 };
 
 use quantix_api::{
-    Cache, CallError, ChangePassword, ChangeVm, EventQuery, FoundVm, ImportVm, NewDisk, NewRole, NewUser,
-    ProblemCode, Right, Secret, SignIn, Task, TaskState, VmAction, VmSpec, VmState, VolumeQuery, calls,
+    Cache, CallError, ChangeVm, EventQuery, FoundVm, ImportVm, NewDisk, NewRole, ProblemCode, Right, Task,
+    TaskState, VmAction, VmSpec, VmState, VolumeQuery, calls,
 };
 use quantix_libvirt::count;
 
 use crate::{
-    hosts::{PASSWORD, problem, until},
+    hosts::{problem, until},
     place::{Place, new},
 };
 
@@ -300,12 +300,7 @@ async fn what_cannot_be_imported_is_refused_and_stays() {
         rights: [Right::See, Right::ManageVms, Right::OperateVms].into(),
     };
     client.call(&calls::make_role(&role).as_session(&place.session)).await.unwrap();
-    let user = NewUser { username: "ada".into(), role: "machines".into() };
-    let made = client.call(&calls::make_user(&user).as_session(&place.session)).await.unwrap();
-    let first = SignIn { username: "ada".into(), password: made.password.clone() };
-    let ada = client.call(&calls::sign_in(&first)).await.unwrap().token;
-    let change = ChangePassword { current: made.password, new: Secret::new(PASSWORD) };
-    client.call(&calls::change_password(&change).as_session(&ada)).await.unwrap();
+    let ada = place.host.somebody(&place.session, "ada", "machines").await;
     let refused = problem(client.call(&calls::import_vm(&body).as_session(&ada)).await);
     assert_eq!(refused.code, ProblemCode::Forbidden);
     client.call(&calls::import_vm(&body).as_session(&place.session)).await.unwrap();

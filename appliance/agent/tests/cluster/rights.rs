@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use quantix_api::{
-    ChangePassword, ListQuery, NewAccess, NewApiToken, NewRole, NewUser, Problem, ProblemCode, ProvePassword,
-    Right, Scope, SecondFactorCode, Secret, SignIn, Who, calls,
+    ListQuery, NewAccess, NewApiToken, NewRole, NewUser, Problem, ProblemCode, ProvePassword, Right, Scope,
+    SecondFactorCode, Secret, SignIn, Who, calls,
 };
 use serde_json::Value;
 use totp_rs::Builder;
@@ -110,15 +110,6 @@ async fn sign_in(host: &Host, name: &str, password: &Secret) -> Secret {
     host.client().call(&calls::sign_in(&body)).await.unwrap().token
 }
 
-/// A user of a role, with a password of their own.
-async fn user(host: &Host, admin: &Secret, name: &str, role: &str) -> Secret {
-    let first = new_user(host, admin, name, role).await;
-    let session = sign_in(host, name, &first).await;
-    let change = ChangePassword { current: first, new: Secret::new(PASSWORD) };
-    host.client().call(&calls::change_password(&change).as_session(&session)).await.unwrap();
-    session
-}
-
 async fn new_user(host: &Host, admin: &Secret, name: &str, role: &str) -> Secret {
     let new = NewUser { username: name.into(), role: role.into() };
     host.client().call(&calls::make_user(&new).as_session(admin)).await.unwrap().password
@@ -149,10 +140,10 @@ async fn everybody(host: &Host, admin: &Secret) -> Vec<Asker> {
         Asker { token: None, ..Asker::new("nobody", Secret::new(""), &[]) },
         Asker::new("somebody who guesses", Secret::new("0".repeat(64)), &[]),
         Asker::new("the first administrator", admin.clone(), &Right::ALL),
-        Asker::new("an administrator", user(host, admin, "ben", "administrator").await, &Right::ALL),
-        Asker::new("an operator", user(host, admin, "olga", "operator").await, &operator),
+        Asker::new("an administrator", host.somebody(admin, "ben", "administrator").await, &Right::ALL),
+        Asker::new("an operator", host.somebody(admin, "olga", "operator").await, &operator),
     ];
-    let viewer = user(host, admin, "ada", "viewer").await;
+    let viewer = host.somebody(admin, "ada", "viewer").await;
     let (viewers_program, admins_program) =
         (program(host, &viewer, "administrator").await, program(host, admin, "administrator").await);
     all.push(Asker::new("a viewer", viewer, &[Right::See]));
@@ -167,13 +158,13 @@ async fn everybody(host: &Host, admin: &Secret) -> Vec<Asker> {
         let name = right.name();
         let role = NewRole { name: format!("only-{name}"), purpose: String::new(), rights: [right].into() };
         host.client().call(&calls::make_role(&role).as_session(admin)).await.unwrap();
-        all.push(Asker::new(name, user(host, admin, name, &role.name).await, &[right]));
+        all.push(Asker::new(name, host.somebody(admin, name, &role.name).await, &[right]));
     }
     let first = new_user(host, admin, "newcomer", "administrator").await;
     let newcomer = sign_in(host, "newcomer", &first).await;
     let waits_for = Some(ProblemCode::PasswordChangeNeeded);
     all.push(Asker { waits_for, ..Asker::new("a new administrator", newcomer, &Right::ALL) });
-    let careful = user(host, admin, "careful", "administrator").await;
+    let careful = host.somebody(admin, "careful", "administrator").await;
     second_factor(host, &careful).await;
     let waiting = sign_in(host, "careful", &Secret::new(PASSWORD)).await;
     all.push(Asker {
@@ -261,7 +252,8 @@ fn is_refused_inside(route: &Route, asker: &Asker) -> bool {
 async fn nobody_reaches_what_is_anothers() {
     let host = Host::start("qx-0");
     let admin = host.settled().await;
-    let (ada, ben) = (user(&host, &admin, "ada", "viewer").await, user(&host, &admin, "ben", "viewer").await);
+    let (ada, ben) =
+        (host.somebody(&admin, "ada", "viewer").await, host.somebody(&admin, "ben", "viewer").await);
     let client = host.client();
     program(&host, &ada, "viewer").await;
     let of_ada = client.call(&calls::tokens().as_session(&ada)).await.unwrap().items;
@@ -286,7 +278,7 @@ async fn a_second_factor_is_asked_for_and_a_recovery_code_stands_in_for_it() {
     let host = Host::start("qx-0");
     let admin = host.settled().await;
     let client = host.client();
-    let ada = user(&host, &admin, "ada", "viewer").await;
+    let ada = host.somebody(&admin, "ada", "viewer").await;
     let totp = second_factor(&host, &ada).await;
     let proof = ProvePassword { password: Secret::new(PASSWORD) };
     let codes = client.call(&calls::make_recovery_codes(&proof).as_session(&ada)).await.unwrap().codes;
@@ -321,7 +313,7 @@ async fn a_role_on_one_host_shows_that_host_only_and_two_do_not_change_one_thing
     let id = client.call(&calls::cluster().as_session(&admin)).await.unwrap().this_host;
     let role = NewRole { name: "nothing-yet".into(), purpose: String::new(), rights: [Right::BackUp].into() };
     client.call(&calls::make_role(&role).as_session(&admin)).await.unwrap();
-    let ada = user(host, &admin, "ada", "nothing-yet").await;
+    let ada = host.somebody(&admin, "ada", "nothing-yet").await;
     assert!(client.call(&calls::host().as_session(&ada)).await.is_err());
     let here = NewAccess { who: Who::User("ada".into()), role: "viewer".into(), scope: Scope::Host(id) };
     client.call(&calls::give_access(&here).as_session(&admin)).await.unwrap();

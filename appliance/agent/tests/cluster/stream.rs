@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use quantix_api::{ChangePassword, NewUser, Secret, SignIn, calls, connection::Arriving};
+use quantix_api::{Secret, SignIn, calls, connection::Arriving};
 use tokio::time::timeout;
 
 use crate::hosts::{Host, PASSWORD, cluster_of};
@@ -72,16 +72,6 @@ fn id(event: &str) -> Option<&str> {
     event.lines().find_map(|line| line.strip_prefix("id: "))
 }
 
-async fn viewer(host: &Host, admin: &Secret, name: &str) -> Secret {
-    let new = NewUser { username: name.into(), role: "viewer".into() };
-    let first = host.client().call(&calls::make_user(&new).as_session(admin)).await.unwrap().password;
-    let body = SignIn { username: name.into(), password: first.clone() };
-    let session = host.client().call(&calls::sign_in(&body)).await.unwrap().token;
-    let change = ChangePassword { current: first, new: Secret::new(PASSWORD) };
-    host.client().call(&calls::change_password(&change).as_session(&session)).await.unwrap();
-    session
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_on_one_host_is_heard_on_another_at_once() {
     let (hosts, session) = cluster_of(2).await;
@@ -129,10 +119,10 @@ async fn whoever_comes_back_hears_what_was_missed_or_that_too_much_was() {
 async fn people_hear_of_what_they_may_see_and_of_their_own_sessions_only() {
     let host = Host::start("qx-0");
     let admin = host.settled().await;
-    let ada = viewer(&host, &admin, "ada").await;
+    let ada = host.somebody(&admin, "ada", "viewer").await;
     let mut hers = open(&host, &ada, None).await.unwrap();
     let mut all = open(&host, &admin, None).await.unwrap();
-    viewer(&host, &admin, "ben").await;
+    host.somebody(&admin, "ben", "viewer").await;
     host.make_token(&admin, 1).await;
     let heard = hers.until("event: cluster").await;
     for event in &heard {
@@ -152,7 +142,7 @@ async fn a_stream_ends_with_its_session_its_user_and_its_rights() {
     let body = SignIn { username: "ada".into(), password: Secret::new(PASSWORD) };
     let again = async || host.client().call(&calls::sign_in(&body)).await.unwrap().token;
 
-    let session = viewer(&host, &admin, "ada").await;
+    let session = host.somebody(&admin, "ada", "viewer").await;
     let mut stream = open(&host, &session, None).await.unwrap();
     host.client().call(&calls::sign_out().as_session(&session)).await.unwrap();
     assert!(stream.rest().await.last().is_some_and(|event| event.contains("event: end")));
@@ -178,7 +168,7 @@ async fn a_stream_ends_with_its_session_its_user_and_its_rights() {
 async fn one_session_does_not_take_every_place() {
     let host = Host::start("qx-0");
     let admin = host.settled().await;
-    let ada = viewer(&host, &admin, "ada").await;
+    let ada = host.somebody(&admin, "ada", "viewer").await;
     let mut open_ones = Vec::new();
     for _ in 0..16 {
         open_ones.push(open(&host, &ada, None).await.unwrap());

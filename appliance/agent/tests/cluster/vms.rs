@@ -6,15 +6,15 @@ use std::{
 };
 
 use quantix_api::{
-    ChangeVm, ConsoleKind, EventQuery, Folder, Keep, NewAccess, NewFolder, NewUser, NewVm, PowerVm,
-    ProblemCode, RemoveHost, RemoveVm, Right, Scope, Secret, SettleDrift, SignIn, TaskState, VmAction,
-    VmMemory, VmPolicy, VmQuery, VmSpec, VmState, Who, calls,
+    ChangeVm, ConsoleKind, EventQuery, Folder, Keep, NewAccess, NewFolder, NewVm, PowerVm, ProblemCode,
+    RemoveHost, RemoveVm, Right, Scope, SettleDrift, TaskState, VmAction, VmMemory, VmPolicy, VmQuery,
+    VmSpec, VmState, Who, calls,
 };
 use quantix_libvirt::{Daemon, count};
 
 use crate::{
     consoles::{attend, reads, wanted},
-    hosts::{Host, PASSWORD, problem, until},
+    hosts::{Host, problem, until},
     place::{Place, new, spec},
 };
 
@@ -274,22 +274,13 @@ async fn a_role_in_a_folder_counts_there_and_in_what_is_in_it() {
     let other = folder("Lab", None).await;
     let in_inner = place.make(&NewVm { folder: Some(inner.id), ..new("web-01") }).await;
     let in_other = place.make(&NewVm { folder: Some(other.id), ..new("web-01") }).await;
-    let made = client
-        .call(
-            &calls::make_user(&NewUser { username: "ada".into(), role: "viewer".into() }).as_session(session),
-        )
-        .await
-        .unwrap();
+    let ada = place.host.somebody(session, "ada", "viewer").await;
     let access = client.call(&calls::access(&Default::default()).as_session(session)).await.unwrap();
     let everywhere = access.items.iter().find(|access| access.who == Who::User("ada".into())).unwrap();
     client.call(&calls::take_access(everywhere.id).as_session(session)).await.unwrap();
     let give =
         NewAccess { who: Who::User("ada".into()), role: "operator".into(), scope: Scope::Folder(outer.id) };
     client.call(&calls::give_access(&give).as_session(session)).await.unwrap();
-    let first = SignIn { username: "ada".into(), password: made.password.clone() };
-    let ada = client.call(&calls::sign_in(&first)).await.unwrap().token;
-    let change = quantix_api::ChangePassword { current: made.password, new: Secret::new(PASSWORD) };
-    client.call(&calls::change_password(&change).as_session(&ada)).await.unwrap();
     let seen = client.call(&calls::vms(&VmQuery::default()).as_session(&ada)).await.unwrap().items;
     assert_eq!(seen.iter().map(|vm| vm.id.as_str()).collect::<Vec<_>>(), [in_inner.as_str()]);
     assert!(seen[0].rights.contains(&Right::OperateVms) && !seen[0].rights.contains(&Right::ManageVms));

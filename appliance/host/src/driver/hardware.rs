@@ -23,6 +23,11 @@ pub(crate) fn text(path: &Path) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
+/// What a link leads to is called.
+pub(super) fn link(path: &Path) -> Option<String> {
+    Some(fs::read_link(path).ok()?.file_name()?.to_string_lossy().into_owned())
+}
+
 pub(super) fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(dir)
         .into_iter()
@@ -65,12 +70,11 @@ pub(crate) fn nics(root: &Path) -> Vec<Nic> {
     interface_names(root)
         .map(|name| {
             let dir = root.join("sys/class/net").join(&name);
-            let driver = fs::read_link(dir.join("device/driver")).ok();
             Nic {
                 mac: text(&dir.join("address")).unwrap_or_default(),
                 link: text(&dir.join("carrier")).as_deref() == Some("1"),
                 speed_mbit: text(&dir.join("speed")).and_then(|speed| speed.parse().ok()),
-                driver: driver.and_then(|link| Some(link.file_name()?.to_string_lossy().into_owned())),
+                driver: link(&dir.join("device/driver")),
                 addresses: addresses.remove(&name).unwrap_or_default(),
                 name,
             }

@@ -31,8 +31,10 @@ pub(crate) fn try_in_background(asked: Arc<Notify>) -> watch::Receiver<KvmState>
             // That it was asked before is remembered.
             drop(tokio::time::timeout(Duration::from_secs(pause), asked.notified()).await);
             let state = if Path::new(DEVICE).exists() { try_guest("kvm").await } else { KvmState::NoDevice };
-            log::info!(state:? = state; "KVM was tried with a guest: {state:?}");
             let works = state == KvmState::Works;
+            if *sender.borrow() != state {
+                log::info!(state:? = state; "KVM was tried with a guest: {state:?}");
+            }
             sender.send_replace(state);
             if works {
                 break;

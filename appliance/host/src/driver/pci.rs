@@ -8,7 +8,7 @@ use std::{
 
 use quantix_api::{Nic, PciDevice};
 
-use super::hardware::{names, text};
+use super::hardware::{link, names, text};
 use crate::{
     model::proc::{mounted_devices, udev_property},
     plan::{checks::is_reachable, pci},
@@ -43,10 +43,6 @@ pub(crate) fn devices(root: &Path, nics: &[Nic]) -> Vec<PciDevice> {
         .collect();
     pci::keep_groups_together(&mut all);
     all
-}
-
-fn link(path: &Path) -> Option<String> {
-    Some(fs::read_link(path).ok()?.file_name()?.to_string_lossy().into_owned())
 }
 
 /// A number as `/sys` writes it: `0x020000`.
