@@ -323,17 +323,21 @@ pub(crate) async fn until(what: &str, is_so: impl AsyncFnMut() -> bool) {
 }
 
 /// The same for what takes longer: so many seconds.
-pub(crate) async fn until_within(limit: u64, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so().await {
-        assert!(start.elapsed() < Duration::from_secs(limit), "waited {limit} s until {what}");
-        // Whoever waits long does not take the processor from what is waited for.
-        tokio::time::sleep(Duration::from_millis(20 * limit / 30)).await;
-    }
+pub(crate) async fn until_within(limit: u64, what: &str, is_so: impl AsyncFnMut() -> bool) {
+    look_until(limit, what, is_so, |is_so| *is_so).await;
 }
 
 /// Waits until something is as it should be, or says what it was at last.
 pub(crate) async fn until_it<T: std::fmt::Debug>(
+    what: &str,
+    look: impl AsyncFnMut() -> T,
+    is_so: impl Fn(&T) -> bool,
+) {
+    look_until(30, what, look, is_so).await;
+}
+
+async fn look_until<T: std::fmt::Debug>(
+    limit: u64,
     what: &str,
     mut look: impl AsyncFnMut() -> T,
     is_so: impl Fn(&T) -> bool,
@@ -344,8 +348,9 @@ pub(crate) async fn until_it<T: std::fmt::Debug>(
         if is_so(&seen) {
             return;
         }
-        assert!(start.elapsed() < Duration::from_secs(30), "waited 30 s until {what}: {seen:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(start.elapsed() < Duration::from_secs(limit), "waited {limit} s until {what}: {seen:?}");
+        // Whoever waits long does not take the processor from what is waited for.
+        tokio::time::sleep(Duration::from_millis(20 * limit / 30)).await;
     }
 }
 
