@@ -2,9 +2,9 @@
 
 use clap::Subcommand;
 use quantix_api::{
-    AdoptFile, ChangePool, ChangeVolume, FileBecomes, GrowVolume, HostDisk, HostDisks, MoveVolume, NewPool,
-    NewVolume, Pool, PoolFile, PoolOnHost, RemoveFile, RemovePool, RemoveVolume, Scope, Volume, VolumeQuery,
-    calls,
+    AddDisks, AdoptFile, ChangePool, ChangeVolume, FileBecomes, GrowVolume, HostDisk, HostDisks, MoveVolume,
+    NewPool, NewVolume, Pool, PoolFile, PoolOnHost, RemoveFile, RemovePool, RemoveVolume, Scope, Volume,
+    VolumeQuery, calls,
 };
 
 use crate::{
@@ -37,6 +37,20 @@ pub(crate) enum PoolCommand {
         #[arg(long)]
         erase: bool,
         /// Do not wait until it is made.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Make one bigger by whole disks of its host; qx host disks shows them.
+    AddDisks {
+        /// Name or id.
+        pool: String,
+        /// The disks, by their ids.
+        #[arg(required = true)]
+        disks: Vec<String>,
+        /// What is on the disks is lost. Without this, disks on which there is something are refused.
+        #[arg(long)]
+        erase: bool,
+        /// Do not wait until it is bigger.
         #[arg(long)]
         no_wait: bool,
     },
@@ -335,6 +349,11 @@ pub(crate) async fn pools(command: PoolCommand, output: Output) -> Result<(), Fa
         PoolCommand::Make { name, disks, host, erase, no_wait } => {
             let host = one_host(&session, host.as_deref()).await?;
             let task = session.call(calls::make_pool(&NewPool { name, host, disks, erase })).await?;
+            waiting::shown_to_its_end(&session, task, no_wait, output).await
+        }
+        PoolCommand::AddDisks { pool, disks, erase, no_wait } => {
+            let pool = find_pool(&session, &pool).await?.id;
+            let task = session.call(calls::add_disks(&pool, &AddDisks { disks, erase })).await?;
             waiting::shown_to_its_end(&session, task, no_wait, output).await
         }
         PoolCommand::Remove { pool, confirm, no_wait } => {

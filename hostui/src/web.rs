@@ -130,6 +130,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/storage", get(storage::page))
         .route("/storage/pools/new", get(storage::pool::new_page).post(storage::pool::make))
         .route("/storage/pools/{id}", get(storage::pool::pool_page).post(storage::pool::change_pool))
+        .route("/storage/pools/{id}/disks", get(storage::pool::disks_page).post(storage::pool::add_disks))
         .route("/storage/pools/{id}/remove", get(storage::pool::remove_page).post(storage::pool::remove))
         .route("/storage/pools/{id}/files/{host}", get(files::files_page))
         .route("/storage/pools/{id}/files/{host}/adopt", get(files::adopt_page).post(files::adopt))

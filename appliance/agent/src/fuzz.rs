@@ -2,12 +2,13 @@
 
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use quantix_api::{
-    AdoptFile, AuditQuery, BackFromProvider, BeginAtProvider, ChangeGroup, ChangeImage, ChangePassword,
-    ChangeRole, ChangeSnapshot, ChangeUser, ChangeVm, CloneVm, CloudInit, EventQuery, FetchImage, ImportVm,
-    JoinCluster, ListQuery, MakeBackup, MoveLead, NewAccess, NewApiToken, NewCertificateRequest, NewGroup,
-    NewJoinToken, NewPool, NewRole, NewSchedule, NewSnapshot, NewUser, NewVm, OpenConsole, PowerHost,
-    ProvePassword, RemoveHost, RemoveSnapshot, RestartServices, RevertVm, Scope, SecondFactorCode, SetAcme,
-    SetGuestPassword, SetProvider, SetSyslog, SetVoters, SignIn, TaskQuery, UploadCertificate, Who,
+    AddDisks, AdoptFile, AuditQuery, BackFromProvider, BeginAtProvider, ChangeGroup, ChangeImage,
+    ChangePassword, ChangeRole, ChangeSnapshot, ChangeUser, ChangeVm, CloneVm, CloudInit, EventQuery,
+    FetchImage, ImportVm, JoinCluster, ListQuery, MakeBackup, MoveLead, NewAccess, NewApiToken,
+    NewCertificateRequest, NewGroup, NewJoinToken, NewPool, NewRole, NewSchedule, NewSnapshot, NewUser,
+    NewVm, OpenConsole, PowerHost, ProvePassword, RemoveHost, RemoveSnapshot, RestartServices, RevertVm,
+    Scope, SecondFactorCode, SetAcme, SetGuestPassword, SetProvider, SetSyslog, SetVoters, SignIn, TaskQuery,
+    UploadCertificate, Who,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -20,7 +21,7 @@ pub use crate::{
 
 /// The body of a request, a query, a name in one, or a header; the first byte says which.
 pub fn request(bytes: &[u8]) {
-    const READERS: [fn(&[u8]); 49] = [
+    const READERS: [fn(&[u8]); 50] = [
         body::<ChangeGroup>,
         body::<ChangePassword>,
         body::<ChangeRole>,
@@ -67,6 +68,7 @@ pub fn request(bytes: &[u8]) {
         body::<ChangeImage>,
         body::<SetGuestPassword>,
         body::<NewPool>,
+        body::<AddDisks>,
         body::<NewSchedule>,
         body::<ImportVm>,
         body::<AdoptFile>,

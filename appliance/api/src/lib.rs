@@ -80,9 +80,9 @@ pub use settings::{
 };
 pub use snapshots::{ChangeSnapshot, CloneVm, NewSnapshot, RemoveSnapshot, RevertVm, Snapshot, Snapshots};
 pub use storage::{
-    AdoptFile, ChangePool, ChangeVolume, DiskUse, FileBecomes, GrowVolume, HostDisk, HostDisks, MoveVolume,
-    NewDisk, NewPool, NewVolume, Pool, PoolFile, PoolFiles, PoolKind, PoolOnHost, PoolState, Pools,
-    RemoveFile, RemovePool, RemoveVolume, Volume, VolumeQuery, VolumeState,
+    AddDisks, AdoptFile, ChangePool, ChangeVolume, DiskUse, FileBecomes, GrowVolume, HostDisk, HostDisks,
+    MoveVolume, NewDisk, NewPool, NewVolume, Pool, PoolFile, PoolFiles, PoolKind, PoolOnHost, PoolState,
+    Pools, RemoveFile, RemovePool, RemoveVolume, Volume, VolumeQuery, VolumeState,
 };
 pub use tasks::{
     PowerHost, Progress, RestartServices, StepState, Task, TaskFile, TaskKind, TaskQuery, TaskState,

@@ -6,11 +6,7 @@ use std::{
     fs::File,
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::fs::FileExt,
-    },
-    sync::Arc,
+    os::fd::{AsFd, BorrowedFd},
 };
 
 use bytes::Bytes;
@@ -18,9 +14,12 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Body;
 use hyper_util::rt::TokioIo;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+use rustix::{
+    io::Errno,
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+        SendFlags, recvmsg, sendmsg,
+    },
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
@@ -31,9 +30,11 @@ use tokio::{
 use crate::connection::{Arriving, Broken, send};
 
 /// So much of a piece is written at once.
-const PART: usize = 1 << 20;
+const PART: usize = 256 << 10;
 /// So many write at once: more of them make no disk faster, and a disk that hangs holds up no other thread.
 static TURNS: Semaphore = Semaphore::const_new(8);
+/// The system takes no more of them in one call.
+const MOST_SLICES: usize = 1024;
 /// What the connection goes on as once the file has been asked for.
 pub const PROTOCOL: HeaderValue = HeaderValue::from_static("quantix-file");
 /// The longest answer to what came of a piece.
@@ -73,43 +74,47 @@ impl End {
 }
 
 /// Writes a piece into a file as it comes, from a place on and no more than `most`. How much of it was written, and how it ended.
-/// While one part is written, the next comes.
 pub async fn write(mut body: impl Body<Data = Bytes> + Unpin, file: File, at: u64, most: u64) -> (u64, End) {
     if body.size_hint().lower() > most {
         return (0, End::TooLong);
     }
-    let (file, mut come) = (Arc::new(file), 0);
-    let mut part = next_part(&mut body, most).await;
+    let mut come = 0;
     loop {
-        let (pieces, length, end) = part;
-        let (file, place) = (Arc::clone(&file), at + come);
-        let written = in_turn(move || {
-            let mut place = place;
-            pieces.iter().try_for_each(|piece| {
-                file.write_all_at(piece, place)?;
-                place += piece.len() as u64;
-                Ok::<_, io::Error>(())
-            })
-        });
-        let (written, next) = tokio::join!(written, async {
-            if end.is_none() { Some(next_part(&mut body, most - come - length).await) } else { None }
-        });
-        if let Err(error) = written {
+        let (pieces, length, end) = next_part(&mut body, most - come).await;
+        if let Err(error) = in_turn(|| write_all(&file, &pieces, at + come)).await {
             return (come, End::Failed(error.raw_os_error().unwrap_or_default()));
         }
         come += length;
-        match (next, end) {
-            (Some(next), _) => part = next,
-            (None, end) => return (come, end.unwrap_or(End::CutOff)),
+        if let Some(end) = end {
+            return (come, end);
         }
     }
 }
 
-/// Writes on a thread of its own, when it is its turn.
-#[expect(clippy::disallowed_methods, reason = "no more than there are turns")]
-async fn in_turn(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+/// Writes when it is its turn, on the thread that has read, which is left to it alone: another goes on with what else there is
+/// to do. To wake one for the writing took longer than to write.
+async fn in_turn(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let _turn = TURNS.acquire().await.map_err(io::Error::other)?;
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(io::Error::other("it was interrupted")))
+    tokio::task::block_in_place(work)
+}
+
+/// Writes what has come into a file, from a place on, with as few calls as there can be.
+fn write_all(file: &File, pieces: &[Bytes], mut at: u64) -> io::Result<()> {
+    let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    let mut left = &mut slices[..];
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        match rustix::io::pwritev(file, &left[..left.len().min(MOST_SLICES)], at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                at += written as u64;
+                IoSlice::advance_slices(&mut left, written);
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// What comes next of a piece, how long that is, and how the piece ended if it did.

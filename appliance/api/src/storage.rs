@@ -132,6 +132,18 @@ pub struct NewPool {
     pub erase: bool,
 }
 
+/// `POST /api/v1/pools/{pool}/disks`: makes a pool of thin volumes bigger by whole disks of its host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddDisks {
+    /// The disks, by their ids.
+    #[schema(min_items = 1, max_items = 32)]
+    pub disks: Vec<String>,
+    /// Whether what is on them is lost. If not, disks on which there is something are refused.
+    #[serde(default)]
+    pub erase: bool,
+}
+
 /// `DELETE /api/v1/pools/{pool}`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -137,6 +137,8 @@ pub enum TaskKind {
     DeleteVolume,
     /// A pool is made.
     CreatePool,
+    /// A pool is made bigger by disks.
+    GrowPool,
     /// A pool is removed.
     DeletePool,
     /// A file of a pool is removed that nobody knows.
@@ -151,7 +153,7 @@ pub enum TaskKind {
 
 impl TaskKind {
     /// All kinds.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::MoveVdcRole,
         Self::RemoveHost,
         Self::RestartHost,
@@ -177,6 +179,7 @@ impl TaskKind {
         Self::MoveVolume,
         Self::DeleteVolume,
         Self::CreatePool,
+        Self::GrowPool,
         Self::DeletePool,
         Self::RemoveFile,
         Self::CreateImage,
@@ -212,6 +215,7 @@ impl TaskKind {
             Self::MoveVolume => "move-volume",
             Self::DeleteVolume => "delete-volume",
             Self::CreatePool => "create-pool",
+            Self::GrowPool => "grow-pool",
             Self::DeletePool => "delete-pool",
             Self::RemoveFile => "remove-file",
             Self::CreateImage => "create-image",

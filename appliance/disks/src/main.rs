@@ -172,6 +172,10 @@ async fn do_it(asked: Asked, hand: Hand) {
     let done: Result<Told, Failed> = match asked {
         Asked::Disks => lvm::disks().await.map(Told::Disks),
         Asked::MakePool { pool, disks, erase } => group::make(pool, &disks, erase).await.map(|()| Told::Done),
+        Asked::AddDisks { pool, disks, erase } => {
+            group::add_disks(pool, &disks, erase).await.map(|()| Told::Done)
+        }
+        Asked::GiveBack { pool, disks } => group::give_back(pool, &disks).await.map(|()| Told::Done),
         Asked::RemovePool { pool } => group::remove(pool).await.map(|()| Told::Done),
         Asked::Look { pool } => group::look(pool).await.map(Told::Pool),
         Asked::Make { pool, volume, bytes, of } => {

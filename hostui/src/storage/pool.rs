@@ -1,4 +1,4 @@
-//! A pool: the form that makes one of a host's disks, what is said of it, and how it goes.
+//! A pool: the form that makes one of a host's disks or adds some to it, what is said of it, and how it goes.
 
 use askama::Template;
 use axum::{
@@ -6,7 +6,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use quantix_api::{
-    CallError, ChangePool, DiskUse, HostDisk, NewPool, Pool, Problem, ProblemCode, RemovePool, calls,
+    AddDisks, CallError, ChangePool, DiskUse, HostDisk, NewPool, Pool, Problem, ProblemCode, RemovePool,
+    calls,
 };
 use serde::Deserialize;
 
@@ -22,7 +23,7 @@ use crate::{
     words,
 };
 
-/// What is said of a new pool.
+/// What is said of a new pool, or of more disks for one.
 #[derive(Debug, Default)]
 struct NewForm {
     name: String,
@@ -54,12 +55,38 @@ struct NewPoolPage {
     form: NewForm,
     hosts: Vec<(String, String)>,
     disks: Vec<HostDisk>,
-    /// Why the disks are not known.
+    /// The pool that the disks are for; nothing for a new one.
+    pool: Option<Pool>,
+    /// Why there are none to choose from.
     unknown: Option<String>,
     problem: Option<Problem>,
 }
 
 impl NewPoolPage {
+    fn title(&self) -> String {
+        self.pool.as_ref().map_or_else(|| "New pool".to_owned(), |pool| format!("Add disks to {}", pool.name))
+    }
+
+    fn sentence(&self) -> &str {
+        match self.pool {
+            Some(_) => "Whole disks of its host. What is in the pool stays, and goes on being used.",
+            None => "Whole disks of a host, on which volumes take only what is written to them.",
+        }
+    }
+
+    /// Where the form goes.
+    fn action(&self) -> String {
+        self.pool.as_ref().map_or_else(
+            || "/storage/pools/new".to_owned(),
+            |pool| format!("/storage/pools/{}/disks", pool.id),
+        )
+    }
+
+    /// Where whoever thinks better of it goes.
+    fn back(&self) -> String {
+        self.pool.as_ref().map_or_else(|| "/storage".to_owned(), |pool| format!("/storage/pools/{}", pool.id))
+    }
+
     fn size(&self, bytes: &u64) -> String {
         words::bytes(*bytes)
     }
@@ -118,17 +145,79 @@ async fn draw_new(web: &Web, frame: Frame, mut form: NewForm, problem: Option<Pr
     if !hosts.iter().any(|(id, _)| *id == form.host) {
         form.host = hosts.first().map(|(id, _)| id.clone()).unwrap_or_default();
     }
-    let (disks, unknown) =
-        match web.agent.call(&calls::host_disks(&form.host).as_session(frame.token())).await {
-            Ok(disks) => (disks.items, None),
+    draw_disks(web, NewPoolPage { frame, form, hosts, disks: Vec::new(), pool: None, unknown: None, problem })
+        .await
+}
+
+/// Draws the form with the disks that its host has.
+async fn draw_disks(web: &Web, mut page: NewPoolPage) -> Response {
+    if page.unknown.is_none() {
+        let asked = calls::host_disks(&page.form.host).as_session(page.frame.token());
+        match web.agent.call(&asked).await {
+            Ok(disks) => page.disks = disks.items,
             // Whoever asks knows then why there is nothing to choose from.
             Err(CallError::Problem(problem)) if problem.code == ProblemCode::Unavailable => {
-                (Vec::new(), Some(problem.detail))
+                page.unknown = Some(format!("The disks are not known now: {}", problem.detail));
             }
             Err(error) => return turned_away(&error),
-        };
-    let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-    (status, draw(&NewPoolPage { frame, form, hosts, disks, unknown, problem })).into_response()
+        }
+    }
+    let status = page.problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
+    (status, draw(&page)).into_response()
+}
+
+/// `GET /storage/pools/{id}/disks`
+pub(crate) async fn disks_page(State(web): State<Web>, frame: Frame, Path(id): Path<String>) -> Response {
+    draw_more(&web, frame, &id, NewForm::default(), None).await
+}
+
+/// The form that adds disks to a pool.
+async fn draw_more(
+    web: &Web,
+    frame: Frame,
+    id: &str,
+    mut form: NewForm,
+    problem: Option<Problem>,
+) -> Response {
+    let pool = match web.agent.call(&calls::pool(id).as_session(frame.token())).await {
+        Ok(pool) => pool,
+        Err(CallError::Problem(problem)) if problem.code == ProblemCode::NotFound => {
+            return Page::not_found().into_response();
+        }
+        Err(error) => return turned_away(&error),
+    };
+    let unknown = match &pool.host {
+        Some(host) => {
+            form.host.clone_from(host);
+            None
+        }
+        None => Some("This pool is a directory: it is as big as what it lies on.".to_owned()),
+    };
+    let page =
+        NewPoolPage { frame, form, hosts: Vec::new(), disks: Vec::new(), pool: Some(pool), unknown, problem };
+    draw_disks(web, page).await
+}
+
+/// `POST /storage/pools/{id}/disks`
+pub(crate) async fn add_disks(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    frame: Frame,
+    Path(id): Path<String>,
+    Filled(fields): Filled<Vec<(String, String)>>,
+) -> Response {
+    let form = NewForm::of(fields);
+    let body = AddDisks { disks: form.disks.clone(), erase: form.erase };
+    match web.agent.call(&calls::add_disks(&id, &body).as_session(frame.token()).for_client(client.0)).await {
+        Ok(task) => done(
+            &format!("/activity/tasks/{}", task.id),
+            &format!("The pool {} is being made bigger.", task.object_name),
+        ),
+        Err(CallError::Problem(problem)) if is_told(&problem) => {
+            draw_more(&web, frame, &id, form, Some(problem)).await
+        }
+        Err(error) => turned_away(&error),
+    }
 }
 
 /// `POST /storage/pools/new`

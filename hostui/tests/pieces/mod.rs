@@ -71,7 +71,7 @@ fn content(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (at / 7) as u8).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_comes_is_where_it_belongs_and_what_is_wrong_is_said() {
     let coming = Coming::start().await;
     let all = content(3 * MIB);
@@ -99,7 +99,7 @@ async fn what_comes_is_where_it_belongs_and_what_is_wrong_is_said() {
     assert_ne!(coming.pages.send(nobody).await.status, StatusCode::OK);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_has_come_of_a_piece_that_was_cut_off_has_come() {
     let mut coming = Coming::start().await;
     let mut stream = coming.pages.connect(1).await;

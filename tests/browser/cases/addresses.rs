@@ -71,6 +71,7 @@ pub(crate) const PAGES: &[Page] = &[
     page("/storage/images/catalogue", "/storage/images/catalogue"),
     page("/storage/pools/new", "/storage/pools/new"),
     page("/storage/pools/{id}", "/storage/pools/local"),
+    page("/storage/pools/{id}/disks", "/storage/pools/local/disks"),
     page("/storage/pools/{id}/remove", "/storage/pools/local/remove"),
     page("/storage/pools/{id}/files/{host}", "/storage/pools/local/files/{this}"),
     page(

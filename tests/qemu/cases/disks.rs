@@ -92,10 +92,10 @@ impl Api {
         id
     }
 
-    fn disk(&mut self, host: &str) -> Value {
+    fn disk(&mut self, host: &str, serial: &str) -> Value {
         let disks = self.get(&format!("/cluster/hosts/{host}/disks"));
         let items = disks["items"].as_array().unwrap();
-        items.iter().find(|disk| disk["serial"] == "lab-1").cloned().unwrap_or(Value::Null)
+        items.iter().find(|disk| disk["serial"] == serial).cloned().unwrap_or(Value::Null)
     }
 }
 
@@ -126,6 +126,58 @@ fn volumes(machine: &mut Machine) -> Vec<String> {
         .filter(|name| !name.is_empty() && *name != "shared")
         .map(str::to_owned)
         .collect()
+}
+
+/// A further disk goes into a pool, on which something was, and whatever ends meanwhile.
+fn grows(machine: &mut Machine, browser: &mut Browser, api: &mut Api, host: &str, pool: &str) {
+    machine.add_disk(1, "lab-2", 4);
+    let disk = wait_until("the disk to be there", SOON, || {
+        let disk = api.disk(host, "lab-2");
+        (disk["usage"] == "free").then_some(disk)
+    });
+    let (id, path) = (disk["id"].as_str().unwrap(), disk["path"].as_str().unwrap());
+    machine.run(&format!("mkfs.xfs -q {path} && udevadm settle")).ok();
+    let (at, disks) = (format!("/pools/{pool}/disks"), json!({ "disks": [id] }));
+    let (is_done, why) = api.task("POST", &at, disks);
+    assert!(!is_done && why.contains("xfs"), "{why}");
+    let made_of = |api: &mut Api| api.get(&format!("/pools/{pool}"))["disks"].as_array().unwrap().len();
+    assert_eq!(made_of(api), 1);
+    machine.run(&format!("blkid {path}")).ok();
+
+    // Whoever ends in the middle: it is in the pool, or it is as it was and can be taken the next time.
+    let ends = [(1500, "quantix-disks"), (500, "quantixd"), (3000, "quantix-disks"), (800, "quantix-disks")];
+    for (at_ms, victim) in ends.into_iter().take(count(1, 4)) {
+        if made_of(api) > 1 {
+            break;
+        }
+        let (status, task) = api.ask("POST", &at, json!({ "disks": [id], "erase": true })).unwrap();
+        assert_eq!(status, 202, "{task}");
+        std::thread::sleep(Duration::from_millis(at_ms));
+        machine.run(&format!("systemctl kill -s KILL {victim}.service || true")).ok();
+        let (is_done, why) = api.ended(&task["id"].to_string());
+        note(format!("{victim} after {at_ms} ms: {}", if is_done { "the pool has grown" } else { &why }));
+        let of = made_of(api);
+        let group = machine.run(&format!("pvs --noheadings -o vg_name {path} 2>/dev/null || true")).ok();
+        note(format!("The pool is said to be made of {of}, and {path} is of {}.", group.trim()));
+        assert_eq!(of == 2, group.contains(pool), "{of}: {group}");
+        assert!(of == 2 || !is_done);
+    }
+    if made_of(api) == 1 {
+        let shown = browser.get(&format!("/storage/pools/{pool}/disks")).text();
+        assert!(shown.contains(id) && shown.contains("Add the disks"), "{shown}");
+        let form = [("disk", id), ("erase", "true")];
+        let added = browser.post(&format!("/storage/pools/{pool}/disks"), &form);
+        let (is_done, why) = api.ended(added.location().rsplit('/').next().unwrap());
+        assert!(is_done, "{why}");
+    }
+    wait_until("the pool to have grown", SOON, || {
+        let there = api.get(&format!("/pools/{pool}"))["hosts"][0].clone();
+        (there["capacity"].as_u64()? > 7 << 30).then_some(())
+    });
+    assert_eq!(api.disk(host, "lab-2")["usage"], "in-use");
+    // Whoever asks for it again changes nothing.
+    api.does("POST", &at, json!({ "disks": [id], "erase": true }));
+    assert_eq!(made_of(api), 2);
 }
 
 /// A disk goes into another pool and back, with its machine off and on, and whatever ends meanwhile.
@@ -228,10 +280,10 @@ fn moves(machine: &mut Machine, browser: &mut Browser, api: &mut Api, thin: &str
     assert_eq!(all(machine), there);
 }
 
-/// The host starts anew without the disk: people are told. With it the pool comes back by itself.
+/// The host starts anew without one of the two disks: people are told. With it the pool comes back by itself.
 fn starts_anew_without(machine: &mut Machine, pool: &str, vm: &str, head: &str) {
     let begin = volumes(machine);
-    machine.remove_disk();
+    machine.remove_disk("lab-1");
     machine.reboot();
     pages::wait_first_page(machine, BOOT_BOUND);
     machine.wait_ready(BOOT_BOUND);
@@ -244,7 +296,7 @@ fn starts_anew_without(machine: &mut Machine, pool: &str, vm: &str, head: &str) 
     assert!(told.contains("The pool fast is missing: "), "{told}");
     let (is_done, why) = api.task("POST", &format!("/vms/{vm}/power"), json!({ "action": "start" }));
     assert!(!is_done && why.contains("The pool fast cannot be used."), "{why}");
-    machine.add_disk("lab-1", 4);
+    machine.add_disk(0, "lab-1", 4);
     let back = poll_until(SOON, || {
         let there = api.get(&format!("/pools/{pool}"))["hosts"][0].clone();
         (there["state"] == "ready").then_some(())
@@ -274,9 +326,9 @@ fn a_pool_of_thin_volumes_is_made_keeps_what_it_should_and_goes() {
     let own = own[0]["id"].clone();
     assert!(browser.get("/storage/pools/new").text().contains("No disk is free"));
 
-    machine.add_disk("lab-1", 4);
+    machine.add_disk(0, "lab-1", 4);
     let disk = wait_until("the disk to be there", SOON, || {
-        let disk = api.disk(&host);
+        let disk = api.disk(&host, "lab-1");
         (disk["usage"] == "free").then_some(disk)
     });
     let id = disk["id"].as_str().unwrap().to_owned();
@@ -305,7 +357,7 @@ fn a_pool_of_thin_volumes_is_made_keeps_what_it_should_and_goes() {
     });
     note(&there);
     assert!(there["capacity"].as_u64().unwrap() > 3 << 30);
-    assert_eq!(api.disk(&host)["usage"], "in-use");
+    assert_eq!(api.disk(&host, "lab-1")["usage"], "in-use");
     // It is not made of that disk twice, and not removed by another name.
     assert_eq!(api.ask("POST", "/pools", new(&json!(id), true)).unwrap().0, 422);
     assert_eq!(api.ask("DELETE", &format!("/pools/{pool}"), json!({ "name": "slow" })).unwrap().0, 422);
@@ -328,6 +380,8 @@ fn a_pool_of_thin_volumes_is_made_keeps_what_it_should_and_goes() {
     let head = device(&mut machine, &vm, "vda");
     assert_eq!(read(&mut machine, &head), "a");
     assert_eq!(volumes(&mut machine).len(), 2);
+    grows(&mut machine, &mut browser, &mut api, &host, &pool);
+    assert_eq!(read(&mut machine, &head), "a");
 
     // While it is on: with its memory and without, and it goes on. A clone has what it had.
     api.does("POST", &format!("/vms/{vm}/power"), json!({ "action": "start" }));
@@ -428,6 +482,8 @@ fn a_pool_of_thin_volumes_is_made_keeps_what_it_should_and_goes() {
     }
     assert_eq!(volumes(&mut machine), Vec::<String>::new());
     api.does("DELETE", &format!("/pools/{pool}"), json!({ "name": "fast" }));
-    assert_eq!(api.disk(&host)["usage"], "free");
+    for serial in ["lab-1", "lab-2"] {
+        assert_eq!(api.disk(&host, serial)["usage"], "free", "{serial}");
+    }
     assert_eq!(api.get("/pools")["items"].as_array().unwrap().len(), 1);
 }

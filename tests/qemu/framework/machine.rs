@@ -13,7 +13,7 @@ use crate::{
     builder::free_port,
     disk::DiskFiles,
     fail, note,
-    options::{Options, SPARE_SLOT, Wires, command_line},
+    options::{Options, SPARE_SLOTS, Wires, command_line},
     poll_until,
     qmp::Qmp,
     shell::Shell,
@@ -172,16 +172,16 @@ impl Machine {
         let forward = json!([{ "str": format!("tcp:127.0.0.1:{port}-:443") }]);
         let network =
             json!({ "type": "user", "id": "added", "net": format!("10.0.{net}.0/24"), "hostfwd": forward });
-        let card = json!({ "driver": "virtio-net-pci", "id": "added", "netdev": "added", "mac": mac, "bus": SPARE_SLOT });
+        let card = json!({ "driver": "virtio-net-pci", "id": "added", "netdev": "added", "mac": mac, "bus": SPARE_SLOTS[0] });
         self.on().qmp.tell("netdev_add", network);
         self.on().qmp.tell("device_add", card);
         port
     }
 
-    /// Adds a disk to the running machine, where a second network card would be: an empty one, or the one that was there
-    /// before under this number. It stays until the machine is off.
+    /// Adds a disk to the running machine, into one of two slots, of which the first is that of a second network card: an
+    /// empty one, or the one that was there before under this number. It stays until the machine is off.
     #[track_caller]
-    pub fn add_disk(&mut self, serial: &str, gib: u64) {
+    pub fn add_disk(&mut self, slot: usize, serial: &str, gib: u64) {
         let file = self.folder().join(format!("{serial}.qcow2"));
         if !file.exists() {
             tool(&[
@@ -195,21 +195,21 @@ impl Machine {
             ]);
         }
         let node = json!({
-            "driver": "qcow2", "node-name": "added", "discard": "unmap",
+            "driver": "qcow2", "node-name": serial, "discard": "unmap",
             "file": { "driver": "file", "filename": file, "discard": "unmap" },
         });
-        let disk = json!({ "driver": "virtio-blk-pci", "id": "added", "drive": "added", "serial": serial, "bus": SPARE_SLOT });
+        let disk = json!({ "driver": "virtio-blk-pci", "id": serial, "drive": serial, "serial": serial, "bus": SPARE_SLOTS[slot] });
         self.on().qmp.tell("blockdev-add", node);
         self.on().qmp.tell("device_add", disk);
     }
 
-    /// Takes out the disk that was added.
+    /// Takes out a disk that was added.
     #[track_caller]
-    pub fn remove_disk(&mut self) {
-        self.on().qmp.tell("device_del", json!({ "id": "added" }));
+    pub fn remove_disk(&mut self, serial: &str) {
+        self.on().qmp.tell("device_del", json!({ "id": serial }));
         // The kernel is asked for it, and lets go when it likes.
         wait_until("the disk to be out", Duration::from_secs(60), || {
-            self.on().qmp.ask("blockdev-del", json!({ "node-name": "added" })).ok()
+            self.on().qmp.ask("blockdev-del", json!({ "node-name": serial })).ok()
         });
     }
 

@@ -9,8 +9,8 @@ use crate::{disk::DiskFiles, shell};
 
 /// Where the device is on the bus that nothing in the machine needs.
 const SPARE_DEVICE: &str = "0x1e";
-/// The slot of a card that is added later.
-pub(crate) const SPARE_SLOT: &str = "spare";
+/// The slots of what is added later.
+pub(crate) const SPARE_SLOTS: [&str; 2] = ["spare", "spare-2"];
 
 /// How the processor is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,8 +159,10 @@ pub fn command_line(
         }
     }
     network(&mut line, options, wires);
-    // Free, so that a card can be added while the machine runs.
-    line.option("-device", format!("pcie-root-port,id={SPARE_SLOT},chassis=1"));
+    // Free, so that something can be added while the machine runs.
+    for (chassis, slot) in (1..).zip(SPARE_SLOTS) {
+        line.option("-device", format!("pcie-root-port,id={slot},chassis={chassis}"));
+    }
     if incoming {
         line.option("-incoming", "defer");
     }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Raised when a change of the machine makes states from before unusable.
-const FORMAT: u32 = 6;
+const FORMAT: u32 = 7;
 const READY_BOUND: Duration = Duration::from_secs(120);
 
 /// What was seen while the state was made.

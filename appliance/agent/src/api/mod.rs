@@ -335,6 +335,7 @@ fn sections() -> Vec<(Needs, OpenApiRouter<Arc<Agent>>)> {
             OpenApiRouter::new()
                 .routes(routes!(pools::make))
                 .routes(routes!(pools::change, pools::remove))
+                .routes(routes!(pools::add_disks))
                 .routes(routes!(files::list, files::adopt, files::remove))
                 .routes(routes!(images::make))
                 .routes(routes!(images::fetch))

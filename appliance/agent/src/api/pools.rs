@@ -9,8 +9,8 @@ use axum::{
     response::IntoResponse,
 };
 use quantix_api::{
-    ChangePool, DiskUse, HostDisk, HostDisks, NewPool, Pool, Pools, Problem, ProblemCode, RemovePool, Right,
-    Scope, Task, TaskKind,
+    AddDisks, ChangePool, DiskUse, HostDisk, HostDisks, NewPool, Pool, Pools, Problem, ProblemCode,
+    RemovePool, Right, Scope, Task, TaskKind,
 };
 use quantix_storage::thin::{Disk, Holds};
 use rusqlite::Connection;
@@ -97,6 +97,36 @@ pub(crate) async fn make(
         tasks::kept::add(connection, &task, now_ms())
     };
     let task = agent.cluster.write_telling(line, make).await?;
+    Ok((StatusCode::ACCEPTED, Json(task.shown())))
+}
+
+/// Makes a pool bigger by disks of its host. Disks by which it cannot be made bigger are as they were.
+#[utoipa::path(post, path = "/api/v1/pools/{pool}/disks", tag = "storage", params(("pool" = String, Path,)), request_body = AddDisks, responses((status = 202, body = Task), (status = 409, description = "It is a directory.")))]
+pub(crate) async fn add_disks(
+    State(agent): State<Arc<Agent>>,
+    client: Client,
+    person: Person,
+    Path(id): Path<String>,
+    Body(body): Body<AddDisks>,
+) -> Result<(StatusCode, Json<Task>), Failure> {
+    let line = person.line(client, TaskKind::GrowPool.name(), &id);
+    let (actor, address) = (person.name().to_owned(), client.to_string());
+    let begin = move |connection: &Connection, line: &mut Line| {
+        let (pool, host) = pools::add_disks(connection, &id, &body.disks)?;
+        line.object.clone_from(&pool.name);
+        line.is(&json!({ "disks": body.disks, "erase": body.erase }));
+        let task = NewTask {
+            kind: TaskKind::GrowPool,
+            object: Scope::Pool(pool.id),
+            object_name: pool.name,
+            host: Some(host),
+            params: json!({ "disks": body.disks, "erase": body.erase }),
+            actor,
+            address,
+        };
+        tasks::kept::add(connection, &task, now_ms())
+    };
+    let task = agent.cluster.write_telling(line, begin).await?;
     Ok((StatusCode::ACCEPTED, Json(task.shown())))
 }
 

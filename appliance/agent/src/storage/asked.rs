@@ -62,6 +62,8 @@ pub(crate) enum Asked {
     CopyIsGone { image: String },
     /// That an image is forgotten.
     ForgetImage { image: String },
+    /// That disks by which a pool was to be made bigger are not its own.
+    DisksAreBack { pool: String, disks: Vec<String> },
     /// That a pool is forgotten.
     ForgetPool { pool: String },
     /// That it is forgotten.
@@ -108,6 +110,7 @@ fn take(connection: &Connection, host: HostId, asked: &Asked, now_ms: i64) -> Re
             }
             _ => Ok(()),
         },
+        Asked::DisksAreBack { pool, disks } => pools::disks_are_back(connection, pool, disks, host),
         Asked::ForgetPool { pool } => pools::forget(connection, pool, host, now_ms),
         Asked::Forget { volume } => match volumes::find(connection, volume)? {
             // One whose host is gone for good is forgotten by whoever leads.

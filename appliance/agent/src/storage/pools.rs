@@ -134,46 +134,98 @@ fn check_name(connection: &Connection, name: &str, but: &str) -> Result<(), Refu
 /// Takes a place for a pool that its host makes next.
 pub(crate) fn add(connection: &Connection, new: &NewPool, host: HostId) -> Result<Pool, Refused> {
     check_name(connection, &new.name, "")?;
-    if new.disks.is_empty() || new.disks.len() > MOST_DISKS {
+    let there = list(connection)?;
+    check_disks(there.iter(), &new.disks, &host.to_string())?;
+    if there.len() >= MOST {
+        return Err(Problem::new(ProblemCode::Conflict, format!("There are {MOST} pools already.")).into());
+    }
+    let id = ThinPool::new().to_string();
+    connection.execute(
+        "INSERT INTO pool (id, name, kind, full_at, host, disks) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![id, new.name, PoolKind::Thin.name(), FULL_AT, host.0, as_json(&new.disks)],
+    )?;
+    one(connection, &id)
+}
+
+fn as_json(disks: &[String]) -> String {
+    // Texts always have a form in JSON.
+    serde_json::to_string(disks).unwrap_or_default()
+}
+
+/// Refuses disks of a host that a pool beside others cannot be made of.
+fn check_disks<'a>(
+    others: impl Iterator<Item = &'a Pool>,
+    disks: &[String],
+    host: &str,
+) -> Result<(), Refused> {
+    if disks.is_empty() || disks.len() > MOST_DISKS {
         return Err(invalid("disks", format!("A pool is made of 1 to {MOST_DISKS} disks.")));
     }
-    for (at, disk) in new.disks.iter().enumerate() {
+    for (at, disk) in disks.iter().enumerate() {
         if disk.is_empty() || !is_line(disk, LONGEST_DISK) {
             return Err(invalid(
                 "disks",
                 "Disks are named by the ids that the list of the host's disks has.",
             ));
         }
-        if new.disks[..at].contains(disk) {
+        if disks[..at].contains(disk) {
             return Err(invalid("disks", format!("The disk {disk} is named twice.")));
         }
     }
-    let there = list(connection)?;
-    if there.len() >= MOST {
-        return Err(Problem::new(ProblemCode::Conflict, format!("There are {MOST} pools already.")).into());
-    }
-    let host_id = host.to_string();
-    let of_host = there.iter().filter(|pool| pool.host.as_ref() == Some(&host_id));
-    for pool in of_host {
-        if let Some(disk) = new.disks.iter().find(|disk| pool.disks.contains(disk)) {
+    for pool in others.filter(|pool| pool.host.as_deref() == Some(host)) {
+        if let Some(disk) = disks.iter().find(|disk| pool.disks.contains(disk)) {
             let sentence = format!("The disk {disk} belongs to the pool {}.", pool.name);
             return Err(invalid("disks", sentence));
         }
     }
-    let id = ThinPool::new().to_string();
-    connection.execute(
-        "INSERT INTO pool (id, name, kind, full_at, host, disks) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        params![
-            id,
-            new.name,
-            PoolKind::Thin.name(),
-            FULL_AT,
-            host.0,
-            // Texts always have a form in JSON.
-            serde_json::to_string(&new.disks).unwrap_or_default()
-        ],
-    )?;
-    one(connection, &id)
+    Ok(())
+}
+
+/// Takes a place in a pool for more disks of its host, which makes it bigger by them next. Those that have one keep it: of
+/// one that could be neither taken nor given back it is known when it is tried again.
+pub(crate) fn add_disks(
+    connection: &Connection,
+    id: &str,
+    disks: &[String],
+) -> Result<(Pool, HostId), Refused> {
+    let pool = one(connection, id)?;
+    let Some((host, name)) = host_of(&pool).zip(pool.host.as_ref()) else {
+        let sentence = format!("The pool {} is a directory: it is as big as what it lies on.", pool.name);
+        return Err(Problem::new(ProblemCode::Conflict, sentence).into());
+    };
+    let there = list(connection)?;
+    check_disks(there.iter().filter(|other| other.id != id), disks, name)?;
+    let more = disks.iter().filter(|disk| !pool.disks.contains(disk));
+    let all: Vec<_> = pool.disks.iter().chain(more).cloned().collect();
+    if all.len() > MOST_DISKS {
+        return Err(invalid("disks", format!("A pool is made of 1 to {MOST_DISKS} disks.")));
+    }
+    set_disks(connection, id, &all)?;
+    Ok((one(connection, id)?, host))
+}
+
+/// Takes disks out of a pool, as its host tells: it could not be made bigger by them.
+pub(crate) fn disks_are_back(
+    connection: &Connection,
+    id: &str,
+    disks: &[String],
+    teller: HostId,
+) -> Result<(), Refused> {
+    let Ok(pool) = one(connection, id) else { return Ok(()) };
+    if host_of(&pool) != Some(teller) {
+        return Ok(());
+    }
+    let left: Vec<_> = pool.disks.into_iter().filter(|disk| !disks.contains(disk)).collect();
+    Ok(set_disks(connection, id, &left)?)
+}
+
+fn set_disks(connection: &Connection, id: &str, disks: &[String]) -> rusqlite::Result<()> {
+    connection
+        .execute(
+            "UPDATE pool SET disks = ?2, version = version + 1 WHERE id = ?1",
+            params![id, as_json(disks)],
+        )
+        .map(drop)
 }
 
 /// Refuses to remove a pool that every host has, or in which something is.
@@ -308,6 +360,36 @@ mod tests {
         assert!(add(&connection, &of_disks("slow", &["b"]), HOST).is_err());
         // Another host calls its own disks the same.
         assert!(add(&connection, &of_disks("slow", &["b"]), HostId(77)).is_ok());
+
+        // It grows by disks that no pool of its host has, and those by which it could not grow are not its own again.
+        for (id, disks) in [
+            ("local", &["c"][..]),
+            ("thin-00000000", &["c"]),
+            (&pool.id, &[]),
+            (&pool.id, &["c", "c"]),
+            (&pool.id, &["c\n"]),
+        ] {
+            let disks: Vec<_> = disks.iter().map(|&disk| disk.to_owned()).collect();
+            assert!(add_disks(&connection, id, &disks).is_err(), "{id} {disks:?}");
+        }
+        let many: Vec<_> = (0..31).map(|number| number.to_string()).collect();
+        assert!(add_disks(&connection, &pool.id, &many).is_err());
+        let more = ["c".to_owned(), "d".to_owned()];
+        let own = [&["b".to_owned()], &more[..]].concat();
+        for disks in [&more[..], &own] {
+            let (bigger, host) = add_disks(&connection, &pool.id, disks).unwrap();
+            assert_eq!((bigger.disks.join(""), host), ("abcd".to_owned(), HOST));
+        }
+        let bigger = one(&connection, &pool.id).unwrap();
+        assert!(bigger.version > pool.version);
+        assert!(add(&connection, &of_disks("other", &["d"]), HOST).is_err());
+        disks_are_back(&connection, &pool.id, &more, HostId(77)).unwrap();
+        assert_eq!(one(&connection, &pool.id).unwrap().disks.len(), 4);
+        for _ in 0..2 {
+            disks_are_back(&connection, &pool.id, &more, HOST).unwrap();
+            assert_eq!(one(&connection, &pool.id).unwrap().disks, pool.disks);
+        }
+        disks_are_back(&connection, "thin-00000000", &more, HOST).unwrap();
 
         // Nobody else tells that it is gone, and nobody that the pool is which every host has.
         forget(&connection, &pool.id, HostId(77), 1000).unwrap();

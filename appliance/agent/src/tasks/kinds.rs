@@ -49,7 +49,7 @@ pub(crate) const COMES_BACK_WITHIN: Duration = Duration::from_secs(20 * 60);
 /// A host that was told to switch off and is silent for so long is off.
 const IS_OFF_AFTER: Duration = Duration::from_secs(10);
 
-const KINDS: [Kind; 30] = [
+const KINDS: [Kind; 31] = [
     Kind {
         kind: TaskKind::MoveVdcRole,
         doer: Doer::Leader,
@@ -146,6 +146,8 @@ const KINDS: [Kind; 30] = [
     of_vm(TaskKind::DeleteVolume, Right::ManageVms),
     // It has a new id each time.
     Kind { stays: false, can_retry: false, ..of_vm(TaskKind::CreatePool, Right::ManageStorage) },
+    // The place of its disks is given up when it fails.
+    Kind { stays: false, can_retry: false, ..of_vm(TaskKind::GrowPool, Right::ManageStorage) },
     of_vm(TaskKind::DeletePool, Right::ManageStorage),
     of_vm(TaskKind::RemoveFile, Right::ManageStorage),
     // What has come is removed when it fails: nothing is left to try again with.
@@ -252,6 +254,7 @@ impl Kind {
                 text("pool_name").unwrap_or("another pool")
             ),
             TaskKind::CreatePool => format!("Create the pool {object_name}"),
+            TaskKind::GrowPool => format!("Add disks to the pool {object_name}"),
             TaskKind::DeletePool => format!("Delete the pool {object_name}"),
             TaskKind::RemoveFile => {
                 format!("Remove the file {} of the pool {object_name}", text("path").unwrap_or(""))
@@ -310,6 +313,7 @@ impl Kind {
             TaskKind::GrowVolume => steps(&["Make it bigger"]),
             TaskKind::MoveVolume => steps(&["Copy it and go on with the copy", "Remove what it was"]),
             TaskKind::CreatePool => steps(&["Make it of its disks"]),
+            TaskKind::GrowPool => steps(&["Make it bigger by the disks"]),
             TaskKind::RemoveFile => steps(&["Remove it"]),
             TaskKind::CreateImage => steps(&["Check its sum", "Look at it and write it as it is kept"]),
             TaskKind::FetchImage => {
@@ -350,6 +354,7 @@ impl Kind {
             TaskKind::DeleteVolume => format!("The volume {object_name} is removed."),
             TaskKind::MoveVolume => "It is in the other pool.".to_owned(),
             TaskKind::CreatePool => "Volumes can be made in it.".to_owned(),
+            TaskKind::GrowPool => "It has more room now.".to_owned(),
             TaskKind::DeletePool => format!("The pool {object_name} is removed, and its disks are empty."),
             TaskKind::RemoveFile => "The file is removed.".to_owned(),
             TaskKind::CreateImage | TaskKind::FetchImage => "Disks can begin as copies of it.".to_owned(),

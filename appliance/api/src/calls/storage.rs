@@ -4,8 +4,8 @@ use http::Method;
 
 use super::{HOSTS_PATH, asking, part};
 use crate::{
-    AdoptFile, Call, ChangePool, ChangeVolume, GrowVolume, HostDisks, MoveVolume, NewPool, NewVolume, Page,
-    Pool, PoolFiles, Pools, RemoveFile, RemovePool, RemoveVolume, Task, Volume, VolumeQuery,
+    AddDisks, AdoptFile, Call, ChangePool, ChangeVolume, GrowVolume, HostDisks, MoveVolume, NewPool,
+    NewVolume, Page, Pool, PoolFiles, Pools, RemoveFile, RemovePool, RemoveVolume, Task, Volume, VolumeQuery,
 };
 
 /// Pools.
@@ -26,6 +26,11 @@ pub fn pool(id: &str) -> Call<Pool> {
 /// Makes a pool.
 pub fn make_pool(body: &NewPool) -> Call<Task> {
     Call::new(Method::POST, POOLS_PATH).json(body)
+}
+
+/// Makes a pool bigger.
+pub fn add_disks(id: &str, body: &AddDisks) -> Call<Task> {
+    Call::new(Method::POST, format!("{POOLS_PATH}/{}/disks", part(id))).json(body)
 }
 
 /// Removes a pool that is empty.

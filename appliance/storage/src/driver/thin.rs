@@ -44,6 +44,16 @@ impl ThinVolumes {
         self.does(Asked::MakePool { pool: self.pool, disks, erase }).await
     }
 
+    /// Makes the pool bigger by whole disks; what is on them is lost, if so. One that is its own already stays so.
+    pub async fn add_disks(&self, disks: Vec<String>, erase: bool) -> Result<(), Failed> {
+        self.does(Asked::AddDisks { pool: self.pool, disks, erase }).await
+    }
+
+    /// Takes disks out of it on which nothing of it is yet. Others are left alone.
+    pub async fn give_back(&self, disks: Vec<String>) -> Result<(), Failed> {
+        self.does(Asked::GiveBack { pool: self.pool, disks }).await
+    }
+
     /// Removes the pool with all that is in it. One that is not there is removed.
     pub async fn remove_pool(&self) -> Result<(), Failed> {
         self.does(Asked::RemovePool { pool: self.pool }).await

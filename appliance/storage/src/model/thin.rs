@@ -97,6 +97,22 @@ pub enum Asked {
         /// Whether there may be something on them.
         erase: bool,
     },
+    /// To make a pool bigger by whole disks. What was on them is lost, if so.
+    AddDisks {
+        /// The pool.
+        pool: ThinPool,
+        /// The disks, by their ids.
+        disks: Vec<String>,
+        /// Whether there may be something on them.
+        erase: bool,
+    },
+    /// To take disks out of a pool on which nothing of it is yet.
+    GiveBack {
+        /// The pool.
+        pool: ThinPool,
+        /// The disks, by their ids.
+        disks: Vec<String>,
+    },
     /// To remove a pool with all that is in it, and leave its disks empty.
     RemovePool {
         /// The pool.

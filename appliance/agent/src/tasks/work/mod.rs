@@ -90,6 +90,7 @@ impl Steps for Work {
             (TaskKind::DeleteVolume, 0) => volume::remove(self).await,
             (TaskKind::DeleteVolume, _) => volume::forget(self).await,
             (TaskKind::CreatePool, _) => pool::make(self).await,
+            (TaskKind::GrowPool, _) => pool::add_disks(self).await,
             (TaskKind::DeletePool, 0) => pool::remove(self).await,
             (TaskKind::DeletePool, _) => pool::forget(self).await,
             (TaskKind::RemoveFile, _) => pool::remove_file(self).await,
@@ -110,6 +111,7 @@ impl Steps for Work {
             TaskKind::CreateVolume => volume::undo(self).await,
             TaskKind::MoveVolume => moving::undo(self).await,
             TaskKind::CreatePool => pool::undo(self).await,
+            TaskKind::GrowPool => pool::give_back(self).await,
             TaskKind::CreateImage | TaskKind::FetchImage => image::undo(self).await,
             _ => {}
         }

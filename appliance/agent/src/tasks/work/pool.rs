@@ -16,16 +16,40 @@ fn own(work: &Work) -> Result<(String, ThinVolumes), String> {
     Ok((id.to_owned(), ThinVolumes::new(pool, &work.agent.disks)))
 }
 
-/// Makes it of its disks.
-pub(super) async fn make(work: &Work) -> Result<Did, String> {
-    let (_, pool) = own(work)?;
+/// The disks that a task is about, and whether what is on them may be lost.
+fn disks(work: &Work) -> (Vec<String>, bool) {
     let params = &work.task.params;
     let named = params.get("disks").and_then(serde_json::Value::as_array);
     let disks = named.into_iter().flatten().filter_map(|disk| disk.as_str().map(str::to_owned)).collect();
-    let erase = params.get("erase").and_then(serde_json::Value::as_bool).unwrap_or(false);
+    (disks, params.get("erase").and_then(serde_json::Value::as_bool).unwrap_or(false))
+}
+
+/// Makes it of its disks.
+pub(super) async fn make(work: &Work) -> Result<Did, String> {
+    let ((_, pool), (disks, erase)) = (own(work)?, disks(work));
     pool.make_pool(disks, erase).await.map_err(|failed| failed.to_string())?;
     work.agent.pools_changed.notify_one();
     Ok(Did::Done)
+}
+
+/// Makes it bigger by more disks.
+pub(super) async fn add_disks(work: &Work) -> Result<Did, String> {
+    let ((_, pool), (disks, erase)) = (own(work)?, disks(work));
+    pool.add_disks(disks, erase).await.map_err(|failed| failed.to_string())?;
+    work.agent.pools_changed.notify_one();
+    Ok(Did::Done)
+}
+
+/// The disks by which it could not be made bigger are not its own. One on which there is something of it already stays.
+pub(super) async fn give_back(work: &Work) {
+    let done = async {
+        let ((id, pool), (disks, _)) = (own(work)?, disks(work));
+        pool.give_back(disks.clone()).await.map_err(|failed| failed.to_string())?;
+        tell(&work.agent, Asked::DisksAreBack { pool: id, disks }).await
+    };
+    if let Err(why) = done.await {
+        log::warn!("The disks for the pool {} could not be given back: {why}", work.task.object_name);
+    }
 }
 
 /// Nothing of it stays that could not be made.
