@@ -265,11 +265,8 @@ impl Agent {
     pub(crate) async fn describe_vm_as_it_runs_now(&self, id: VmId) -> Result<(), String> {
         let now = self.accelerator().await;
         let with = lock(&self.accelerators).get(&id).copied();
-        let is_off = match self.libvirt.look(id).await {
-            Ok(seen) => matches!(seen.state, VmState::Stopped | VmState::Crashed),
-            Err(Failed::Unknown) => true,
-            Err(failed) => return Err(format!("{failed}.")),
-        };
+        let state = self.libvirt.state_or_off(id).await.map_err(|failed| format!("{failed}."))?;
+        let is_off = matches!(state, VmState::Stopped | VmState::Crashed);
         let is_behind = self.own_vm(id).await?.is_some_and(|vm| vm.more.described < vm.described);
         // A machine whose memory is on disk goes on as what it was.
         if is_off && (is_behind || with != Some(now)) { Ok(self.describe_vm(id).await?) } else { Ok(()) }

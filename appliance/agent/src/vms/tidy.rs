@@ -107,21 +107,15 @@ impl Agent {
         };
         self.pools_changed.notify_one();
         // libvirt keeps the names that a machine has gone on with; whoever merged may have ended before it told better ones.
-        match self.libvirt.look(vm).await {
-            Ok(seen) if seen.state.is_on() => self.describe_vm(vm).await?,
-            Ok(_) | Err(Failed::Unknown) => {}
-            Err(why) => return Err(failed(why)),
+        if self.libvirt.state_or_off(vm).await.map_err(failed)?.is_on() {
+            self.describe_vm(vm).await?;
         }
         Ok(done)
     }
 
     /// Makes one layer of two. Whether it was not stopped.
     async fn merge(&self, pair: &Pair<'_>, layers: &[Layer], going: &impl Going) -> Result<bool, String> {
-        let state = match self.libvirt.look(pair.vm).await {
-            Ok(seen) => seen.state,
-            Err(Failed::Unknown) => VmState::Stopped,
-            Err(why) => return Err(failed(why)),
-        };
+        let state = self.libvirt.state_or_off(pair.vm).await.map_err(failed)?;
         let has_it = of_machine(layers, &pair.vm.to_string()).iter().any(|layer| layer.id == pair.upper.id);
         let is_live = state.is_on() && has_it;
         let merged =
@@ -235,10 +229,9 @@ impl Agent {
     /// Takes away the other names of layers that a machine knew while it was on. While it is on, or its memory is on disk, it
     /// still does.
     pub(crate) async fn settle_names(&self, vm: VmId) -> Result<(), String> {
-        match self.libvirt.look(vm).await {
-            Ok(seen) if !matches!(seen.state, VmState::Stopped | VmState::Crashed) => return Ok(()),
-            Ok(_) | Err(Failed::Unknown) => {}
-            Err(why) => return Err(failed(why)),
+        let state = self.libvirt.state_or_off(vm).await.map_err(failed)?;
+        if !matches!(state, VmState::Stopped | VmState::Crashed) {
+            return Ok(());
         }
         let layers = self.layers_here().await?;
         let ours: Vec<VolumeId> = of_machine(&layers, &vm.to_string()).iter().map(|layer| layer.id).collect();

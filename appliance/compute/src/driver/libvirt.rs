@@ -184,6 +184,15 @@ impl Libvirt {
         self.ask(LOOKS_WITHIN, move |connection| seen(&connection.lookup_domain_by_uuid(id.0)?)).await
     }
 
+    /// How one machine is; one that is not known here is off.
+    pub async fn state_or_off(&self, id: VmId) -> Result<VmState, Failed> {
+        match self.look(id).await {
+            Ok(seen) => Ok(seen.state),
+            Err(Failed::Unknown) => Ok(VmState::Stopped),
+            Err(failed) => Err(failed),
+        }
+    }
+
     /// Describes a machine, new or anew. What runs goes on as it was described before, until it is switched off.
     pub async fn define(&self, description: String) -> Result<(), Failed> {
         // The library by which libvirt checks descriptions makes itself ready at the first, and fails if two are the first.

@@ -49,13 +49,9 @@ async fn once_begun(agent: &Agent, id: VmId) -> Result<VmState, String> {
     }
 }
 
-/// How it is now; one that libvirt does not know is off.
+/// How it is now.
 pub(super) async fn state_or_off(agent: &Agent, id: VmId) -> Result<VmState, String> {
-    match agent.libvirt.look(id).await {
-        Ok(seen) => Ok(seen.state),
-        Err(Failed::Unknown) => Ok(VmState::Stopped),
-        Err(failed) => Err(sentence(&failed)),
-    }
+    agent.libvirt.state_or_off(id).await.map_err(|failed| sentence(&failed))
 }
 
 /// Does one thing, if its state allows that; who has it done twice is told that it is done.

@@ -1,7 +1,6 @@
 //! What is done with volumes on their host.
 
 use quantix_api::{Progress, Unit};
-use quantix_compute::Failed;
 use quantix_storage::{Backend, Below, VolumeId};
 
 use super::Work;
@@ -170,10 +169,8 @@ pub(super) async fn grow_to(agent: &Agent, kept: &Kept, bytes: u64) -> Result<()
 /// Whether a guest is on that has it, and was told.
 async fn grow_live(agent: &Agent, kept: &Kept, pool: &Backend, bytes: u64) -> Result<bool, String> {
     let Some(vm) = disks::machine_of(kept) else { return Ok(false) };
-    match agent.libvirt.look(vm).await {
-        Ok(seen) if seen.state.is_on() => {}
-        Ok(_) | Err(Failed::Unknown) => return Ok(false),
-        Err(failed) => return Err(format!("{failed}.")),
+    if !agent.libvirt.state_or_off(vm).await.map_err(|failed| format!("{failed}."))?.is_on() {
+        return Ok(false);
     }
     // By what libvirt calls it: of a layer it may know another name.
     for chain in agent.chains(vm).await? {
