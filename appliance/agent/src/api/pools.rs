@@ -13,8 +13,9 @@ use quantix_api::{
     RemovePool, Right, Scope, Task, TaskKind,
 };
 use quantix_storage::thin::{Disk, Holds};
+use quantix_store::HostId;
 use rusqlite::Connection;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Agent,
@@ -71,6 +72,23 @@ pub(crate) async fn change(
     Ok((tag(pool.version), Json(pool)))
 }
 
+/// Begins to do something with a pool, for somebody who asks from an address.
+fn begin(
+    connection: &Connection,
+    kind: TaskKind,
+    pool: Pool,
+    host: Option<HostId>,
+    params: Value,
+    (actor, address): (String, String),
+) -> Result<tasks::kept::Kept, cluster::Refused> {
+    let (object, object_name) = (Scope::Pool(pool.id), pool.name);
+    tasks::kept::add(
+        connection,
+        &NewTask { kind, object, object_name, host, params, actor, address },
+        now_ms(),
+    )
+}
+
 /// Makes a pool of disks of a host. The task is about it and names its id.
 #[utoipa::path(post, path = "/api/v1/pools", tag = "storage", request_body = NewPool, responses((status = 202, body = Task)))]
 pub(crate) async fn make(
@@ -85,16 +103,8 @@ pub(crate) async fn make(
     let make = move |connection: &Connection, line: &mut Line| {
         let pool = pools::add(connection, &body, host)?;
         line.is(&json!({ "host": body.host, "disks": body.disks, "erase": body.erase }));
-        let task = NewTask {
-            kind: TaskKind::CreatePool,
-            object: Scope::Pool(pool.id),
-            object_name: pool.name,
-            host: Some(host),
-            params: json!({ "disks": body.disks, "erase": body.erase }),
-            actor,
-            address,
-        };
-        tasks::kept::add(connection, &task, now_ms())
+        let params = json!({ "disks": body.disks, "erase": body.erase });
+        begin(connection, TaskKind::CreatePool, pool, Some(host), params, (actor, address))
     };
     let task = agent.cluster.write_telling(line, make).await?;
     Ok((StatusCode::ACCEPTED, Json(task.shown())))
@@ -111,22 +121,14 @@ pub(crate) async fn add_disks(
 ) -> Result<(StatusCode, Json<Task>), Failure> {
     let line = person.line(client, TaskKind::GrowPool.name(), &id);
     let (actor, address) = (person.name().to_owned(), client.to_string());
-    let begin = move |connection: &Connection, line: &mut Line| {
+    let add = move |connection: &Connection, line: &mut Line| {
         let (pool, host) = pools::add_disks(connection, &id, &body.disks)?;
         line.object.clone_from(&pool.name);
-        line.is(&json!({ "disks": body.disks, "erase": body.erase }));
-        let task = NewTask {
-            kind: TaskKind::GrowPool,
-            object: Scope::Pool(pool.id),
-            object_name: pool.name,
-            host: Some(host),
-            params: json!({ "disks": body.disks, "erase": body.erase }),
-            actor,
-            address,
-        };
-        tasks::kept::add(connection, &task, now_ms())
+        let params = json!({ "disks": body.disks, "erase": body.erase });
+        line.is(&params);
+        begin(connection, TaskKind::GrowPool, pool, Some(host), params, (actor, address))
     };
-    let task = agent.cluster.write_telling(line, begin).await?;
+    let task = agent.cluster.write_telling(line, add).await?;
     Ok((StatusCode::ACCEPTED, Json(task.shown())))
 }
 
@@ -141,7 +143,7 @@ pub(crate) async fn remove(
 ) -> Result<(StatusCode, Json<Task>), Failure> {
     let line = person.line(client, TaskKind::DeletePool.name(), &id);
     let (actor, address) = (person.name().to_owned(), client.to_string());
-    let begin = move |connection: &Connection, line: &mut Line| {
+    let remove = move |connection: &Connection, line: &mut Line| {
         let pool = pools::one(connection, &id)?;
         line.object.clone_from(&pool.name);
         pools::must_be_empty(connection, &pool)?;
@@ -155,16 +157,9 @@ pub(crate) async fn remove(
             Some(host) if cluster::kept::is_there(connection, host)? => Some(host),
             _ => None,
         };
-        let (object, object_name) = (Scope::Pool(pool.id), pool.name);
-        let params = serde_json::Value::Null;
-        let kind = TaskKind::DeletePool;
-        tasks::kept::add(
-            connection,
-            &NewTask { kind, object, object_name, host, params, actor, address },
-            now_ms(),
-        )
+        begin(connection, TaskKind::DeletePool, pool, host, Value::Null, (actor, address))
     };
-    let task = agent.cluster.write_telling(line, begin).await?;
+    let task = agent.cluster.write_telling(line, remove).await?;
     Ok((StatusCode::ACCEPTED, Json(task.shown())))
 }
 
