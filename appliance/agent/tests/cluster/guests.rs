@@ -4,8 +4,8 @@
 use std::{fs, path::Path};
 
 use quantix_api::{
-    CloudInit, ImageState, Metric, MetricsQuery, NewDisk, NewSnapshot, NewVm, ProblemCode, RevertVm, Secret,
-    SetGuestPassword, TaskState, VmAction, VmCpu, VmMemory, VmNic, VmSpec, VmState, calls,
+    CloudInit, ImageState, Metric, MetricsQuery, NewDisk, NewSnapshot, NewVm, PowerVm, ProblemCode, RevertVm,
+    Secret, SetGuestPassword, TaskState, VmAction, VmCpu, VmMemory, VmNic, VmSpec, VmState, calls,
 };
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A guest that is imitated may take so many seconds to start.
-const BOOT: u64 = 600;
+const BOOT: u64 = 900;
 
 impl Place {
     /// The Debian guest as an image: its id.
@@ -123,7 +123,11 @@ async fn a_debian_guest_tells_of_itself_and_does_what_it_is_asked() {
     assert_eq!(facts, [(true, false), (false, true)]);
 
     // It ends by itself when it is asked, and tells nothing then.
-    place.does(&id, VmAction::ShutDown).await;
+    let within = u32::try_from(BOOT).unwrap();
+    let end = PowerVm { within, ..PowerVm::usual(VmAction::ShutDown) };
+    let task = client.call(&calls::power_vm(&id, &end).as_session(&place.session)).await.unwrap();
+    let task = place.ended_within(BOOT, task.id).await;
+    assert_eq!(task.state, TaskState::Done, "{task:?}");
     assert!(place.vm(&id).await.guest.is_none());
     assert_eq!(problem(set("debian", "x").await).code, ProblemCode::VmNotRunning);
     // It wakes where it was: with nobody to start it, and its agent answers at once.

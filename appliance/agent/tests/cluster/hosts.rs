@@ -318,8 +318,11 @@ fn unmount(state: &Path) {
     drop(Command::new("umount").arg("--lazy").arg(state).status());
 }
 
+/// How many seconds what comes in one is waited for: on a machine with other things to do it may take fifty times as long.
+pub(crate) const PATIENCE: u64 = 90;
+
 pub(crate) async fn until(what: &str, is_so: impl AsyncFnMut() -> bool) {
-    until_within(30, what, is_so).await;
+    until_within(PATIENCE, what, is_so).await;
 }
 
 /// The same for what takes longer: so many seconds.
@@ -333,8 +336,11 @@ pub(crate) async fn until_it<T: std::fmt::Debug>(
     look: impl AsyncFnMut() -> T,
     is_so: impl Fn(&T) -> bool,
 ) {
-    look_until(30, what, look, is_so).await;
+    look_until(PATIENCE, what, look, is_so).await;
 }
+
+const SHORTEST_LOOK: Duration = Duration::from_millis(20);
+const LONGEST_LOOK: Duration = Duration::from_millis(400);
 
 async fn look_until<T: std::fmt::Debug>(
     limit: u64,
@@ -350,7 +356,7 @@ async fn look_until<T: std::fmt::Debug>(
         }
         assert!(start.elapsed() < Duration::from_secs(limit), "waited {limit} s until {what}: {seen:?}");
         // Whoever waits long does not take the processor from what is waited for.
-        tokio::time::sleep(Duration::from_millis(20 * limit / 30)).await;
+        tokio::time::sleep((start.elapsed() / 50).clamp(SHORTEST_LOOK, LONGEST_LOOK)).await;
     }
 }
 

@@ -6,7 +6,7 @@ use quantix_api::{
 };
 use quantix_libvirt::Daemon;
 
-use crate::hosts::{Host, until};
+use crate::hosts::{Host, PATIENCE, until, until_within};
 
 pub(crate) fn spec(name: &str) -> VmSpec {
     VmSpec {
@@ -40,8 +40,12 @@ impl Place {
     }
 
     pub(crate) async fn ended(&self, id: i64) -> Task {
+        self.ended_within(PATIENCE, id).await
+    }
+
+    pub(crate) async fn ended_within(&self, limit: u64, id: i64) -> Task {
         let mut last = None;
-        until(&format!("task {id} has ended"), async || {
+        until_within(limit, &format!("task {id} has ended"), async || {
             last = self.host.client().call(&calls::task(id).as_session(&self.session)).await.ok();
             last.as_ref().is_some_and(|task| task.state.is_end())
         })
