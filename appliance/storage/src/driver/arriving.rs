@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use sha1::Sha1;
@@ -61,8 +62,10 @@ impl Sums {
 }
 
 const NOT_WRITTEN: &str = "The image cannot be written";
-/// So much of a file may be in memory alone, more or less.
-const UNSAFE_AT_MOST: u64 = 64 << 20;
+/// Of a file of which less is in memory alone nothing is brought to the disk while it comes.
+const WORTH_IT: u64 = 64 << 20;
+/// So long what has come waits for more before it is: a power cut costs seconds of a line, however fast that is.
+const UNSAFE_FOR: Duration = Duration::from_secs(2);
 /// What is just being brought to the disk.
 static BEING_MADE_SAFE: Mutex<BTreeSet<VolumeId>> = Mutex::new(BTreeSet::new());
 
@@ -184,7 +187,7 @@ impl Directory {
         self.has_come(id).await
     }
 
-    /// Sees to it that what has come is on the disk some pieces later: whoever brings them does not wait for that, and after a
+    /// Sees to it that what has come is on the disk some seconds later: whoever brings it does not wait for that, and after a
     /// power cut goes on behind what was.
     pub async fn has_come(&self, id: VolumeId) -> Result<(), Failed> {
         let (path, safe) = (self.arriving(id), self.safe_of(id));
@@ -192,11 +195,12 @@ impl Directory {
         let is_much = in_files(NOT_WRITTEN, move || {
             let known = Safe::read(&note)?.map_or(0, |known| known.bytes);
             // Of one that was removed meanwhile nothing is there.
-            Ok(fs::metadata(&part).map_or(0, |part| part.len()).saturating_sub(known) >= UNSAFE_AT_MOST)
+            Ok(fs::metadata(&part).map_or(0, |part| part.len()).saturating_sub(known) >= WORTH_IT)
         })
         .await?;
         if is_much && lock(&BEING_MADE_SAFE).insert(id) {
             tokio::spawn(async move {
+                tokio::time::sleep(UNSAFE_FOR).await;
                 let done = in_files(NOT_WRITTEN, move || {
                     let file = File::open(&path)?;
                     let bytes = file.metadata()?.len();
@@ -334,10 +338,10 @@ mod tests {
         // More than is left in memory is on the disk after a while.
         let noted = || Safe::read(&pool.safe_of(id)).unwrap().unwrap().bytes;
         while noted() == 0 || lock(&BEING_MADE_SAFE).contains(&id) {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let safe = noted();
-        assert!((UNSAFE_AT_MOST..=20 << 22).contains(&safe), "{safe}");
+        assert!((WORTH_IT..=20 << 22).contains(&safe), "{safe}");
         // As after another start of the host, which found zeros at the end of the file.
         fs::write(pool.safe_of(id), format!("another-run {safe}\n")).unwrap();
         fs::write(pool.arriving(id), vec![0; 21 << 22]).unwrap();
