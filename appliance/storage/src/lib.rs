@@ -12,7 +12,7 @@ pub use driver::{
     directory::{Directory, qemu_img_ended},
     files::Lying,
     foreign::Foreign,
-    image::{Going, Kept as KeptImage},
+    image::{Came, Going, Kept as KeptImage},
     layers::Below,
     thin::{ThinVolumes, host_disks},
 };

@@ -198,7 +198,9 @@ fn place(
     if count >= MOST {
         return Err(conflict(format!("There are {MOST} images already.")).into());
     }
-    let guess = Os::guess(&new.file).or_else(|| Os::guess(&new.name));
+    // Of its file and its name, the one that says more.
+    let guesses = [&new.name, &new.file].into_iter().filter_map(|text| Os::guess(text));
+    let guess = guesses.max_by_key(|(_, version)| !version.is_empty());
     let (os, version) = guess.map(|(os, version)| (os.distribution, version)).unwrap_or_default();
     connection.execute(
         "INSERT INTO image (id, name, file, os, os_version, pool, host, length, sha256, state, made_at, made_by)
@@ -302,13 +304,13 @@ pub(crate) fn is_ready(
 ) -> rusqlite::Result<()> {
     // A form of JSON is there for all of it.
     let draft = machine.map(|machine| serde_json::to_string(&machine.draft).unwrap_or_default());
+    // Told twice, it is as it was told first: whoever goes on after a fault may not see any more what it came as.
     connection.execute(
         "UPDATE image SET state = 'ready', format = ?3, bytes = ?4, used = ?5, draft = ?6, version = version + 1
-         WHERE id = ?1 AND host = ?2",
+         WHERE id = ?1 AND host = ?2 AND state <> 'ready'",
         params![id, host.0, facts.format, facts.bytes, facts.used, draft],
     )?;
     for (number, (other, facts)) in machine.iter().flat_map(|machine| (2..).zip(&machine.others)) {
-        // Told twice, it is there once.
         connection.execute(
             "INSERT INTO image (id, name, file, os, os_version, pool, host, length, format, bytes, used, state, made_at, made_by)
              SELECT ?2, iif(EXISTS (SELECT 1 FROM image AS same WHERE same.name = substr(image.name, 1, 50) || ', disk ' || ?3),

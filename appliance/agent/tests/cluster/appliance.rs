@@ -49,6 +49,14 @@ fn ova(letters: [u8; 2]) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
+fn packed(content: &[u8]) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("shop.ova");
+    fs::write(&path, content).unwrap();
+    ran("gzip", &[&path.display().to_string()]);
+    fs::read(path.with_extension("ova.gz")).unwrap()
+}
+
 impl Place {
     fn images_there(&self) -> Vec<String> {
         let files = fs::read_dir(self.host.dir().join("quantix-pools/local/images")).unwrap();
@@ -60,9 +68,10 @@ impl Place {
 async fn a_machine_that_came_as_one_file_is_made_with_all_its_disks() {
     let mut place = Place::start().await.with_pool().await;
     let content = ova([7, 9]);
-    // Whenever the agent is killed meanwhile, the images are there once and nothing else is.
+    let contents = [packed(&content), content];
+    // Whenever the agent is killed meanwhile, the images are there once and nothing else is, packed or not.
     for (round, pause) in [0, 30, 80, 160].into_iter().enumerate() {
-        let image = place.brought(&format!("Shop {round}"), "shop.ova", &content).await;
+        let image = place.brought(&format!("Shop {round}"), "shop.ova", &contents[round % 2]).await;
         let finish = calls::finish_image(&image.id).as_session(&place.session);
         let task = place.host.client().call(&finish).await.unwrap();
         tokio::time::sleep(Duration::from_millis(pause)).await;

@@ -1,18 +1,18 @@
-//! A machine that came as one file, an OVA: an archive with a description and the files of its disks. Nothing of it is
-//! unpacked: a disk is read where it lies in the archive, and what files are called in it is compared, and never a path.
+//! A machine that came as one file, an OVA: an archive with a description and the files of its disks. Nothing is taken out of
+//! the archive: a disk is read where it lies in the archive, and what files are called in it is compared, and never a path.
 
 use std::{
     collections::HashMap,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
     arriving::{Further, sums},
     directory::{Directory, in_files},
-    image::{Going, Kept, convert, look, look_at, stopped},
+    image::{Going, Kept, convert, look_at, stopped},
 };
 use crate::model::{
     content::{Content, DiskFormat},
@@ -42,42 +42,36 @@ pub struct Appliance {
     pub ovf: String,
     /// The files.
     pub members: Vec<Member>,
+    /// The archive in which they lie.
+    pub file: PathBuf,
 }
 
 impl Directory {
-    /// What came, if it is a machine.
-    pub async fn appliance(&self, id: VolumeId) -> Result<Option<Appliance>, Failed> {
-        self.room().await?;
-        let part = self.arriving(id);
-        if !tokio::fs::try_exists(&part).await.unwrap_or(false) {
-            return Ok(None);
-        }
-        if look(part.clone()).await? != Content::Archive {
-            return Ok(None);
-        }
-        let found = in_files("The archive cannot be read", move || open(&part)).await?;
-        found.map(Some).map_err(|why| Failed::Other(why.to_owned()))
+    /// Reads what a machine that came consists of.
+    pub async fn appliance(&self, file: PathBuf) -> Result<Appliance, Failed> {
+        let found = in_files("The archive cannot be read", move || open(file)).await?;
+        found.map_err(|why| Failed::Other(why.to_owned()))
     }
 
     /// Makes an image of a disk that lies in an archive that came.
     pub async fn keep_member(
         &self,
-        archive: VolumeId,
         id: VolumeId,
+        file: &Path,
         member: &Member,
         most: u64,
         going: impl Going + 'static,
     ) -> Result<Kept, Failed> {
         let (going, name) = (Arc::new(going), &member.name);
-        let part = self.arriving(archive);
-        let Content::Disk(format) = look_at(part.clone(), member.begin, member.length).await? else {
+        let looked = look_at(file.to_owned(), member.begin, member.length).await?;
+        let Content::Disk(format) = looked else {
             return Err(Failed::Other(format!("{name} is no disk that can be read")));
         };
         if let Some(kept) = self.kept_image(id, format.name()).await? {
             return Ok(kept);
         }
         if let Some(wanted) = &member.sum {
-            let (path, member, further) = (part.clone(), member.clone(), Further::for_sum(wanted));
+            let (path, member, further) = (file.to_owned(), member.clone(), Further::for_sum(wanted));
             let heard = Arc::clone(&going);
             let read = in_files("The archive cannot be read", move || {
                 let mut file = File::open(path)?;
@@ -91,16 +85,15 @@ impl Directory {
             }
         }
         let beside = self.images_dir().join(format!("{id}.new"));
-        convert(&source(&part, format, member), &beside, most, &*going).await?;
+        convert(&source(file, format, member), &beside, most, &*going).await?;
         self.named(beside, self.disk_image(id)).await?;
-        let kept = self.kept_image(id, format.name()).await?;
-        kept.ok_or_else(|| Failed::Other("The image is not there".to_owned()))
+        self.kept(id, format.name()).await
     }
 }
 
 /// Reads what lies in an archive: the description, and where the other files are.
-fn open(path: &Path) -> io::Result<Result<Appliance, &'static str>> {
-    let mut archive = tar::Archive::new(File::open(path)?);
+fn open(file: PathBuf) -> io::Result<Result<Appliance, &'static str>> {
+    let mut archive = tar::Archive::new(File::open(&file)?);
     let (mut ovf, mut wanted, mut members) = (None, HashMap::new(), Vec::new());
     for entry in archive.entries_with_seek()? {
         let mut entry = entry?;
@@ -136,7 +129,7 @@ fn open(path: &Path) -> io::Result<Result<Appliance, &'static str>> {
     for member in &mut members {
         member.sum = wanted.remove(&member.name);
     }
-    Ok(Ok(Appliance { ovf, members }))
+    Ok(Ok(Appliance { ovf, members, file }))
 }
 
 /// What a manifest says of files: `SHA256(disk.vmdk)= …`. Of several sums of one the longest counts.
@@ -183,10 +176,8 @@ fn source(path: &Path, format: DiskFormat, member: &Member) -> [String; 2] {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
-    use crate::driver::arriving::Sums;
+    use crate::driver::{arriving::Sums, image::Came};
 
     const MOST: u64 = 1 << 30;
 
@@ -232,6 +223,13 @@ mod tests {
         (pool, id)
     }
 
+    async fn appliance(pool: &Directory, id: VolumeId) -> Result<Appliance, Failed> {
+        match pool.came(id, MOST, |_, _| true).await? {
+            Some(Came::Archive(file)) => pool.appliance(file).await,
+            other => panic!("{other:?} is no archive"),
+        }
+    }
+
     async fn same(image: &Path, letter: u8, dir: &Path) {
         let raw: PathBuf = dir.join("again.raw");
         let (image, out) = (image.display().to_string(), raw.display().to_string());
@@ -253,22 +251,43 @@ mod tests {
         let files: [(&str, &[u8]); 4] =
             [("m.ovf", b"<ovf/>"), ("m.mf", sums.as_bytes()), ("one.vmdk", &one), ("../two.vmdk", &two)];
         let (pool, id) = came(dir.path(), &archive(&files)).await;
-        let found = pool.appliance(id).await.unwrap().unwrap();
+        let found = appliance(&pool, id).await.unwrap();
         assert_eq!(found.ovf, "<ovf/>");
         assert_eq!(found.members.len(), 4);
         let lengths = [2, 3].map(|at: usize| found.members[at].sum.as_ref().unwrap().len());
         assert_eq!(lengths, [40, 128]);
         for (number, letter) in [(2_u8, 1), (3, 2)] {
             let (to, member) = (id.beside(number), &found.members[usize::from(number)]);
-            let kept = pool.keep_member(id, to, member, MOST, |_, _| true).await.unwrap();
+            let kept = pool.keep_member(to, &found.file, member, MOST, |_, _| true).await.unwrap();
             assert_eq!((kept.format, kept.bytes), ("vmdk", 4 << 20));
             same(&pool.disk_image(to), letter, dir.path()).await;
             // Whoever goes on after a fault finds it.
-            assert_eq!(pool.keep_member(id, to, member, MOST, |_, _| true).await.unwrap(), kept);
+            assert_eq!(pool.keep_member(to, &found.file, member, MOST, |_, _| true).await.unwrap(), kept);
         }
         pool.forget_arrived(id).await.unwrap();
-        assert!(pool.appliance(id).await.unwrap().is_none());
+        assert_eq!(pool.came(id, MOST, |_, _| true).await.unwrap(), None);
         assert!(!dir.path().join("two.vmdk").exists() && !dir.path().join("lo,cal/two.vmdk").exists());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_machine_may_come_packed() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = vmdk(dir.path(), 1).await;
+        let ova = dir.path().join("m.ova");
+        std::fs::write(&ova, archive(&[("m.ovf", b"<ovf/>"), ("one.vmdk", &one)])).unwrap();
+        does("gzip", &[&ova.display().to_string()]).await;
+        let packed = std::fs::read(dir.path().join("m.ova.gz")).unwrap();
+        let (pool, id) = came(dir.path(), &packed).await;
+        // Whoever goes on after a fault unpacks it again.
+        std::fs::write(pool.unpacked(id), "half of it").unwrap();
+        let found = appliance(&pool, id).await.unwrap();
+        let kept = pool.keep_member(id, &found.file, &found.members[1], MOST, |_, _| true).await.unwrap();
+        assert_eq!((kept.format, kept.bytes), ("vmdk", 4 << 20));
+        same(&pool.disk_image(id), 1, dir.path()).await;
+        pool.forget_arrived(id).await.unwrap();
+        let left: Vec<_> =
+            std::fs::read_dir(pool.images_dir()).unwrap().map(|file| file.unwrap().path()).collect();
+        assert!(left.iter().all(|path| path.extension().is_some_and(|kind| kind != "unpacked")), "{left:?}");
     }
 
     #[tokio::test]
@@ -277,11 +296,10 @@ mod tests {
         let one = vmdk(dir.path(), 1).await;
         let said = async |files: &[(&str, &[u8])]| {
             let (pool, id) = came(dir.path(), &archive(files)).await;
-            match pool.appliance(id).await {
+            match appliance(&pool, id).await {
                 Ok(found) => {
-                    let found = found.unwrap();
                     let member = found.members.last().unwrap();
-                    pool.keep_member(id, id.beside(1), member, MOST, |_, _| true)
+                    pool.keep_member(id.beside(1), &found.file, member, MOST, |_, _| true)
                         .await
                         .unwrap_err()
                         .to_string()
@@ -313,8 +331,9 @@ mod tests {
         let sums = format!("SHA256(one.vmdk)= {}", digest(&one, None).sha256);
         let files: [(&str, &[u8]); 3] = [("m.ovf", b"x"), ("m.mf", sums.as_bytes()), ("one.vmdk", &one)];
         let (pool, id) = came(dir.path(), &archive(&files)).await;
-        let found = pool.appliance(id).await.unwrap().unwrap();
-        let stopped = pool.keep_member(id, id.beside(1), &found.members[2], MOST, |_, _| false).await;
+        let found = appliance(&pool, id).await.unwrap();
+        let stopped =
+            pool.keep_member(id.beside(1), &found.file, &found.members[2], MOST, |_, _| false).await;
         assert!(stopped.unwrap_err().to_string().contains("stopped"));
         assert!(!pool.disk_image(id.beside(1)).exists());
     }

@@ -230,8 +230,8 @@ impl Directory {
     }
 
     /// All files of an image that comes: the last is the one that says that it does.
-    pub(super) fn of_arriving(&self, id: VolumeId) -> [PathBuf; 3] {
-        [self.origin_of(id), self.safe_of(id), self.arriving(id)]
+    pub(super) fn of_arriving(&self, id: VolumeId) -> [PathBuf; 4] {
+        [self.unpacked(id), self.origin_of(id), self.safe_of(id), self.arriving(id)]
     }
 
     fn safe_of(&self, id: VolumeId) -> PathBuf {

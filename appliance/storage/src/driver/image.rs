@@ -12,7 +12,7 @@ use quantix_host::filter;
 
 use super::directory::{Directory, in_files, qemu_img, qemu_img_at_length, remove};
 use crate::model::{
-    content::{Content, HEAD, LARGEST, Packing, recognise},
+    content::{Content, DiskFormat, HEAD, LARGEST, Packing, recognise},
     id::VolumeId,
     pool::Failed,
 };
@@ -34,6 +34,17 @@ pub struct Kept {
     pub bytes: u64,
     /// What it takes, in bytes.
     pub used: u64,
+}
+
+/// What has come, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// A disk.
+    Disk(PathBuf, DiskFormat),
+    /// A CD.
+    Cd(PathBuf),
+    /// An archive, as machines come in.
+    Archive(PathBuf),
 }
 
 pub(super) fn stopped() -> Failed {
@@ -60,52 +71,67 @@ impl Directory {
         Ok(self.kept_image(id, "kept").await?.is_some())
     }
 
-    /// Makes an image of what has come: looks at what it is, unpacks it, and writes it as it is kept. `most` is how much room
-    /// there may be taken.
-    pub async fn keep_image(&self, id: VolumeId, most: u64, going: impl Going) -> Result<Kept, Failed> {
+    /// Where what has come is unpacked.
+    pub(super) fn unpacked(&self, id: VolumeId) -> PathBuf {
+        self.images_dir().join(format!("{id}.unpacked"))
+    }
+
+    /// Looks at what has come, and unpacks it; nothing, if all was made of it before. `most` is how much room there may be
+    /// taken.
+    pub async fn came(&self, id: VolumeId, most: u64, going: impl Going) -> Result<Option<Came>, Failed> {
         self.room().await?;
-        let (part, unpacked) = (self.arriving(id), self.images_dir().join(format!("{id}.unpacked")));
-        if let Some(kept) = self.kept_image(id, "kept").await?
-            && !tokio::fs::try_exists(&part).await.unwrap_or(false)
-        {
-            return Ok(kept);
+        let (part, unpacked) = (self.arriving(id), self.unpacked(id));
+        if !tokio::fs::try_exists(&part).await.unwrap_or(false) {
+            return Ok(None);
         }
-        let (from, content) = match look(part.clone()).await? {
+        let (path, content) = match look(part.clone()).await? {
             Content::Packed(packing) => {
                 unpack(&part, packing, &unpacked, most, &going).await?;
-                match look(unpacked.clone()).await? {
-                    Content::Packed(_) => {
-                        let sentence = "What is packed in this file is packed once more. Unpack it first";
-                        return Err(Failed::Other(sentence.to_owned()));
-                    }
-                    content => (unpacked.clone(), content),
-                }
+                (unpacked.clone(), look(unpacked).await?)
             }
-            content => (part.clone(), content),
+            content => (part, content),
         };
-        let format = match content {
-            Content::Iso | Content::Packed(_) => {
-                self.named(from, self.iso_image(id)).await?;
-                "iso"
-            }
-            Content::Archive => {
-                let sentence = "A machine that came as a packed file. Unpack it, and give the OVA itself";
+        Ok(Some(match content {
+            Content::Disk(format) => Came::Disk(path, format),
+            Content::Iso => Came::Cd(path),
+            Content::Archive => Came::Archive(path),
+            Content::Packed(_) => {
+                let sentence = "What is packed in this file is packed once more. Unpack it first";
                 return Err(Failed::Other(sentence.to_owned()));
             }
-            Content::Disk(format) => {
-                let beside = self.images_dir().join(format!("{id}.new"));
-                let source = ["-f".to_owned(), format.driver().to_owned(), from.display().to_string()];
-                convert(&source, &beside, most, &going).await?;
-                self.named(beside, self.disk_image(id)).await?;
-                format.name()
-            }
-        };
-        let come = self.of_arriving(id);
-        in_files("What was left over could not be removed", move || {
-            remove(&unpacked)?;
-            come.iter().try_for_each(|path| remove(path))
-        })
-        .await?;
+        }))
+    }
+
+    /// Makes an image of a disk that has come: writes it as it is kept.
+    pub async fn keep_disk(
+        &self,
+        id: VolumeId,
+        from: &Path,
+        format: DiskFormat,
+        most: u64,
+        going: impl Going,
+    ) -> Result<Kept, Failed> {
+        let beside = self.images_dir().join(format!("{id}.new"));
+        let source = ["-f".to_owned(), format.driver().to_owned(), from.display().to_string()];
+        convert(&source, &beside, most, &going).await?;
+        self.named(beside, self.disk_image(id)).await?;
+        self.forget_arrived(id).await?;
+        self.kept(id, format.name()).await
+    }
+
+    /// Makes an image of a CD that has come.
+    pub async fn keep_cd(&self, id: VolumeId, from: PathBuf) -> Result<Kept, Failed> {
+        self.named(from, self.iso_image(id)).await?;
+        self.forget_arrived(id).await?;
+        self.kept(id, "iso").await
+    }
+
+    /// An image that was made before whoever made it could tell.
+    pub async fn kept_before(&self, id: VolumeId) -> Result<Kept, Failed> {
+        self.kept(id, "kept").await
+    }
+
+    pub(super) async fn kept(&self, id: VolumeId, format: &'static str) -> Result<Kept, Failed> {
         let kept = self.kept_image(id, format).await?;
         kept.ok_or_else(|| Failed::Other("The image is not there".to_owned()))
     }
@@ -394,7 +420,16 @@ mod tests {
         pool.take_piece(id, half as u64, vec![bytes[half..].to_vec()]).await.unwrap();
         pool.take_piece(id, 0, vec![bytes[..half].to_vec()]).await.unwrap();
         assert_eq!(pool.arrived(id).await.unwrap(), bytes.len() as u64);
-        (id, pool.keep_image(id, most, |_, _| true).await)
+        (id, keep(pool, id, most).await)
+    }
+
+    async fn keep(pool: &Directory, id: VolumeId, most: u64) -> Result<Kept, Failed> {
+        match pool.came(id, most, |_, _| true).await? {
+            Some(Came::Disk(path, format)) => pool.keep_disk(id, &path, format, most, |_, _| true).await,
+            Some(Came::Cd(path)) => pool.keep_cd(id, path).await,
+            Some(Came::Archive(path)) => panic!("{} is an archive", path.display()),
+            None => pool.kept_before(id).await,
+        }
     }
 
     async fn holds_hello(path: &Path) {
@@ -424,7 +459,7 @@ mod tests {
             assert_eq!((kept.is_iso, kept.bytes), (false, 8 << 20), "{format}");
             holds_hello(&pool.disk_image(id)).await;
             // Done once more after a crash, it is the same.
-            assert_eq!(pool.keep_image(id, MOST, |_, _| true).await.unwrap().bytes, 8 << 20);
+            assert_eq!(keep(&pool, id, MOST).await.unwrap().bytes, 8 << 20);
             let volume = VolumeId::new();
             for _ in 0..2 {
                 pool.make_from(volume, id, 64 << 20, |_, _| true).await.unwrap();
@@ -516,10 +551,10 @@ mod tests {
         does("gzip", &["-k", &file.display().to_string()]).await;
         let id = VolumeId::new();
         pool.take_piece(id, 0, vec![fs::read(dir.path().join("disk.raw.gz")).unwrap()]).await.unwrap();
-        let stopped = pool.keep_image(id, MOST, |_, _| false).await;
+        let stopped = pool.came(id, MOST, |_, _| false).await;
         assert_eq!(stopped.unwrap_err().to_string(), "It was stopped.");
         assert!(!pool.disk_image(id).exists());
-        assert_eq!(pool.keep_image(id, MOST, |_, _| true).await.unwrap().bytes, 8 << 20);
+        assert_eq!(keep(&pool, id, MOST).await.unwrap().bytes, 8 << 20);
         let volume = VolumeId::new();
         assert!(pool.make_from(volume, id, 8 << 20, |_, _| false).await.is_err());
         assert_eq!(pool.volumes().await.unwrap(), []);

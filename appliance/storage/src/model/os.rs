@@ -32,6 +32,9 @@ const KNOWN: [(Os, &[&str]); 10] = [
 const VERSIONS: [(&str, &str); 5] =
     [("jammy", "22.04"), ("noble", "24.04"), ("resolute", "26.04"), ("bookworm", "12"), ("trixie", "13")];
 
+/// What is in names of files, with numbers that are no versions.
+const NO_VERSIONS: [&str; 6] = ["qcow2", "bz2", "x86_64", "amd64", "aarch64", "arm64"];
+
 impl Os {
     /// All that are known.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -57,6 +60,7 @@ impl Os {
 
 /// The first number in a name that can be a version: `12`, `9.4`, `24.04`.
 fn version(name: &str) -> String {
+    let name = NO_VERSIONS.iter().fold(name.to_owned(), |name, word| name.replace(word, " "));
     let parts = name.split(|letter: char| !letter.is_ascii_digit() && letter != '.');
     let mut numbers = parts.map(|part| part.trim_matches('.')).filter(|part| !part.is_empty());
     numbers.find(|number| number.len() <= 7).unwrap_or_default().to_owned()
@@ -70,6 +74,7 @@ mod tests {
     fn names_speak_of_systems() {
         for (name, distribution, version) in [
             ("debian-12-genericcloud-amd64.qcow2", "debian", "12"),
+            ("debian-amd64.qcow2", "debian", ""),
             ("noble-server-cloudimg-amd64.img", "ubuntu", "24.04"),
             ("ubuntu-22.04.5-live-server-amd64.iso", "ubuntu", "22.04.5"),
             ("Rocky-9-GenericCloud-Base.latest.x86_64.qcow2", "rocky", "9"),

@@ -2,7 +2,7 @@
 
 use quantix_api::VmDraft;
 use quantix_compute::{MOST_DISKS, read_ovf};
-use quantix_storage::{Appliance, Directory, Further, Sums, VolumeId};
+use quantix_storage::{Appliance, Came, Directory, Further, Sums, VolumeId};
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 
@@ -87,12 +87,17 @@ pub(super) async fn keep(work: &Work, hand: &Hand) -> Result<Did, String> {
     let (id, pool) = own(work)?;
     let dir = work.agent.directory(pool);
     let most = most(work, &dir).await?;
-    if let Some(came) = dir.appliance(id).await.map_err(|failed| failed.to_string())? {
-        return keep_machine(work, &dir, &came, most, hand).await;
-    }
-    let Some(kept) = done(dir.keep_image(id, most, going(hand)).await, hand)? else {
-        return Ok(Did::Stopped);
+    let Some(came) = done(dir.came(id, most, going(hand)).await, hand)? else { return Ok(Did::Stopped) };
+    let kept = match came {
+        Some(Came::Archive(file)) => {
+            let came = dir.appliance(file).await.map_err(|failed| failed.to_string())?;
+            return keep_machine(work, &dir, &came, most, hand).await;
+        }
+        Some(Came::Disk(file, format)) => dir.keep_disk(id, &file, format, most, going(hand)).await,
+        Some(Came::Cd(file)) => dir.keep_cd(id, file).await,
+        None => dir.kept_before(id).await,
     };
+    let Some(kept) = done(kept, hand)? else { return Ok(Did::Stopped) };
     let ready = Asked::ImageIsReady { image: id.to_string(), facts: kept.into(), machine: None };
     tell(&work.agent, ready).await?;
     work.agent.pools_changed.notify_one();
@@ -115,7 +120,7 @@ async fn keep_machine(
         let member = member
             .ok_or_else(|| format!("The description names the disk {file}, which is not in the OVA."))?;
         let image = id.beside(number);
-        let made = dir.keep_member(id, image, member, most, going(hand)).await;
+        let made = dir.keep_member(image, &came.file, member, most, going(hand)).await;
         let Some(made) = done(made, hand)? else { return Ok(Did::Stopped) };
         kept.push((image.to_string(), made.into()));
     }
