@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::{Desk, until};
+use crate::{Screen, until};
 
 /// A key that is no letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub struct Focused {
     pub visible: bool,
 }
 
-impl Desk {
+impl Screen {
     /// Presses one key, wherever the keyboard is.
     pub async fn key(&self, key: Key) {
         self.chord(&[], key.letter()).await;

@@ -5,7 +5,7 @@ use std::fs;
 use base64::Engine;
 use serde_json::json;
 
-use crate::{Desk, browser::pictures};
+use crate::{Screen, browser::pictures};
 
 const AXE: &str = include_str!("../axe/axe.min.js");
 
@@ -26,7 +26,7 @@ pub const LOOKS: [Look; 3] = [
     Look { name: "phone", width: 390, height: 844, scheme: "light" },
 ];
 
-impl Desk {
+impl Screen {
     /// Shows pages in this way from now on.
     pub async fn look_as(&self, look: Look) {
         let size = json!({ "width": look.width, "height": look.height, "deviceScaleFactor": 1, "mobile": look.width < 600 });

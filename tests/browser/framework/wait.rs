@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-const PAUSE: Duration = Duration::from_millis(20);
+/// What comes at once is seen at once; whoever waits long does not take the processor from what is waited for.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long something may take before a case gives up.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +33,7 @@ impl Patience {
             if start.elapsed() > self.0 {
                 return None;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep((start.elapsed() / 50).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await;
         }
     }
 }

@@ -1,49 +1,24 @@
-//! A Debian guest as people have it, on the host as it really is: its image is uploaded, it is made with a user, a key and an
-//! address, runs under KVM, lets in whom it should, and goes back to a moment that was kept. `tools/guest` builds it.
+//! A Debian guest as people have it, on the host as it really is, in a browser from the upload of its image to its serial
+//! line: it is made with a user, a key and an address, runs under KVM, lets in whom it should, takes a processor while it is
+//! on, and goes back to a moment that was kept. `tools/guest` builds it.
 
 use std::{fs, time::Duration};
 
-use quantix_qemu::{
-    Browser, Machine, SavedMachine, fail, note, pages, poll_until, project, spawn::local, wait_until,
-};
+use quantix_browser::{Browser, NAME, Patience, Screen};
+use quantix_qemu::{Machine, SavedMachine, note, pages, poll_until, project, spawn::local, wait_until};
 
 /// A guest on an emulated processor that is emulated itself takes its time.
-const BOOT: Duration = Duration::from_secs(420);
-const SOON: Duration = Duration::from_secs(120);
-const PIECE: usize = 4 << 20;
+const BOOT: Duration = Duration::from_secs(900);
+const PASSWORD: &str = "a password of my own";
 
-/// What stands behind a word in an answer.
-fn after<'a>(text: &'a str, word: &str, end: char) -> Option<&'a str> {
-    text.split(word).nth(1)?.split(end).next()
-}
-
-/// Uploads the guest's disk, as the page does.
-fn upload(browser: &mut Browser) -> String {
-    let disk = project::out("guest").join("debian.qcow2");
-    let content = fs::read(&disk).unwrap_or_else(|_| fail("The guest is not there. Run: tools/guest"));
-    let length = content.len().to_string();
-    let form = [
-        ("name", "Debian 13"),
-        ("file", "debian-13-generic-amd64.qcow2"),
-        ("pool", "local"),
-        ("length", &length),
-        ("sha256", ""),
-    ];
-    let begun = browser.post("/storage/images", &form).text();
-    let id = after(&begun, "\"id\":\"", '"').unwrap_or_else(|| fail(format!("No image was begun: {begun}")));
-    let id = id.to_owned();
-    for (number, piece) in content.chunks(PIECE).enumerate() {
-        let path = format!("/storage/images/{id}/content?at={}", number * PIECE);
-        let brought = browser.request("PUT", &path, &[], piece).unwrap();
-        assert_eq!(brought.status, 200, "{}", brought.text());
-    }
-    browser.post(&format!("/storage/images/{id}/finish"), &[]);
-    wait_until("the image to be ready", SOON, || {
-        let text = browser.get("/storage/images").text();
-        (text.contains("Debian 13") && text.contains("Ready")).then_some(())
-    });
-    id
-}
+const SERIAL_IS_OPEN: &str = "return document.querySelector('[data-kind=serial]')?.dataset.state === 'open'";
+/// The lines have no end where a word goes on in the next.
+const SERIAL_SAYS: &str = r#"
+    const rows = document.querySelector("[data-console]:not([hidden]) .xterm-rows");
+    return rows?.textContent.includes(arguments[0]) ?? false;
+"#;
+const WRITES_THERE: &str =
+    "document.querySelector('[data-console]:not([hidden]) .xterm-helper-textarea').focus(); return true";
 
 /// A bridge on which the guest is heard, and the way from port 80 to its SSH server.
 fn wire(machine: &mut Machine) {
@@ -59,15 +34,6 @@ fn wire(machine: &mut Machine) {
     ] {
         machine.run(command).ok();
     }
-}
-
-/// Types something on the serial line, and gives what the guest says to it.
-fn types(browser: &mut Browser, page: &str, typed: &str, expected: &str, bound: Duration) -> String {
-    let ticket =
-        browser.post(&format!("{page}/console"), &[("kind", "serial"), ("take_over", "true")]).text();
-    let address = after(&ticket, "\"address\":\"", '"')
-        .unwrap_or_else(|| fail(format!("There is no way to the serial line: {ticket}")));
-    browser.talk(address, typed, expected, bound).unwrap_or_else(|why| fail(why))
 }
 
 /// What a command in the guest says over SSH.
@@ -94,53 +60,85 @@ fn over_ssh(machine: &Machine, key: &str, command: &str) -> Option<String> {
     local("ssh", &options)
 }
 
-#[test]
-fn a_debian_guest_is_made_lets_in_whom_it_should_and_goes_back() {
+/// Uploads the guest's disk.
+async fn upload(screen: &Screen) {
+    let disk = project::out("guest").join("debian.qcow2").canonicalize();
+    let disk = disk.expect("the guest is there: run tools/guest").display().to_string();
+    screen.open("/storage/images").await;
+    screen.fill("File", &disk).await;
+    screen.fill("Name optional", "Debian 13").await;
+    screen.press("Upload").await;
+    screen.sees("Debian 13").await;
+    screen.sees("Ready").await;
+}
+
+/// Goes through the steps of a new machine, and ends in its consoles.
+async fn make(screen: &Screen, key: &str) {
+    screen.open("/vms/new").await;
+    screen.fill("Name", "web-01").await;
+    screen.choose_what_begins_with("Its disk begins as a copy of optional", "Debian 13").await;
+    goes_on(screen, "Size").await;
+    screen.fill("Cores", "1").await;
+    screen.fill("Memory in MiB", "512").await;
+    screen.fill("Disk in GiB optional", "3").await;
+    screen.tick("It shares what it has in common with the image, which cannot be removed then").await;
+    screen.press("More about its hardware").await;
+    screen.fill("Cores it can grow to optional", "2").await;
+    // The emulation of AMD-V does not bear what UEFI does to its interrupts for long.
+    screen.choose("Firmware", "BIOS, for old systems").await;
+    goes_on(screen, "Network").await;
+    screen.fill("Network cards optional", "br-lab\nbr-int").await;
+    goes_on(screen, "First login").await;
+    screen.fill("User optional", "ops").await;
+    screen.fill("Password optional", "open sesame").await;
+    screen.fill("The same again optional", "open sesame").await;
+    screen.fill("SSH keys optional", key.trim()).await;
+    screen.press("More that it is told").await;
+    screen.fill("Addresses optional", "192.0.2.10/24").await;
+    goes_on(screen, "Review").await;
+    screen.choose("When it is made", "Start it, and open its console").await;
+    screen.press("Make it").await;
+    screen.is_at("/console").await;
+}
+
+async fn goes_on(screen: &Screen, step: &str) {
+    screen.press("Next").await;
+    screen.shows("heading", step).await;
+}
+
+/// Types something on the serial line, and waits for what the guest says to it.
+async fn types(screen: &Screen, typed: &str, expected: &str) {
+    screen.ask(WRITES_THERE, &[]).await.unwrap();
+    screen.types(typed).await;
+    screen.until_true(&format!("the guest says {expected}"), SERIAL_SAYS, expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_debian_guest_is_made_lets_in_whom_it_should_and_goes_back() {
     let mut machine = SavedMachine::fresh().restore();
-    let mut browser = pages::sign_in_first_time(&mut machine, "a password of my own");
-    let image = upload(&mut browser);
+    drop(pages::sign_in_first_time(&mut machine, PASSWORD));
     wire(&mut machine);
     let key = machine.folder().join("id");
     let key = key.display().to_string();
     local("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", "ada@desk", "-f", &key]).unwrap();
     let public = fs::read_to_string(format!("{key}.pub")).unwrap();
-    let form = [
-        ("spec.name", "web-01"),
-        ("spec.guest", "linux"),
-        ("spec.cpu.sockets", "1"),
-        ("spec.cpu.cores", "2"),
-        ("spec.memory.mib", "512"),
-        // The emulation of AMD-V does not bear what UEFI does to its interrupts for long.
-        ("spec.firmware", "bios"),
-        ("spec.nics", "br-lab\nbr-int"),
-        ("policy.boot_order", "0"),
-        ("policy.boot_delay", "0"),
-        ("folder", "0"),
-        ("start", "true"),
-        ("disks.0.bytes", "3"),
-        ("disks.0.pool", "local"),
-        ("disks.0.image", &image),
-        ("disks.0.linked", "true"),
-        ("cloud_init.user", "ops"),
-        ("cloud_init.password", "open sesame"),
-        ("cloud_init.ssh_keys", public.trim()),
-        ("cloud_init.network", "192.0.2.10/24"),
-    ];
-    let made = browser.post("/vms/new", &form);
-    let page = made.location().to_owned();
-    let id = page.trim_start_matches("/vms/").to_owned();
-    wait_until("it to be on", SOON, || browser.get(&page).text().contains("Running").then_some(()));
-    types(&mut browser, &page, "\r", "login: ", BOOT);
-    let told = poll_until(SOON, || {
-        let text = browser.get(&page).text();
-        (text.contains("192.0.2.10/24") && text.contains("web-01</dd>")).then_some(())
-    });
-    if told.is_none() {
-        note(after(&browser.get(&page).text(), "<h2>Guest</h2>", '\0').unwrap_or_default());
-        fail("The guest did not tell its address.");
+    let origin = format!("https://127.0.0.1:{}", machine.https_port());
+    let screen = Screen::at(origin, Patience(BOOT), &Browser::start().await).await;
+    screen.sign_in_as(NAME, PASSWORD).await;
+    screen.is_at("/overview").await;
+    upload(&screen).await;
+    make(&screen, &public).await;
+    let id = screen.address().await.rsplit('=').next().unwrap_or_default().to_owned();
+    let page = format!("/vms/{id}");
+    screen.press("web-01, serial").await;
+    screen.until_true("the serial line is there", SERIAL_IS_OPEN, "").await;
+    types(&screen, "\r", "login: ").await;
+    screen.picture("guest.serial").await;
+    screen.open(&page).await;
+    for told in ["Running", "192.0.2.10/24", "Debian GNU/Linux 13", "ssh ops@192.0.2.10"] {
+        screen.sees(told).await;
     }
-    let shown = browser.get(&page).text();
-    assert!(shown.contains("Debian GNU/Linux 13") && shown.contains("ssh ops@192.0.2.10"));
+    screen.picture("guest.page").await;
     let kind = machine.run(&format!("virsh dumpxml {id} | head -n 1")).ok();
     assert!(kind.contains("type='kvm'"), "{kind}");
     // Its second card is where networks find it.
@@ -149,36 +147,49 @@ fn a_debian_guest_is_made_lets_in_whom_it_should_and_goes_back() {
     assert!(known.contains("iface-id") && known.contains(&id), "{known}");
 
     // Whoever has the key gets in over SSH, and whoever has the password over the serial line.
-    wait_until("SSH to let in whoever has the key", SOON, || over_ssh(&machine, &key, "true"));
+    wait_until("SSH to let in whoever has the key", BOOT, || over_ssh(&machine, &key, "true"));
     assert_eq!(over_ssh(&machine, &key, "hostname").as_deref(), Some("web-01"));
-    types(&mut browser, &page, "ops\r", "Password: ", SOON);
-    types(&mut browser, &page, "open sesame\r", "ops@web-01", SOON);
+    screen.open(&format!("/console?vm={id}")).await;
+    screen.press("web-01, serial").await;
+    screen.until_true("the serial line is there", SERIAL_IS_OPEN, "").await;
+    types(&screen, "\r", "login: ").await;
+    types(&screen, "ops\r", "Password: ").await;
+    types(&screen, "open sesame\r", "ops@web-01").await;
+    screen.picture("guest.signed-in").await;
+
+    // It takes a processor while it is on, and uses it.
+    assert_eq!(over_ssh(&machine, &key, "nproc").as_deref(), Some("1"));
+    screen.open(&format!("{page}/edit")).await;
+    screen.fill("Cores", "2").await;
+    screen.press("Save").await;
+    screen.is_at(&page).await;
+    let two = poll_until(BOOT, || over_ssh(&machine, &key, "nproc").filter(|count| count == "2"));
+    assert!(
+        two.is_some(),
+        "{:?}",
+        over_ssh(&machine, &key, "grep . /sys/devices/system/cpu/{present,online}")
+    );
 
     // It goes on while it is held with its memory; what is done then is undone when it goes back, and nothing else.
     assert!(over_ssh(&machine, &key, "echo before > kept && sync").is_some());
-    browser.post(&format!("{page}/snapshots"), &[("name", "before"), ("memory", "true")]);
-    wait_until("the snapshot to be made", BOOT, || {
-        let text = browser.get(&format!("{page}/snapshots")).text();
-        (text.contains("with memory") && !text.contains("is being made") && !text.contains("see how far"))
-            .then_some(())
-    });
+    screen.open(&format!("{page}/snapshots")).await;
+    screen.fill("Name", "before").await;
+    screen.tick("Keep its memory, too: gone back to, it goes on from where it was").await;
+    screen.press("Make it").await;
+    screen.sees("with memory").await;
+    screen.sees_no_longer("is being made").await;
+    screen.sees_no_longer("see how far").await;
     assert!(over_ssh(&machine, &key, "echo after > lost && sync && uptime -s").is_some());
-    let snapshots = browser.get(&format!("{page}/snapshots")).text();
-    let revert = after(&snapshots, "/revert\"", '"').map(|_| {
-        let before = snapshots.split("/revert\"").next().unwrap_or_default();
-        before.rsplit('"').next().unwrap_or_default().to_owned()
-    });
-    let revert = revert.unwrap_or_else(|| fail("There is no way back on the page of its snapshots."));
-    browser.post(&format!("{revert}/revert"), &[]);
-    wait_until("it to be what it was", BOOT, || {
-        let text = browser.get(&page).text();
-        (text.contains("Running") && !text.contains("a task is under way")).then_some(())
-    });
+    screen.follow("Go back…").await;
+    screen.press("Go back").await;
+    screen.sees("Something is being done with it").await;
+    screen.sees_no_longer("Something is being done with it").await;
     wait_until("SSH to let in again", BOOT, || over_ssh(&machine, &key, "true"));
     let there = over_ssh(&machine, &key, "cat kept; ls lost 2>&1 | grep -c 'No such file'");
     assert_eq!(there.as_deref(), Some("before\n1"));
     let path = machine.run(&format!("virsh domblklist {id} | awk '/vda/ {{ print $2 }}'")).ok();
-    browser.post(&format!("{page}/power/force-stop"), &[]);
-    wait_until("it to be off", SOON, || browser.get(&page).text().contains("Off").then_some(()));
+    screen.open(&page).await;
+    screen.press("Force off").await;
+    screen.sees("Off").await;
     machine.run(&format!("qemu-img check -q {path}")).ok();
 }
