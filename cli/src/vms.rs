@@ -115,7 +115,7 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 0)]
         mib: u32,
     },
-    /// Take a volume from one that is off. What is on it stays.
+    /// Take a volume from one. What is on it stays. Of one that is on, unmount it in its guest first.
     LetGo {
         /// Name or id.
         vm: String,

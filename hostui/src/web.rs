@@ -125,6 +125,8 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/vms/{id}/snapshots/{snapshot}/remove", get(vms::drop_page).post(vms::drop_snapshot))
         .route("/vms/{id}/schedules", post(vms::make_schedule))
         .route("/vms/{id}/schedules/{schedule}/remove", post(vms::remove_schedule))
+        .route("/vms/{id}/disks", post(vms::add_disk))
+        .route("/vms/{id}/disks/{volume}/let-go", get(vms::let_go_page).post(vms::let_go))
         .route("/vms/{id}/power/{action}", post(vms::power))
         .route("/vms/{id}/{deed}", post(vms::deed))
         .route("/storage", get(storage::page))

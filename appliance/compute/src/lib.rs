@@ -27,11 +27,11 @@ pub use plan::{
     cloud_init::{Address, Addressing, CardNetwork, CloudInit, StaticAddresses, Texts, UserData, seed},
     differences::differences,
     domain::{
-        Accelerator, Drawn, Drive, Format, cards, domain_name, draw, draw_cd, draw_memory, draw_nic,
-        draw_plugged, plugged, targets,
+        Accelerator, Drawn, Drive, Format, domain_name, draw, draw_cd, draw_memory, draw_nic, draw_plugged,
     },
     found::{Found, found},
     ovf::{Came, MOST_DISKS, read_ovf},
+    plugged::{cards, plugged_as, targets},
     recognise::{Missing, Recognised, recognise},
     snapshot::{Chain, Layer, chains, draw_copy, draw_hold, with_files},
 };

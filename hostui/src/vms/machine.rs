@@ -6,9 +6,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use quantix_api::{
-    Boot, Bus, Cache, CallError, ChangeVm, CpuModel, Firmware, Folder, Guest, Image, Keep, NewDisk, Pool,
-    PowerVm, Problem, ProblemCode, RemoveVm, Right, SettleDrift, Task, TaskQuery, Vm, VmAction, VmCd, VmDisk,
-    VmState, Volume, VolumeQuery, VolumeState, calls,
+    Boot, Bus, CallError, CpuModel, Firmware, Folder, Guest, Image, Keep, Pool, PowerVm, Problem,
+    ProblemCode, RemoveVm, Right, SettleDrift, Task, TaskQuery, Vm, VmAction, VmCd, VmDisk, VmState, Volume,
+    VolumeQuery, VolumeState, calls,
 };
 use serde::Deserialize;
 
@@ -22,7 +22,6 @@ use crate::{
     problem::{Filled, Page, draw},
     reader::done,
     session::turned_away,
-    storage,
     web::{ClientAddress, Web},
     words,
 };
@@ -106,6 +105,12 @@ impl VmPage {
         self.vm.spec.disks.iter().map(|disk| (disk, volume(disk))).collect()
     }
 
+    /// The volumes that were taken from it, and that its guest has not given back yet.
+    fn leaving(&self) -> impl Iterator<Item = &Volume> {
+        let stays = |volume: &Volume| self.vm.spec.disks.iter().any(|disk| disk.volume == volume.id);
+        self.volumes.iter().filter(move |volume| !stays(volume))
+    }
+
     /// What is in a drive.
     fn in_drive(&self, cd: &VmCd) -> String {
         let Some(inside) = &cd.image else { return "empty".to_owned() };
@@ -131,8 +136,12 @@ impl VmPage {
     }
 
     /// Whether disks can be taken away now.
-    fn is_off(&self) -> bool {
-        matches!(self.vm.state, VmState::Stopped | VmState::Crashed)
+    fn may_let_go(&self) -> bool {
+        self.may_manage()
+            && matches!(
+                self.vm.state,
+                VmState::Stopped | VmState::Crashed | VmState::Running | VmState::Paused
+            )
     }
 
     fn memory(&self) -> String {
@@ -210,7 +219,7 @@ async fn load_of(web: &Web, frame: &Frame, vm: &Vm) -> Load {
     Load::of(frame, web.agent.call(&call).await, vm.spec.memory.mib << 20)
 }
 
-async fn show(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Response {
+pub(super) async fn show(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Response {
     let of_it = TaskQuery { object: Some(format!("vm/{id}")), limit: Some(5), ..TaskQuery::default() };
     let vm = calls::vm(id).as_session(frame.token());
     let folders = calls::folders().as_session(frame.token());
@@ -288,57 +297,6 @@ pub(crate) struct DeedForm {
     #[serde(default)]
     name: String,
     keep_disks: Option<String>,
-    #[serde(default)]
-    pool: String,
-    #[serde(default)]
-    gib: String,
-    #[serde(default)]
-    volume: String,
-}
-
-/// Makes a disk for a machine, or takes one from it.
-async fn change_disks(
-    web: &Web,
-    client: ClientAddress,
-    frame: Frame,
-    id: &str,
-    deed: &str,
-    form: &DeedForm,
-) -> Response {
-    let token = frame.token().clone();
-    let done_so = async {
-        if deed == "disks" {
-            let bytes = storage::gib(&form.gib, "gib").map_err(CallError::Problem)?;
-            let disk = NewDisk {
-                pool: form.pool.clone(),
-                bytes,
-                image: None,
-                linked: false,
-                bus: None,
-                cache: Cache::default(),
-            };
-            web.agent.call(&calls::add_disk(id, &disk).as_session(&token).for_client(client.0)).await?;
-            return Ok("A disk is being made for it.");
-        }
-        let mut spec = web.agent.call(&calls::vm(id).as_session(&token)).await?.spec;
-        spec.disks.retain(|disk| disk.volume != form.volume);
-        let change = ChangeVm { spec: Some(spec), ..ChangeVm::default() };
-        let call = calls::change_vm(id, &change).if_version(form.version);
-        web.agent.call(&call.as_session(&token).for_client(client.0)).await?;
-        Ok("The volume is taken from it. What is on it stays.")
-    };
-    match done_so.await {
-        Ok(sentence) => done(&format!("/vms/{id}"), sentence),
-        Err(CallError::Problem(problem))
-            if matches!(
-                problem.code,
-                ProblemCode::Invalid | ProblemCode::Conflict | ProblemCode::ChangedMeanwhile
-            ) =>
-        {
-            show(web, frame, id, Some(storage::beside_its_field(problem))).await
-        }
-        Err(error) => turned_away(&error),
-    }
 }
 
 /// `POST /vms/{id}/{deed}`
@@ -349,9 +307,6 @@ pub(crate) async fn deed(
     Path((id, deed)): Path<(String, String)>,
     Filled(form): Filled<DeedForm>,
 ) -> Response {
-    if matches!(deed.as_str(), "disks" | "let-go") {
-        return change_disks(&web, client, frame, &id, &deed, &form).await;
-    }
     let keep = match deed.as_str() {
         "adopt" => Keep::Theirs,
         "restore" => Keep::Ours,

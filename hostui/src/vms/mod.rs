@@ -2,6 +2,7 @@
 
 mod choices;
 mod cloud_init;
+mod disks;
 mod form;
 mod found;
 mod list;
@@ -12,6 +13,7 @@ mod snapshots;
 mod wizard;
 
 pub(crate) use cloud_init::{cloud_init_page, fetch_keys, remove_cloud_init, set_cloud_init};
+pub(crate) use disks::{add_disk, let_go, let_go_page};
 pub(crate) use form::{edit, edit_page, make, new_page};
 pub(crate) use found::{found_page, import, import_page};
 pub(crate) use list::{folder, make_folder, many, page};

@@ -59,6 +59,7 @@ pub(crate) const PAGES: &[Page] = &[
     page("/vms/{id}/edit", "/vms/{vm}/edit"),
     page("/vms/{id}/cloud-init", "/vms/{vm}/cloud-init"),
     page("/vms/{id}/remove", "/vms/{vm}/remove"),
+    page("/vms/{id}/disks/{volume}/let-go", "/vms/{vm}/disks/{volume}/let-go"),
     page("/vms/{id}/password", "/vms/{vm}/password"),
     page("/vms/{id}/clone", "/vms/{vm}/clone"),
     page("/vms/{id}/snapshots", "/vms/{vm}/snapshots"),

@@ -2,6 +2,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
 
 mod addresses;
+mod disks;
 mod files;
 mod found;
 mod hostile;

@@ -305,6 +305,9 @@ pub(crate) async fn power(
             let sentence = "What a device of its host holds cannot be kept. Shut it down instead.";
             return Err(Problem::new(ProblemCode::Conflict, sentence).into());
         }
+        if suspends {
+            vm.gives_back()?;
+        }
         if starts && vm.policy.template {
             let sentence = "It is a template, and stays as it is. Clone it, or let it be a machine again.";
             return Err(Problem::new(ProblemCode::Conflict, sentence).into());

@@ -1,6 +1,6 @@
 //! The disks of machines: those that are made with one, and what libvirt is told of where each is.
 
-use quantix_api::{DiskLimit, NewDisk, NewVm, Problem, ProblemCode, Scope, VmCd, VmDisk, VmSpec};
+use quantix_api::{DiskLimit, NewDisk, NewVm, Problem, ProblemCode, Scope, VmCd, VmDisk, VmSpec, VmState};
 use quantix_compute::{Drive, Format, VmId};
 use quantix_host::pci_refused;
 use quantix_storage::VolumeId;
@@ -8,7 +8,7 @@ use quantix_store::HostId;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
-use super::{cloud_init, kept::Kept};
+use super::{cloud_init, kept::Kept, snapshots};
 use crate::{
     api::Agent,
     cluster::Refused,
@@ -158,7 +158,57 @@ pub(crate) fn taken_over(before: Option<&VmSpec>, spec: &VmSpec) -> Vec<Scope> {
     new.map(|disk| Scope::Volume(disk.volume.clone())).collect()
 }
 
+/// What a machine holds on to: the disks that it shall have, and those that its guest has not given back yet.
+pub(super) fn held(spec: &VmSpec, running: Option<&VmSpec>) -> Vec<VmDisk> {
+    let leaving = running.into_iter().flat_map(|running| leaving(spec, running));
+    spec.disks.iter().chain(leaving).cloned().collect()
+}
+
+/// The disks that a machine that is on has, and shall not have any more.
+pub(super) fn leaving<'a>(spec: &'a VmSpec, running: &'a VmSpec) -> impl Iterator<Item = &'a VmDisk> {
+    let stays = |disk: &VmDisk| spec.disks.iter().any(|wanted| wanted.volume == disk.volume);
+    running.disks.iter().filter(move |disk| !stays(disk))
+}
+
+/// Checks that a machine can do without the disks that it would not have any more.
+pub(super) fn check_leaving(connection: &Connection, vm: &Kept, spec: &VmSpec) -> Result<(), Refused> {
+    let refused =
+        |sentence: String| Err(Problem::new(ProblemCode::Conflict, sentence).in_field("spec.disks").into());
+    // Of one that is on it must be known what it has: its guest goes on writing to that.
+    let is_known = vm.is_off() || vm.seen.is_on() && vm.more.running.is_some();
+    for disk in leaving(spec, &vm.spec) {
+        if !is_known || vm.task.is_some() {
+            let sentence =
+                "A disk can be taken from a machine that is on or off, and with which nothing is being done.";
+            return refused(sentence.to_owned());
+        }
+        if let Some(snapshot) = snapshots::holds(connection, &disk.volume)? {
+            let sentence =
+                format!("The snapshot {snapshot} has this disk. Remove the snapshots that have it first.");
+            return refused(sentence);
+        }
+    }
+    Ok(())
+}
+
 impl Kept {
+    /// Whether it is off, and nothing of it is kept to go on with.
+    pub(super) fn is_off(&self) -> bool {
+        matches!(self.seen, VmState::Stopped | VmState::Crashed)
+    }
+
+    /// Why its state cannot be kept while its guest gives a disk back.
+    pub(crate) fn gives_back(&self) -> Result<(), Problem> {
+        match self.more.running.as_ref().is_some_and(|running| leaving(&self.spec, running).next().is_some())
+        {
+            true => Err(Problem::new(
+                ProblemCode::Conflict,
+                "Its guest has not given back a disk yet that was taken from it. Wait for that, or shut it down.",
+            )),
+            false => Ok(()),
+        }
+    }
+
     /// Whether it has devices of its host, now or when it is on.
     pub(crate) fn has_devices(&self) -> bool {
         !self.more.running.as_ref().unwrap_or(&self.spec).pci.is_empty()
@@ -218,14 +268,15 @@ impl Agent {
     }
 
     pub(super) fn drives_of(&self, vm: &Kept, known: &[volumes::Kept]) -> Result<Vec<Drive>, String> {
-        let drive = |disk: &VmDisk| {
-            let volume = known.iter().find(|volume| volume.shown.id == disk.volume);
-            let volume = volume.ok_or_else(|| format!("Its volume {} is not there.", disk.volume))?;
-            let pool = self.pool(&volume.shown.pool);
-            let format = if pool.has_devices() { Format::Raw } else { Format::Qcow2 };
-            Ok(Drive { path: pool.path(volume.layer), format })
-        };
-        vm.spec.disks.iter().map(drive).collect()
+        vm.spec.disks.iter().map(|disk| self.drive_of(disk, known)).collect()
+    }
+
+    pub(super) fn drive_of(&self, disk: &VmDisk, known: &[volumes::Kept]) -> Result<Drive, String> {
+        let volume = known.iter().find(|volume| volume.shown.id == disk.volume);
+        let volume = volume.ok_or_else(|| format!("Its volume {} is not there.", disk.volume))?;
+        let pool = self.pool(&volume.shown.pool);
+        let format = if pool.has_devices() { Format::Raw } else { Format::Qcow2 };
+        Ok(Drive { path: pool.path(volume.layer), format })
     }
 }
 

@@ -19,7 +19,7 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// A guest that was just started has no addresses yet.
 const SOON: Duration = Duration::from_secs(3);
 const AT_ONCE: usize = 20;
-/// How often, and how long between, a clock is set that has stood still.
+/// How often, and how long between, a guest is asked for what it may not be able to do yet.
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -91,6 +91,30 @@ impl Agent {
 
     /// Lets the clock of a guest that woke be right, if it has an agent.
     pub(crate) fn set_clock_of(self: &Arc<Self>, id: VmId) {
+        self.has_its_guest(
+            id,
+            "sets its clock",
+            move |agent| async move { agent.libvirt.set_clock(id).await },
+        );
+    }
+
+    /// Lets a guest use the processors that it was given, if it has an agent.
+    pub(super) fn use_processors_of(self: &Arc<Self>, id: VmId, count: u32) {
+        let what = "uses what processors it has";
+        self.has_its_guest(
+            id,
+            what,
+            move |agent| async move { agent.libvirt.use_processors(id, count).await },
+        );
+    }
+
+    /// Asks a guest to do something that it may be able to do only a little later.
+    fn has_its_guest<Done: Future<Output = Result<(), Failed>> + Send>(
+        self: &Arc<Self>,
+        id: VmId,
+        what: &'static str,
+        deed: impl Fn(Arc<Self>) -> Done + Send + 'static,
+    ) {
         let agent = Arc::clone(self);
         tokio::spawn(async move {
             for _ in 0..TRIES {
@@ -99,8 +123,8 @@ impl Agent {
                     Ok(seen) if seen.state == VmState::Running => {}
                     _ => return,
                 }
-                if agent.libvirt.set_clock(id).await.is_ok() {
-                    log::info!("The clock of the guest of {id} was set after it woke");
+                if deed(Arc::clone(&agent)).await.is_ok() {
+                    log::info!("The guest of {id} {what}");
                     return;
                 }
             }

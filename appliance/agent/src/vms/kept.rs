@@ -337,24 +337,11 @@ pub(crate) fn change(
     if before.has_cloud_init {
         cloud_init::checked(cloud_init::find(connection, id)?.as_ref(), before.id, &spec)?;
     }
-    // A guest that runs goes on writing to what it has.
-    let is_gone = |volume: &str| !spec.disks.iter().any(|disk| disk.volume == volume);
-    let is_idle = matches!(before.seen, VmState::Stopped | VmState::Crashed) && before.task.is_none();
-    if !is_idle && before.spec.disks.iter().any(|disk| is_gone(&disk.volume)) {
-        let sentence = "A disk can be taken from a machine that is off, and with which nothing is being done. Shut it down first.";
-        return Err(Problem::new(ProblemCode::Conflict, sentence).in_field("spec.disks").into());
-    }
-    for disk in before.spec.disks.iter().filter(|disk| is_gone(&disk.volume)) {
-        if let Some(snapshot) = snapshots::holds(connection, &disk.volume)? {
-            let sentence =
-                format!("The snapshot {snapshot} has this disk. Remove the snapshots that have it first.");
-            return Err(Problem::new(ProblemCode::Conflict, sentence).in_field("spec.disks").into());
-        }
-    }
+    disks::check_leaving(connection, &before, &spec)?;
     let policy = change.policy.as_ref().unwrap_or(&before.policy);
     check_policy(policy)?;
     if policy.template != before.policy.template {
-        check_template(connection, &before, is_idle)?;
+        check_template(connection, &before)?;
     }
     name_must_be_free(connection, &spec.name, folder, id)?;
     let described = before.described + u64::from(spec != before.spec);
@@ -363,17 +350,17 @@ pub(crate) fn change(
          WHERE id = ?1",
         params![id, spec.name, folder, text(&spec), text(policy), described],
     )?;
-    volumes::give_to(connection, id, &spec.disks)?;
+    volumes::give_to(connection, id, &disks::held(&spec, before.more.running.as_ref()))?;
     one(connection, id)
 }
 
 /// Whether a machine can become a template now, or be none any more.
-fn check_template(connection: &Connection, vm: &Kept, is_idle: bool) -> Result<(), Refused> {
+fn check_template(connection: &Connection, vm: &Kept) -> Result<(), Refused> {
     let wrong = |sentence: &str| {
         let problem = Problem::new(ProblemCode::Conflict, sentence).in_field("policy.template");
         Err(Refused::from(problem))
     };
-    if !is_idle {
+    if !vm.is_off() || vm.task.is_some() {
         return wrong(
             "Only a machine that is off, and with which nothing is being done, becomes a template. Shut it down first.",
         );
@@ -412,24 +399,25 @@ pub(crate) fn place_disk(
     let mut spec = vm.spec.clone();
     spec.disks.extend(new.disk.clone());
     volumes::add(connection, new, vm.host, by, now_ms)?;
-    give_disks(connection, &vm.id.to_string(), &spec)
+    give_disks(connection, vm, &spec)
 }
 
 /// Takes a volume that could not be made from the machine it was made for.
 pub(crate) fn take_disk(connection: &Connection, vm: &str, volume: &str) -> Result<(), Refused> {
-    let Some(Kept { mut spec, .. }) = find(connection, vm)? else { return Ok(()) };
-    let count = spec.disks.len();
+    let Some(vm) = find(connection, vm)? else { return Ok(()) };
+    let mut spec = vm.spec.clone();
     spec.disks.retain(|disk| disk.volume != volume);
-    if spec.disks.len() < count { give_disks(connection, vm, &spec) } else { Ok(()) }
+    if spec.disks.len() < vm.spec.disks.len() { give_disks(connection, &vm, &spec) } else { Ok(()) }
 }
 
 /// Gives a machine the disks of a description, and notes that libvirt is to be told.
-fn give_disks(connection: &Connection, vm: &str, spec: &VmSpec) -> Result<(), Refused> {
+fn give_disks(connection: &Connection, vm: &Kept, spec: &VmSpec) -> Result<(), Refused> {
     check(spec).map_err(|flaw| invalid(format!("spec.{}", flaw.field), flaw.sentence))?;
-    volumes::give_to(connection, vm, &spec.disks)?;
+    let id = vm.id.to_string();
+    volumes::give_to(connection, &id, &disks::held(spec, vm.more.running.as_ref()))?;
     connection.execute(
         "UPDATE vm SET spec = ?2, described = described + 1, version = version + 1 WHERE id = ?1",
-        params![vm, text(spec)],
+        params![id, text(spec)],
     )?;
     Ok(())
 }

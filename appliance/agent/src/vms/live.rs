@@ -1,16 +1,16 @@
-//! What is changed of a machine while it is on: disks and network cards are plugged in, cards given back, CDs put into drives
+//! What is changed of a machine while it is on: disks and network cards are plugged in and given back, CDs put into drives
 //! and taken out, processors and memory given. What a machine cannot change now waits for its next start.
 
 use std::sync::Arc;
 
 use quantix_api::{VmCpu, VmDisk, VmNic, VmSpec, VolumeState};
 use quantix_compute::{
-    Accelerator, Drawn, Element, Failed, VmId, cards, draw_cd, draw_memory, draw_nic, draw_plugged, plugged,
-    targets,
+    Accelerator, Drawn, Element, Failed, VmId, cards, draw_cd, draw_memory, draw_nic, draw_plugged,
+    plugged_as,
 };
 
-use super::kept::Kept;
-use crate::api::Agent;
+use super::{disks::leaving, kept::Kept};
+use crate::{api::Agent, storage::volumes};
 
 /// Guests take in memory in blocks of this.
 const BLOCK_MIB: u64 = 128;
@@ -26,8 +26,7 @@ impl Agent {
         let mut now = running.clone();
         self.grow_processors(&vm, &mut now).await?;
         self.grow_memory(&vm, &mut now).await?;
-        self.limit_disks(&vm, &mut now).await?;
-        self.plug_in_disks(&vm, &mut now).await?;
+        self.change_disks(&vm, &mut now).await?;
         self.change_cds(&vm, &mut now).await?;
         self.change_nics(&vm, &mut now).await?;
         if now == *running {
@@ -37,13 +36,16 @@ impl Agent {
     }
 
     /// Gives it more processors, or asks for some back, as far as it was started with room for them.
-    async fn grow_processors(&self, vm: &Kept, now: &mut VmSpec) -> Result<(), String> {
+    async fn grow_processors(self: &Arc<Self>, vm: &Kept, now: &mut VmSpec) -> Result<(), String> {
         let wanted = VmCpu { cores: now.cpu.cores, ..vm.spec.cpu.clone() };
         if vm.spec.cpu == now.cpu || wanted != now.cpu {
             return Ok(());
         }
         let count = vm.spec.cpu.count();
         if done(vm, "A processor", self.libvirt.set_processors(vm.id, count).await)? {
+            if count > now.cpu.count() {
+                self.use_processors_of(vm.id, count);
+            }
             now.cpu = vm.spec.cpu.clone();
         }
         Ok(())
@@ -69,16 +71,41 @@ impl Agent {
         Element::from_xml(&description).map_err(|malformed| malformed.to_string())
     }
 
+    async fn change_disks(&self, vm: &Kept, now: &mut VmSpec) -> Result<(), String> {
+        if vm.spec.disks == now.disks {
+            return Ok(());
+        }
+        let known = self.volumes_of(vm.id).await?;
+        self.take_disks(vm, now, &known).await?;
+        self.limit_disks(vm, now, &known).await?;
+        self.plug_in_disks(vm, now, &known).await
+    }
+
+    /// Asks for disks back that it shall not have. When its guest has given one back, that is told, and it is looked at again.
+    async fn take_disks(&self, vm: &Kept, now: &mut VmSpec, known: &[volumes::Kept]) -> Result<(), String> {
+        let leaving: Vec<_> = leaving(&vm.spec, now).cloned().collect();
+        for disk in leaving {
+            let domain = self.domain(vm.id).await?;
+            match plugged_as(&domain, &self.drive_of(&disk, known)?.path) {
+                Some(device) => {
+                    done(vm, "Taking a disk", self.libvirt.unplug(vm.id, device.to_xml()).await)?;
+                }
+                None => now.disks.retain(|one| one.volume != disk.volume),
+            }
+        }
+        Ok(())
+    }
+
     /// Limits how much its disks may be used.
-    async fn limit_disks(&self, vm: &Kept, now: &mut VmSpec) -> Result<(), String> {
-        let names = targets(now);
-        for (disk, name) in now.disks.iter_mut().zip(names) {
+    async fn limit_disks(&self, vm: &Kept, now: &mut VmSpec, known: &[volumes::Kept]) -> Result<(), String> {
+        for disk in &mut now.disks {
             let wanted = vm.spec.disks.iter().find(|wanted| wanted.volume == disk.volume);
             let Some(limit) = wanted.map(|wanted| wanted.limit).filter(|limit| *limit != disk.limit) else {
                 continue;
             };
+            let path = self.drive_of(disk, known)?.path.display().to_string();
             let (bytes, times) = (u64::from(limit.mib_s) << 20, u64::from(limit.iops));
-            if done(vm, "A limit", self.libvirt.limit_disk(vm.id, &name, bytes, times).await)? {
+            if done(vm, "A limit", self.libvirt.limit_disk(vm.id, &path, bytes, times).await)? {
                 disk.limit = limit;
             }
         }
@@ -86,27 +113,32 @@ impl Agent {
     }
 
     /// Plugs in disks that it shall have and does not have yet.
-    async fn plug_in_disks(&self, vm: &Kept, now: &mut VmSpec) -> Result<(), String> {
+    async fn plug_in_disks(
+        &self,
+        vm: &Kept,
+        now: &mut VmSpec,
+        known: &[volumes::Kept],
+    ) -> Result<(), String> {
         // What stands before others is in the place it was in when it was started.
         let count = now.disks.len();
         if vm.spec.disks.len() <= count || vm.spec.disks[..count] != now.disks {
             return Ok(());
         }
-        let known = self.volumes_of(vm.id).await?;
-        let drives = self.drives_of(vm, &known)?;
+        let drives = self.drives_of(vm, known)?;
         let is_ready = |disk: &VmDisk| {
             known
                 .iter()
                 .any(|volume| volume.shown.id == disk.volume && volume.shown.state == VolumeState::Ready)
         };
-        let there = plugged(&self.domain(vm.id).await?);
         let drawn = Drawn { drives: &drives, ..drawn(vm) };
         for (at, disk) in vm.spec.disks.iter().enumerate().skip(count) {
-            if !there.contains(&drives[at].path) {
+            // What the last one is called shows when it is there.
+            let domain = self.domain(vm.id).await?;
+            if plugged_as(&domain, &drives[at].path).is_none() {
                 if !is_ready(disk) {
                     break;
                 }
-                let Some(device) = draw_plugged(&drawn, at) else { break };
+                let Some(device) = draw_plugged(&drawn, at, &domain) else { break };
                 if !done(vm, "A disk", self.libvirt.plug_in(vm.id, device.to_xml()).await)? {
                     break;
                 }

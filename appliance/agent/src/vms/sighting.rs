@@ -5,10 +5,14 @@ use quantix_store::HostId;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
-use super::kept::{self, Kept};
+use super::{
+    disks,
+    kept::{self, Kept},
+};
 use crate::{
     cluster::Refused,
     events::{self, Happened},
+    storage::volumes,
 };
 
 /// Sentences about what differs; more help nobody.
@@ -113,6 +117,10 @@ pub(crate) fn take(
              ON CONFLICT (vm) DO UPDATE SET state = excluded.state, since = excluded.since, more = excluded.more",
         )?
         .execute(params![sighting.vm, sighting.state.name(), since, more])?;
+    if vm.gives_back().is_err() {
+        let held = disks::held(&vm.spec, sighting.more.running.as_ref());
+        volumes::give_to(connection, &sighting.vm, &held)?;
+    }
     if sighting.more.cannot_write {
         let sentence = format!(
             "{} stands still because one of its disks could not be written. Make room in the pool, and let it go on.",

@@ -93,6 +93,33 @@ async fn a_debian_guest_tells_of_itself_and_does_what_it_is_asked() {
     })
     .await;
 
+    // It is given disks, and gives back one in the middle, which is anybody's then. The others keep their names.
+    let has = async |expected: &[&str]| {
+        let is_so = async || {
+            let told = place.daemon.virsh(&["domblklist", &id]);
+            let names = told.lines().filter_map(|line| line.split_whitespace().next());
+            names.filter(|name| name.starts_with("vd") && *name != "vdz").eq(expected.iter().copied())
+                && !place.vm(&id).await.waits_for_restart
+        };
+        until_within(BOOT, &format!("it has {expected:?}"), is_so).await;
+    };
+    let gets_a_disk = async || {
+        let call = calls::add_disk(&id, &place.a_disk()).as_session(&place.session);
+        let task = place.ended(client.call(&call).await.unwrap().id).await;
+        assert_eq!(task.state, TaskState::Done, "{task:?}");
+    };
+    gets_a_disk().await;
+    gets_a_disk().await;
+    has(&["vda", "vdb", "vdc"]).await;
+    let mut fewer = place.vm(&id).await.spec;
+    let taken = fewer.disks.remove(1).volume;
+    place.becomes_like(&id, fewer).await;
+    has(&["vda", "vdc"]).await;
+    let free = client.call(&calls::volume(&taken).as_session(&place.session)).await.unwrap();
+    assert_eq!(free.vm, None);
+    gets_a_disk().await;
+    has(&["vda", "vdc", "vdd"]).await;
+
     // Another password, and what it refuses.
     let set = async |user: &str, password: &str| {
         let body = SetGuestPassword { user: user.into(), password: Secret::new(password) };

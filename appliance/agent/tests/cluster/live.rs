@@ -3,12 +3,12 @@
 use std::process::Command;
 
 use quantix_api::{
-    Boot, Cache, ChangeVm, DiskLimit, Metric, MetricsQuery, NewDisk, NewVm, Span, VmAction, VmCd, VmCpu,
-    VmMemory, VmNic, VmSpec, VmState, calls,
+    Boot, Cache, ChangeVm, DiskLimit, Metric, MetricsQuery, NewDisk, NewSnapshot, NewVm, PowerVm,
+    ProblemCode, Span, VmAction, VmCd, VmCpu, VmMemory, VmNic, VmSpec, VmState, calls,
 };
 
 use crate::{
-    hosts::until,
+    hosts::{problem, until},
     place::{Place, new},
 };
 
@@ -34,6 +34,11 @@ pub(crate) fn on(bridge: &str) -> usize {
 }
 
 impl Place {
+    pub(crate) fn a_disk(&self) -> NewDisk {
+        let (pool, cache) = ("local".into(), Cache::default());
+        NewDisk { pool, bytes: 64 << 20, image: None, linked: false, bus: None, cache }
+    }
+
     async fn gets(&self, id: &str, nics: &[&VmNic]) {
         let spec = VmSpec { nics: nics.iter().map(|nic| (*nic).clone()).collect(), ..self.vm(id).await.spec };
         self.becomes_like(id, spec).await;
@@ -157,14 +162,7 @@ async fn processors_and_memory_are_given_while_a_machine_is_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_is_limited_while_its_machine_is_on_and_what_it_starts_from_waits() {
     let place = Place::start().await.with_pool().await;
-    let disk = NewDisk {
-        pool: "local".into(),
-        bytes: 64 << 20,
-        image: None,
-        linked: false,
-        bus: None,
-        cache: Cache::default(),
-    };
+    let disk = place.a_disk();
     let id = place.make(&NewVm { disks: vec![disk.clone()], start: true, ..new("web-01") }).await;
     place.becomes(&id, VmState::Running).await;
     let limited = async |iops, mib_s| {
@@ -201,4 +199,53 @@ async fn a_disk_is_limited_while_its_machine_is_on_and_what_it_starts_from_waits
     let first = place.daemon.virsh(&["dumpxml", &id]);
     let first = first.split("<boot order='1'/>").next().unwrap();
     assert_eq!(first.rsplit("device='").next().unwrap().split('\'').next(), Some("cdrom"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_taken_away_is_the_machines_until_its_guest_has_given_it_back() {
+    let mut place = Place::start().await.with_pool().await;
+    let disk = place.a_disk();
+    let id = place.make(&NewVm { disks: vec![disk.clone(), disk], start: true, ..new("web-01") }).await;
+    let other = place.make(&new("web-02")).await;
+    place.becomes(&id, VmState::Running).await;
+    place.is_left_alone(&id).await;
+    let spec = place.vm(&id).await.spec;
+    let taken = spec.disks[1].clone();
+    let whose = async |place: &Place| {
+        let call = calls::volume(&taken.volume).as_session(&place.session);
+        place.host.client().call(&call).await.unwrap().vm
+    };
+    place.becomes_like(&id, VmSpec { disks: vec![spec.disks[0].clone()], ..spec }).await;
+    until("libvirt knows", async || {
+        !place.daemon.virsh(&["domblklist", &id, "--inactive"]).contains("vdb")
+            && place.vm(&id).await.waits_for_restart
+    })
+    .await;
+    // Its firmware gives nothing back. Nobody else gets it, whoever ends meanwhile.
+    place.host.kill();
+    place.host.start_again();
+    place.host.ready().await;
+    assert_eq!(whose(&place).await.as_deref(), Some(id.as_str()));
+    assert!(place.daemon.virsh(&["domblklist", &id]).contains("vdb"));
+    let client = place.host.client();
+    let greedy = VmSpec { disks: vec![taken.clone()], ..place.vm(&other).await.spec };
+    let greedy = ChangeVm { spec: Some(greedy), ..ChangeVm::default() };
+    let takes = calls::change_vm(&other, &greedy).as_session(&place.session);
+    assert!(problem(client.call(&takes).await).detail.contains("web-01"));
+    let held = NewSnapshot { name: "now".into(), description: String::new(), memory: false, freeze: false };
+    let refused = problem(client.call(&calls::make_snapshot(&id, &held).as_session(&place.session)).await);
+    assert!(refused.detail.contains("not given back"), "{refused:?}");
+    let suspends = calls::power_vm(&id, &PowerVm::usual(VmAction::Suspend)).as_session(&place.session);
+    assert!(problem(client.call(&suspends).await).detail.contains("not given back"));
+    place.does(&id, VmAction::ForceStop).await;
+    assert_eq!(whose(&place).await, None);
+    client.call(&takes).await.unwrap();
+    place.does(&id, VmAction::Start).await;
+    assert!(!place.vm(&id).await.waits_for_restart);
+    // A machine whose memory is on disk goes on with what it has.
+    place.does(&id, VmAction::Suspend).await;
+    let none = VmSpec { disks: Vec::new(), ..place.vm(&id).await.spec };
+    let none = ChangeVm { spec: Some(none), ..ChangeVm::default() };
+    let refused = problem(client.call(&calls::change_vm(&id, &none).as_session(&place.session)).await);
+    assert_eq!(refused.code, ProblemCode::Conflict);
 }

@@ -41,6 +41,13 @@ impl Libvirt {
         self.act(id, move |domain| domain.set_user_password(&user, &password, 0)).await
     }
 
+    /// Lets a guest use so many processors. One that it was given while it was on is only there for most, until somebody
+    /// in them switches it on.
+    pub async fn use_processors(&self, id: VmId, count: u32) -> Result<(), Failed> {
+        let guest = virt_sys::VIR_DOMAIN_VCPU_GUEST;
+        self.act(id, move |domain| domain.set_vcpus_flags(count, guest).map(drop)).await
+    }
+
     /// Lets the clock of a guest be right, after it has stood still for long.
     pub async fn set_clock(&self, id: VmId) -> Result<(), Failed> {
         self.act(id, |domain| domain.set_time(0, 0, virt_sys::VIR_DOMAIN_TIME_SYNC)).await

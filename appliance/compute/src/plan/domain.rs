@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use quantix_api::{Boot, Bus, Cache, CpuModel, DiskLimit, Firmware, Guest, NicModel, VmDisk, VmNic, VmSpec};
 
+use super::plugged::next_name;
 use crate::model::{check::pci_numbers, element::Element, id::VmId};
 
 /// Ports for what every machine has: serial lines of virtio, USB, video, random numbers, balloon, SCSI.
@@ -269,9 +270,9 @@ fn disks(drawn: &Drawn<'_>) -> Vec<Element> {
     disks.map(|(at, (wanted, drive))| disk(wanted, drive, drawn.spec, at, &mut letters)).collect()
 }
 
-/// Draws one disk of a machine that is on, if disks of its kind can be plugged in then: what they are plugged into must be
-/// there already.
-pub fn draw_plugged(drawn: &Drawn<'_>, at: usize) -> Option<Element> {
+/// Draws one disk for a machine that is on, if disks of its kind can be plugged in then: what they are plugged into must be
+/// there already. `domain` is what it is just now.
+pub fn draw_plugged(drawn: &Drawn<'_>, at: usize, domain: &Element) -> Option<Element> {
     let guest = drawn.spec.guest;
     let wanted = bus(drawn.spec.disks.get(at)?, guest);
     let can_be = match wanted {
@@ -279,7 +280,14 @@ pub fn draw_plugged(drawn: &Drawn<'_>, at: usize) -> Option<Element> {
         Bus::Scsi => drawn.spec.disks.iter().take(at).any(|disk| bus(disk, guest) == Bus::Scsi),
         Bus::Sata => false,
     };
-    can_be.then(|| disks(drawn).into_iter().nth(at))?
+    let mut device = can_be.then(|| disks(drawn).into_iter().nth(at))??;
+    // In what order it is started from counts when it is started.
+    device.children.retain(|child| child.name != "boot");
+    let name = next_name(domain, wanted)?;
+    for target in device.children.iter_mut().filter(|child| child.name == "target") {
+        *target = Element::new("target").with("dev", &name).with("bus", bus_name(wanted));
+    }
+    Some(device)
 }
 
 /// Draws a CD drive, with what shall be in it.
@@ -293,28 +301,6 @@ pub fn draw_nic(drawn: &Drawn<'_>, wanted: &VmNic) -> Element {
     // Those there are keep their places; one that is new has the next.
     let at = drawn.spec.nics.iter().position(|other| other.mac.eq_ignore_ascii_case(&wanted.mac));
     nic(drawn.id, wanted, drawn.spec, at.unwrap_or(drawn.spec.nics.len()))
-}
-
-/// What the disks of a machine are called there: `vda`, `vdb`.
-pub fn targets(spec: &VmSpec) -> Vec<String> {
-    let mut letters = Letters::default();
-    spec.disks.iter().map(|disk| letters.next(bus(disk, spec.guest))).collect()
-}
-
-/// The files and devices that a description names as disks.
-pub fn plugged(domain: &Element) -> Vec<PathBuf> {
-    let disks = domain.child("devices").into_iter().flat_map(|devices| devices.all("disk"));
-    let source = |disk: &Element| {
-        let source = disk.child("source")?;
-        source.attribute("file").or_else(|| source.attribute("dev")).map(PathBuf::from)
-    };
-    disks.filter_map(source).collect()
-}
-
-/// The addresses of the network cards in a description.
-pub fn cards(domain: &Element) -> Vec<String> {
-    let cards = domain.child("devices").into_iter().flat_map(|devices| devices.all("interface"));
-    cards.filter_map(|card| Some(card.child("mac")?.attribute("address")?.to_ascii_lowercase())).collect()
 }
 
 pub(crate) fn bus(disk: &VmDisk, guest: Guest) -> Bus {
@@ -346,13 +332,28 @@ struct Letters {
 
 impl Letters {
     fn next(&mut self, bus: Bus) -> String {
-        let (prefix, count) = match bus {
-            Bus::Virtio => ("vd", &mut self.virtio),
-            Bus::Scsi | Bus::Sata => ("sd", &mut self.others),
+        let count = match bus {
+            Bus::Virtio => &mut self.virtio,
+            Bus::Scsi | Bus::Sata => &mut self.others,
         };
         let letter = char::from(b'a' + *count % 26);
         *count += 1;
-        format!("{prefix}{letter}")
+        format!("{}{letter}", prefix(bus))
+    }
+}
+
+pub(super) fn prefix(bus: Bus) -> &'static str {
+    match bus {
+        Bus::Virtio => "vd",
+        Bus::Scsi | Bus::Sata => "sd",
+    }
+}
+
+fn bus_name(bus: Bus) -> &'static str {
+    match bus {
+        Bus::Virtio => "virtio",
+        Bus::Scsi => "scsi",
+        Bus::Sata => "sata",
     }
 }
 
@@ -402,17 +403,12 @@ fn disk(wanted: &VmDisk, drive: &Drive, spec: &VmSpec, at: usize, letters: &mut 
     let path = drive.path.to_string_lossy();
     let is_device = drive.path.starts_with("/dev");
     let source = Element::new("source").with(if is_device { "dev" } else { "file" }, &path);
-    let name = match bus {
-        Bus::Virtio => "virtio",
-        Bus::Scsi => "scsi",
-        Bus::Sata => "sata",
-    };
     Element::new("disk")
         .with("type", if is_device { "block" } else { "file" })
         .with("device", "disk")
         .holding(driver)
         .holding(source)
-        .holding(Element::new("target").with("dev", letters.next(bus)).with("bus", name))
+        .holding(Element::new("target").with("dev", letters.next(bus)).with("bus", bus_name(bus)))
         .holding_all(limits(wanted.limit))
         .holding(Element::new("boot").with("order", order(spec).disks + at))
 }

@@ -8,5 +8,6 @@ pub(crate) mod found;
 pub(crate) mod guest;
 pub(crate) mod load;
 pub(crate) mod ovf;
+pub(crate) mod plugged;
 pub(crate) mod recognise;
 pub(crate) mod snapshot;

@@ -3,7 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::domain::{Drive, Format};
+use super::{
+    domain::{Drive, Format},
+    plugged::{disks, source, target},
+};
 use crate::model::element::Element;
 
 /// A disk of a machine that is on, with the layers that QEMU has open.
@@ -35,28 +38,15 @@ impl Chain {
     }
 }
 
-fn file(holder: &Element) -> Option<PathBuf> {
-    let source = holder.child("source")?;
-    source.attribute("file").or_else(|| source.attribute("dev")).map(PathBuf::from)
-}
-
-fn disks(domain: &Element) -> impl Iterator<Item = &Element> {
-    domain.child("devices").into_iter().flat_map(|devices| devices.all("disk"))
-}
-
-fn target(disk: &Element) -> Option<&str> {
-    disk.child("target")?.attribute("dev")
-}
-
 /// The disks of a machine that is on, as libvirt describes them. Drives with nothing in them are none.
 pub fn chains(domain: &Element) -> Vec<Chain> {
     let chain = |disk: &Element| {
         let index = |element: Option<&Element>| element?.attribute("index")?.parse().ok();
-        let first = Layer { index: index(disk.child("source")), path: file(disk)? };
+        let first = Layer { index: index(disk.child("source")), path: source(disk)? };
         let mut layers = vec![first];
         let mut below = disk.child("backingStore");
         while let Some(layer) = below
-            && let Some(path) = file(layer)
+            && let Some(path) = source(layer)
         {
             layers.push(Layer { index: index(Some(layer)), path });
             below = layer.child("backingStore");
@@ -64,7 +54,7 @@ pub fn chains(domain: &Element) -> Vec<Chain> {
         let mirror = disk.child("mirror");
         let is_ready = mirror.and_then(|mirror| mirror.attribute("ready")) == Some("yes");
         let is_copied = |mirror: &&Element| mirror.attribute("job") == Some("copy");
-        let copy = mirror.filter(is_copied).and_then(file);
+        let copy = mirror.filter(is_copied).and_then(source);
         Some(Chain { target: target(disk)?.to_owned(), layers, is_ready, copy })
     };
     disks(domain).filter_map(chain).collect()
@@ -94,7 +84,7 @@ pub fn draw_hold(domain: &Element, layers: &[(PathBuf, PathBuf)], memory: Option
     };
     let disk = |disk: &Element| {
         let described = Element::new("disk").with("name", target(disk)?);
-        let Some(next) = file(disk).and_then(|now| layers.iter().find(|(from, _)| *from == now)) else {
+        let Some(next) = source(disk).and_then(|now| layers.iter().find(|(from, _)| *from == now)) else {
             return Some(described.with("snapshot", "no"));
         };
         Some(

@@ -372,7 +372,8 @@ async fn wake(work: &Work) -> Result<Did, String> {
         let described = Element::from_xml(&described).map_err(|error| error.to_string())?;
         let machine = agent.own_vm(vm).await?.ok_or("It is not among the machines.")?;
         let drives = agent.drives(&machine).await?.into_iter().map(|drive| drive.path);
-        let files: Vec<_> = targets(&machine.spec).into_iter().zip(drives).collect();
+        let names = targets(&machine.spec, &described).into_iter();
+        let files: Vec<_> = names.zip(drives).filter_map(|(name, path)| Some((name?, path))).collect();
         let woken = agent.libvirt.wake(&memory, &with_files(described, &files).to_xml()).await;
         woken.map_err(|failed| vm::sentence(&failed))?;
     }
