@@ -9,8 +9,7 @@ use std::{
 
 use clap::Subcommand;
 use quantix_api::{
-    Catalogue, ChangeImage, FetchImage, Image, ImageState, MAX_PIECE_BYTES, NewImage, RemoveImage,
-    SetCatalogue, calls,
+    Catalogue, ChangeImage, FetchImage, Image, MAX_PIECE_BYTES, NewImage, RemoveImage, SetCatalogue, calls,
 };
 
 use crate::{
@@ -265,14 +264,7 @@ async fn begin(
     let length = std::fs::metadata(file).map_err(|error| unread(file, &error))?.len();
     let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let name = name.unwrap_or_else(|| file.clone());
-    let all = session.call(calls::images()).await?.items;
-    let begun = |one: &Image| {
-        one.name == name && one.state == ImageState::Arriving && (&one.file, one.length) == (&file, length)
-    };
-    match all.into_iter().find(begun) {
-        Some(begun) => Ok(begun),
-        None => session.call(calls::make_image(&NewImage { name, file, pool, length, sha256 })).await,
-    }
+    session.call(calls::make_image(&NewImage { name, file, pool, length, sha256 })).await
 }
 
 /// How long pieces are, by how long the last one took.

@@ -141,6 +141,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/storage/images/fetch", post(storage::images::fetch))
         .route("/storage/images/catalogue", get(storage::catalogue::page).post(storage::catalogue::set))
         .route("/storage/images/catalogue/reset", post(storage::catalogue::reset))
+        .route("/storage/images/{id}", get(storage::images::tell))
         .route("/storage/images/{id}/finish", post(storage::images::finish))
         .route("/storage/images/{id}/edit", get(storage::image::edit_page).post(storage::image::edit))
         .route("/storage/images/{id}/remove", get(storage::images::remove_page).post(storage::images::remove))

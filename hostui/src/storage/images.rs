@@ -165,6 +165,11 @@ pub(crate) async fn begin(
     api::told(&web, calls::make_image(&new).as_session(frame.token()).for_client(client.0)).await
 }
 
+/// `GET /storage/images/{id}`: for whoever has brought it, and waits for what comes of it.
+pub(crate) async fn tell(State(web): State<Web>, frame: Frame, Path(id): Path<String>) -> Response {
+    api::told(&web, calls::image(&id).as_session(frame.token())).await
+}
+
 /// `PUT /storage/images/{id}/content?at=…`
 pub(crate) async fn bring(
     State(web): State<Web>,

@@ -129,6 +129,7 @@ const NO_PAGES: &[&str] = &[
     "/api/v1/images/{image}/content",
     "/api/v1/cluster/hosts/{host}/consoles/{ticket}",
     "/vms/{id}/picture",
+    "/storage/images/{id}",
     "/assets/{version}/{*name}",
     "/live",
     "/sign-in/oidc",

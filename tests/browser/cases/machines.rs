@@ -367,7 +367,7 @@ async fn an_image_is_brought_and_a_disk_begins_as_a_copy_of_it() {
     desk.follow("Storage").await;
     desk.follow("Images").await;
     desk.sees("No images yet").await;
-    desk.fill("File", &file.display().to_string()).await;
+    desk.fill("Files", &file.display().to_string()).await;
     desk.fill("Name optional", "Debian 13").await;
     desk.fill("SHA-256 optional", &"0".repeat(63)).await;
     desk.press("Upload").await;
@@ -440,7 +440,7 @@ async fn a_machine_that_was_exported_elsewhere_is_brought_and_made() {
     let desk = Desk::at(&host).await;
     desk.sign_in().await;
     desk.open("/storage/images").await;
-    desk.fill("File", &ova(folder.path()).display().to_string()).await;
+    desk.fill("Files", &ova(folder.path()).display().to_string()).await;
     desk.fill("Name optional", "Shop").await;
     desk.press("Upload").await;
     desk.sees("Shop, disk 2").await;

@@ -6,6 +6,7 @@ mod disks;
 mod files;
 mod found;
 mod hostile;
+mod images;
 mod journeys;
 mod keyboard;
 mod live;

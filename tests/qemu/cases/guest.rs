@@ -4,8 +4,8 @@
 
 use std::{fs, time::Duration};
 
-use quantix_browser::{Browser, NAME, Patience, Screen};
-use quantix_qemu::{Machine, SavedMachine, note, pages, poll_until, project, spawn::local, wait_until};
+use quantix_browser::{Browser, Key, NAME, Patience, Screen};
+use quantix_qemu::{Machine, SavedMachine, fail, note, pages, poll_until, project, spawn::local, wait_until};
 
 /// A guest on an emulated processor that is emulated itself takes its time.
 const BOOT: Duration = Duration::from_secs(900);
@@ -63,9 +63,10 @@ fn over_ssh(machine: &Machine, key: &str, command: &str) -> Option<String> {
 /// Uploads the guest's disk.
 async fn upload(screen: &Screen) {
     let disk = project::out("guest").join("debian.qcow2").canonicalize();
-    let disk = disk.expect("the guest is there: run tools/guest").display().to_string();
+    let disk = disk.unwrap_or_else(|_| fail("The guest is not there. Run: tools/guest"));
+    let disk = disk.display().to_string();
     screen.open("/storage/images").await;
-    screen.fill("File", &disk).await;
+    screen.fill("Files", &disk).await;
     screen.fill("Name optional", "Debian 13").await;
     screen.press("Upload").await;
     screen.sees("Debian 13").await;
@@ -106,10 +107,11 @@ async fn goes_on(screen: &Screen, step: &str) {
     screen.shows("heading", step).await;
 }
 
-/// Types something on the serial line, and waits for what the guest says to it.
+/// Types a line on the serial line, and waits for what the guest says to it.
 async fn types(screen: &Screen, typed: &str, expected: &str) {
     screen.ask(WRITES_THERE, &[]).await.unwrap();
     screen.types(typed).await;
+    screen.key(Key::Enter).await;
     screen.until_true(&format!("the guest says {expected}"), SERIAL_SAYS, expected).await;
 }
 
@@ -132,7 +134,7 @@ async fn a_debian_guest_is_made_lets_in_whom_it_should_and_goes_back() {
     let page = format!("/vms/{id}");
     screen.press("web-01, serial").await;
     screen.until_true("the serial line is there", SERIAL_IS_OPEN, "").await;
-    types(&screen, "\r", "login: ").await;
+    types(&screen, "", "login: ").await;
     screen.picture("guest.serial").await;
     screen.open(&page).await;
     for told in ["Running", "192.0.2.10/24", "Debian GNU/Linux 13", "ssh ops@192.0.2.10"] {
@@ -152,9 +154,9 @@ async fn a_debian_guest_is_made_lets_in_whom_it_should_and_goes_back() {
     screen.open(&format!("/console?vm={id}")).await;
     screen.press("web-01, serial").await;
     screen.until_true("the serial line is there", SERIAL_IS_OPEN, "").await;
-    types(&screen, "\r", "login: ").await;
-    types(&screen, "ops\r", "Password: ").await;
-    types(&screen, "open sesame\r", "ops@web-01").await;
+    types(&screen, "", "login: ").await;
+    types(&screen, "ops", "Password: ").await;
+    types(&screen, "open sesame", "ops@web-01").await;
     screen.picture("guest.signed-in").await;
 
     // It takes a processor while it is on, and uses it.
@@ -182,11 +184,10 @@ async fn a_debian_guest_is_made_lets_in_whom_it_should_and_goes_back() {
     assert!(over_ssh(&machine, &key, "echo after > lost && sync && uptime -s").is_some());
     screen.follow("Go back…").await;
     screen.press("Go back").await;
-    screen.sees("Something is being done with it").await;
+    let expected = "before\n1";
+    let there = || over_ssh(&machine, &key, "cat kept; ls lost 2>&1 | grep -c 'No such file'");
+    wait_until("it to be what it was", BOOT, || there().filter(|told| told == expected));
     screen.sees_no_longer("Something is being done with it").await;
-    wait_until("SSH to let in again", BOOT, || over_ssh(&machine, &key, "true"));
-    let there = over_ssh(&machine, &key, "cat kept; ls lost 2>&1 | grep -c 'No such file'");
-    assert_eq!(there.as_deref(), Some("before\n1"));
     let path = machine.run(&format!("virsh domblklist {id} | awk '/vda/ {{ print $2 }}'")).ok();
     screen.open(&page).await;
     screen.press("Force off").await;

@@ -140,6 +140,25 @@ pub(crate) fn one(connection: &Connection, id: &str) -> Result<Kept, Refused> {
     find(connection, id)?.ok_or_else(|| Problem::new(ProblemCode::NotFound, "There is no such image.").into())
 }
 
+/// The image that somebody began to bring to a host before, if it is the same: whoever begins again goes on there.
+pub(crate) fn begun(
+    connection: &Connection,
+    new: &NewImage,
+    host: HostId,
+    by: &str,
+) -> rusqlite::Result<Option<Kept>> {
+    let sha256 = new.sha256.as_deref().map(str::to_ascii_lowercase);
+    let found = connection
+        .prepare_cached(&format!(
+            "{SELECT} WHERE image.state = 'arriving' AND image.name = ?1 AND image.file = ?2 AND image.length = ?3
+                 AND image.pool = ?4 AND image.host = ?5 AND image.made_by = ?6 AND image.sha256 IS ?7"
+        ))?
+        .query_row(params![new.name, new.file, new.length, new.pool, host.0, by, sha256], of_row)
+        .optional()?;
+    // With one that is looked at already, or fetched, somebody else has to do.
+    Ok(found.filter(|found| found.shown.task.is_none()))
+}
+
 fn invalid(field: &str, sentence: impl Into<String>) -> Refused {
     Problem::new(ProblemCode::Invalid, sentence).in_field(field).into()
 }

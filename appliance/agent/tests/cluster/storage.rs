@@ -511,12 +511,9 @@ async fn an_image_comes_in_pieces_and_disks_begin_as_copies_of_it() {
     let mut content = vec![0; 8 << 20];
     content[510..512].copy_from_slice(b"\x55\xaa");
     content[5 << 20..][..5].copy_from_slice(b"hello");
-    let new_image = |name: &str| NewImage {
-        name: name.into(),
-        file: "debian-12-genericcloud-amd64.raw".into(),
-        pool: "local".into(),
-        length: content.len() as u64,
-        sha256: None,
+    let new_image = |name: &str| {
+        let (file, pool) = ("debian-12-genericcloud-amd64.raw".into(), "local".into());
+        NewImage { name: name.into(), file, pool, length: content.len() as u64, sha256: None }
     };
     let make = calls::make_image(&new_image("Debian 12")).as_session(&place.session);
     let image = client.call(&make).await.unwrap();
@@ -524,7 +521,11 @@ async fn an_image_comes_in_pieces_and_disks_begin_as_copies_of_it() {
         (image.os.as_str(), image.os_version.as_str(), image.user.as_str()),
         ("debian", "12", "debian")
     );
-    assert_eq!(problem(client.call(&make).await).field.as_deref(), Some("name"));
+    // Whoever begins again with the same file goes on; another file is another image.
+    assert_eq!(client.call(&make).await.unwrap().id, image.id);
+    let longer =
+        calls::make_image(&NewImage { length: 9, ..new_image("Debian 12") }).as_session(&place.session);
+    assert_eq!(problem(client.call(&longer).await).field.as_deref(), Some("name"));
     let bring = |at: usize, piece: &[u8]| {
         calls::bring_image(&image.id, at as u64, piece.to_vec()).as_session(&place.session)
     };
