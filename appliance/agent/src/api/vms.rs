@@ -306,7 +306,7 @@ pub(crate) async fn power(
             return Err(Problem::new(ProblemCode::Conflict, sentence).into());
         }
         if suspends {
-            vm.gives_back()?;
+            vm.must_have_given_back()?;
         }
         if starts && vm.policy.template {
             let sentence = "It is a template, and stays as it is. Clone it, or let it be a machine again.";

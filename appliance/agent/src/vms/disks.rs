@@ -197,16 +197,19 @@ impl Kept {
         matches!(self.seen, VmState::Stopped | VmState::Crashed)
     }
 
-    /// Why its state cannot be kept while its guest gives a disk back.
-    pub(crate) fn gives_back(&self) -> Result<(), Problem> {
-        match self.more.running.as_ref().is_some_and(|running| leaving(&self.spec, running).next().is_some())
-        {
-            true => Err(Problem::new(
-                ProblemCode::Conflict,
-                "Its guest has not given back a disk yet that was taken from it. Wait for that, or shut it down.",
-            )),
-            false => Ok(()),
+    /// Whether its guest has not given back yet what was taken from it.
+    pub(super) fn is_giving_back(&self) -> bool {
+        self.more.running.as_ref().is_some_and(|running| leaving(&self.spec, running).next().is_some())
+    }
+
+    /// Checks that its state can be kept: not while its guest gives a disk back.
+    pub(crate) fn must_have_given_back(&self) -> Result<(), Problem> {
+        if !self.is_giving_back() {
+            return Ok(());
         }
+        let sentence =
+            "Its guest has not given back a disk yet that was taken from it. Wait for that, or shut it down.";
+        Err(Problem::new(ProblemCode::Conflict, sentence))
     }
 
     /// Whether it has devices of its host, now or when it is on.

@@ -84,8 +84,11 @@ impl Agent {
     /// Asks for disks back that it shall not have. When its guest has given one back, that is told, and it is looked at again.
     async fn take_disks(&self, vm: &Kept, now: &mut VmSpec, known: &[volumes::Kept]) -> Result<(), String> {
         let leaving: Vec<_> = leaving(&vm.spec, now).cloned().collect();
+        if leaving.is_empty() {
+            return Ok(());
+        }
+        let domain = self.domain(vm.id).await?;
         for disk in leaving {
-            let domain = self.domain(vm.id).await?;
             match plugged_as(&domain, &self.drive_of(&disk, known)?.path) {
                 Some(device) => {
                     done(vm, "Taking a disk", self.libvirt.unplug(vm.id, device.to_xml()).await)?;

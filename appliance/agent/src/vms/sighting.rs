@@ -117,7 +117,7 @@ pub(crate) fn take(
              ON CONFLICT (vm) DO UPDATE SET state = excluded.state, since = excluded.since, more = excluded.more",
         )?
         .execute(params![sighting.vm, sighting.state.name(), since, more])?;
-    if vm.gives_back().is_err() {
+    if vm.is_giving_back() {
         let held = disks::held(&vm.spec, sighting.more.running.as_ref());
         volumes::give_to(connection, &sighting.vm, &held)?;
     }

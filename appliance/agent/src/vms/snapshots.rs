@@ -152,7 +152,7 @@ pub(crate) fn add(
     let vm_id = vm.id.to_string();
     check_words(&new.name, &new.description)?;
     allows_hold(vm.state, new.memory).map_err(|refused| conflict(refused.to_string()))?;
-    vm.gives_back()?;
+    vm.must_have_given_back()?;
     if new.memory && vm.has_devices() {
         return Err(conflict(
             "What a device of its host holds cannot be kept. Make the snapshot without memory.",

@@ -7,15 +7,15 @@ use std::{
 };
 
 use quantix_api::{
-    Cache, CloneVm, EventQuery, Firmware, NewDisk, NewSnapshot, NewVm, RemoveSnapshot, Task, TaskState,
-    VmAction, VmSpec, VmState, calls,
+    CloneVm, EventQuery, Firmware, NewSnapshot, NewVm, RemoveSnapshot, Task, TaskState, VmAction, VmSpec,
+    VmState, calls,
 };
 
 use quantix_libvirt::Daemon;
 
 use crate::{
     hosts::{Host, until, until_it},
-    place::{Place, spec},
+    place::{Place, disk, spec},
 };
 
 const MIB: u64 = 1 << 20;
@@ -76,10 +76,7 @@ impl Place {
     }
 
     async fn makes_one(&self, spec: VmSpec) -> String {
-        let cache = Cache::default();
-        let disk =
-            NewDisk { pool: "local".into(), bytes: 64 * MIB, image: None, linked: false, bus: None, cache };
-        self.make(&NewVm { disks: vec![disk], ..NewVm::usual(spec) }).await
+        self.make(&NewVm { disks: vec![disk(64 * MIB)], ..NewVm::usual(spec) }).await
     }
 
     /// What is written to a machine's disk while it is off.

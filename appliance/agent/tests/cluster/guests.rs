@@ -11,7 +11,7 @@ use quantix_api::{
 use crate::{
     hosts::{problem, until, until_within},
     live::{on, with_bridges},
-    place::{Place, new},
+    place::{Place, disk, new},
 };
 
 /// A guest that is imitated may take so many seconds to start.
@@ -38,20 +38,13 @@ async fn a_debian_guest_tells_of_itself_and_does_what_it_is_asked() {
     let place = Place::start().await.with_pool().await;
     let client = place.host.client();
     let image = place.with_debian().await;
-    let disk = NewDisk {
-        pool: "local".into(),
-        bytes: 3 << 30,
-        image: Some(image),
-        linked: true,
-        bus: None,
-        cache: quantix_api::Cache::default(),
-    };
+    let first = NewDisk { image: Some(image), linked: true, ..disk(3 << 30) };
     let cpu = VmCpu { cores: 2, most: 4, ..VmCpu::default() };
     let memory = VmMemory { mib: 384, most_mib: 1024, ..VmMemory::default() };
     let nics = vec![VmNic { bridge: "br-one".into(), mac: "52:54:00:00:00:01".into(), model: None }];
     let spec = VmSpec { cpu: cpu.clone(), memory: memory.clone(), nics, ..new("web-01").spec };
     let told = CloudInit { password: Some(Secret::new("open sesame")), ..CloudInit::default() };
-    let wanted = NewVm { spec, disks: vec![disk], cloud_init: Some(told), start: true, ..new("web-01") };
+    let wanted = NewVm { spec, disks: vec![first], cloud_init: Some(told), start: true, ..new("web-01") };
     let id = place.make(&wanted).await;
     // Whom an image is made for is who gets in, unless somebody says otherwise.
     assert_eq!(place.vm(&id).await.user, "debian");
@@ -104,7 +97,7 @@ async fn a_debian_guest_tells_of_itself_and_does_what_it_is_asked() {
         until_within(BOOT, &format!("it has {expected:?}"), is_so).await;
     };
     let gets_a_disk = async || {
-        let call = calls::add_disk(&id, &place.a_disk()).as_session(&place.session);
+        let call = calls::add_disk(&id, &disk(64 << 20)).as_session(&place.session);
         let task = place.ended(client.call(&call).await.unwrap().id).await;
         assert_eq!(task.state, TaskState::Done, "{task:?}");
     };

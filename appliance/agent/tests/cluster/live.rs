@@ -3,13 +3,13 @@
 use std::process::Command;
 
 use quantix_api::{
-    Boot, Cache, ChangeVm, DiskLimit, Metric, MetricsQuery, NewDisk, NewSnapshot, NewVm, PowerVm,
-    ProblemCode, Span, VmAction, VmCd, VmCpu, VmMemory, VmNic, VmSpec, VmState, calls,
+    Boot, ChangeVm, DiskLimit, Metric, MetricsQuery, NewSnapshot, NewVm, PowerVm, ProblemCode, Span,
+    VmAction, VmCd, VmCpu, VmMemory, VmNic, VmSpec, VmState, calls,
 };
 
 use crate::{
     hosts::{problem, until},
-    place::{Place, new},
+    place::{Place, disk, new},
 };
 
 #[expect(clippy::disallowed_methods, reason = "tests prepare what the product finds")]
@@ -34,11 +34,6 @@ pub(crate) fn on(bridge: &str) -> usize {
 }
 
 impl Place {
-    pub(crate) fn a_disk(&self) -> NewDisk {
-        let (pool, cache) = ("local".into(), Cache::default());
-        NewDisk { pool, bytes: 64 << 20, image: None, linked: false, bus: None, cache }
-    }
-
     async fn gets(&self, id: &str, nics: &[&VmNic]) {
         let spec = VmSpec { nics: nics.iter().map(|nic| (*nic).clone()).collect(), ..self.vm(id).await.spec };
         self.becomes_like(id, spec).await;
@@ -162,7 +157,7 @@ async fn processors_and_memory_are_given_while_a_machine_is_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_is_limited_while_its_machine_is_on_and_what_it_starts_from_waits() {
     let place = Place::start().await.with_pool().await;
-    let disk = place.a_disk();
+    let disk = disk(64 << 20);
     let id = place.make(&NewVm { disks: vec![disk.clone()], start: true, ..new("web-01") }).await;
     place.becomes(&id, VmState::Running).await;
     let limited = async |iops, mib_s| {
@@ -204,7 +199,7 @@ async fn a_disk_is_limited_while_its_machine_is_on_and_what_it_starts_from_waits
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_is_taken_away_is_the_machines_until_its_guest_has_given_it_back() {
     let mut place = Place::start().await.with_pool().await;
-    let disk = place.a_disk();
+    let disk = disk(64 << 20);
     let id = place.make(&NewVm { disks: vec![disk.clone(), disk], start: true, ..new("web-01") }).await;
     let other = place.make(&new("web-02")).await;
     place.becomes(&id, VmState::Running).await;

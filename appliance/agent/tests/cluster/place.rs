@@ -1,8 +1,8 @@
 //! A host with a libvirt of its own, and somebody who works with its machines.
 
 use quantix_api::{
-    Image, MAX_PIECE_BYTES, NewImage, NewVm, PowerVm, RemoveVm, Secret, Task, TaskState, Vm, VmAction, VmCpu,
-    VmMemory, VmQuery, VmSpec, VmState, calls,
+    Cache, Image, MAX_PIECE_BYTES, NewDisk, NewImage, NewVm, PowerVm, RemoveVm, Secret, Task, TaskState, Vm,
+    VmAction, VmCpu, VmMemory, VmQuery, VmSpec, VmState, calls,
 };
 use quantix_libvirt::Daemon;
 
@@ -18,6 +18,11 @@ pub(crate) fn spec(name: &str) -> VmSpec {
 
 pub(crate) fn new(name: &str) -> NewVm {
     NewVm::usual(spec(name))
+}
+
+/// An empty disk in the pool that every host has.
+pub(crate) fn disk(bytes: u64) -> NewDisk {
+    NewDisk { pool: "local".into(), bytes, image: None, linked: false, bus: None, cache: Cache::default() }
 }
 
 /// A host, its libvirt, and somebody who is signed in there.

@@ -3,22 +3,18 @@
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use quantix_api::{
-    Cache, CallError, ChangeSnapshot, ChangeVm, CloneVm, GrowVolume, NewDisk, NewSchedule, NewSnapshot,
-    NewVm, ProblemCode, RemoveSnapshot, RemoveVm, RevertVm, Snapshot, Task, TaskState, Vm, VmAction,
-    VmPolicy, VmSpec, VmState, Weekday, When, calls,
+    CallError, ChangeSnapshot, ChangeVm, CloneVm, GrowVolume, NewSchedule, NewSnapshot, NewVm, ProblemCode,
+    RemoveSnapshot, RemoveVm, RevertVm, Snapshot, Task, TaskState, Vm, VmAction, VmPolicy, VmSpec, VmState,
+    Weekday, When, calls,
 };
 use quantix_libvirt::count;
 
 use crate::{
     hosts::{problem, until, until_it},
-    place::{Place, new},
+    place::{Place, disk, new},
 };
 
 const MIB: u64 = 1 << 20;
-
-fn disk(bytes: u64) -> NewDisk {
-    NewDisk { pool: "local".into(), bytes, image: None, linked: false, bus: None, cache: Cache::default() }
-}
 
 #[expect(clippy::disallowed_methods, reason = "a test asks the system's own programs")]
 fn ran(program: &str, args: &[&str]) -> String {

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use quantix_api::{
-    Cache, ChangePool, ChangeVm, ChangeVolume, EventQuery, GrowVolume, ImageState, MAX_PIECE_BYTES, NewDisk,
+    ChangePool, ChangeVm, ChangeVolume, EventQuery, GrowVolume, ImageState, MAX_PIECE_BYTES, NewDisk,
     NewImage, NewPool, NewVm, NewVolume, Pool, PoolState, ProblemCode, RemoveImage, RemovePool, RemoveVm,
     RemoveVolume, Task, TaskState, VmAction, VmDisk, VmSpec, VmState, Volume, VolumeQuery, VolumeState,
     calls,
@@ -13,14 +13,10 @@ use tokio::{io::AsyncWriteExt, net::UnixStream};
 
 use crate::{
     hosts::{problem, until},
-    place::{Place, new},
+    place::{Place, disk, new},
 };
 
 const GIB: u64 = 1 << 30;
-
-fn disk(bytes: u64) -> NewDisk {
-    NewDisk { pool: "local".into(), bytes, image: None, linked: false, bus: None, cache: Cache::default() }
-}
 
 /// What a program of the system says.
 #[expect(clippy::disallowed_methods, reason = "a test asks the system's own programs")]
