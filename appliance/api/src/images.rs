@@ -193,7 +193,7 @@ pub struct NewImage {
     /// The pool it goes into, on the host that is asked.
     pub pool: String,
     /// How long its file is, in bytes.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_099_511_627_776_i64)]
     pub length: u64,
     /// The SHA-256 that its file shall have, in hexadecimal digits.
     #[serde(default)]

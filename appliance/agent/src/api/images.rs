@@ -83,10 +83,7 @@ pub(crate) async fn make(
     let (id, roles) = (VolumeId::new().to_string(), person.info.roles.clone());
     let actor = person.name().to_owned();
     let make = move |connection: &Connection, line: &mut Line| {
-        let image = match images::begun(connection, &body, me, &actor)? {
-            Some(begun) => begun,
-            None => images::add(connection, &id, &body, me, &actor, now_ms())?,
-        };
+        let image = images::begin(connection, &id, &body, me, &actor, now_ms())?;
         line.object = named(&image);
         line.is(&json!({ "file": body.file, "pool": body.pool, "length": body.length }));
         Ok(image.shown(&roles))

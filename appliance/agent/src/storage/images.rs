@@ -140,13 +140,30 @@ pub(crate) fn one(connection: &Connection, id: &str) -> Result<Kept, Refused> {
     find(connection, id)?.ok_or_else(|| Problem::new(ProblemCode::NotFound, "There is no such image.").into())
 }
 
-/// The image that somebody began to bring to a host before, if it is the same: whoever begins again goes on there.
-pub(crate) fn begun(
+/// Begins to bring an image to a host: whoever began with the same one before goes on there.
+pub(crate) fn begin(
     connection: &Connection,
+    id: &str,
     new: &NewImage,
     host: HostId,
     by: &str,
-) -> rusqlite::Result<Option<Kept>> {
+    now_ms: i64,
+) -> Result<Kept, Refused> {
+    check_length(new)?;
+    match begun(connection, new, host, by)? {
+        Some(begun) => Ok(begun),
+        None => place(connection, id, new, host, by, now_ms),
+    }
+}
+
+fn check_length(new: &NewImage) -> Result<(), Refused> {
+    if (1..=LONGEST).contains(&new.length) {
+        return Ok(());
+    }
+    Err(invalid("length", "A file of 1 byte to 1 TiB is taken."))
+}
+
+fn begun(connection: &Connection, new: &NewImage, host: HostId, by: &str) -> rusqlite::Result<Option<Kept>> {
     let sha256 = new.sha256.as_deref().map(str::to_ascii_lowercase);
     let found = connection
         .prepare_cached(&format!(
@@ -176,9 +193,7 @@ pub(crate) fn add(
     by: &str,
     now_ms: i64,
 ) -> Result<Kept, Refused> {
-    if !(1..=LONGEST).contains(&new.length) {
-        return Err(invalid("length", "A file of 1 byte to 1 TiB is taken."));
-    }
+    check_length(new)?;
     place(connection, id, new, host, by, now_ms)
 }
 

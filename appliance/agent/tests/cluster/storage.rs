@@ -519,9 +519,11 @@ async fn an_image_comes_in_pieces_and_disks_begin_as_copies_of_it() {
     );
     // Whoever begins again with the same file goes on; another file is another image.
     assert_eq!(client.call(&make).await.unwrap().id, image.id);
-    let longer =
-        calls::make_image(&NewImage { length: 9, ..new_image("Debian 12") }).as_session(&place.session);
-    assert_eq!(problem(client.call(&longer).await).field.as_deref(), Some("name"));
+    for (length, field) in [(9, "name"), (0, "length"), ((1 << 40) + 1, "length"), (u64::MAX, "length")] {
+        let other = NewImage { length, ..new_image("Debian 12") };
+        let refused = client.call(&calls::make_image(&other).as_session(&place.session)).await;
+        assert_eq!(problem(refused).field.as_deref(), Some(field), "{length}");
+    }
     let bring = |at: usize, piece: &[u8]| {
         calls::bring_image(&image.id, at as u64, piece.to_vec()).as_session(&place.session)
     };
