@@ -38,11 +38,18 @@ pub(crate) struct Hardware {
     /// Whether it has a TPM 2.0.
     #[arg(long)]
     tpm: Option<bool>,
+    /// Whether its host may ask for memory back that its guest does not use.
+    #[arg(long)]
+    balloon: Option<bool>,
+    /// Whether it is reset when its guest hangs.
+    #[arg(long)]
+    watchdog: Option<bool>,
     /// An image that is in a CD drive, `empty` for a drive with nothing in it, or `none` for no drive; once for each drive. They
     /// take the place of those it has.
     #[arg(long, value_name = "IMAGE")]
     pub(crate) cd: Vec<String>,
-    /// A network card on a bridge, as in br-int, or br-int,e1000e for a certain kind; once for each. They take the place of those it has.
+    /// A network card on a bridge, as in br-int, or br-int,e1000e for a certain kind, with an address of your own after
+    /// another comma; once for each. They take the place of those it has.
     #[arg(long, value_parser = card)]
     nic: Vec<VmNic>,
     /// A device of its host, by its address there as in 0000:65:00.0, or `none`; once for each. They take the place of those it has.
@@ -69,12 +76,19 @@ pub(crate) struct Hardware {
     /// Whose it is, by the name of their account; '' for nobody's. It gives no right.
     #[arg(long)]
     owner: Option<String>,
-    /// A label, as in team=web; once for each. They take the place of those it has.
+    /// A label, as in team=web or urgent; once for each. They take the place of those it has; an empty one of all.
     #[arg(long, value_parser = label)]
     label: Vec<(String, String)>,
 }
 
 impl Hardware {
+    /// Makes a new machine what its guest wants, which is said or known of its image.
+    pub(crate) fn suit(&self, spec: &mut VmSpec, image: Option<Guest>) {
+        if let Some(guest) = self.guest.or(image) {
+            spec.suit(guest);
+        }
+    }
+
     pub(crate) fn change(&self, spec: &mut VmSpec, policy: &mut VmPolicy) {
         fn set<T: Clone>(slot: &mut T, said: Option<&T>) {
             if let Some(said) = said {
@@ -91,6 +105,8 @@ impl Hardware {
         set(&mut spec.boot, self.boot.as_ref());
         set(&mut spec.cpu.named, self.cpu_model.as_ref());
         set(&mut spec.tpm, self.tpm.as_ref());
+        set(&mut spec.memory.balloon, self.balloon.as_ref());
+        set(&mut spec.watchdog, self.watchdog.as_ref());
         if !self.nic.is_empty() {
             spec.nics.clone_from(&self.nic);
         }
@@ -105,7 +121,8 @@ impl Hardware {
         set(&mut policy.protected, self.protected.as_ref());
         set(&mut policy.template, self.template.as_ref());
         if !self.label.is_empty() {
-            policy.labels = self.label.iter().cloned().collect::<BTreeMap<_, _>>();
+            let labels = self.label.iter().filter(|(key, _)| !key.is_empty());
+            policy.labels = labels.cloned().collect::<BTreeMap<_, _>>();
         }
     }
 }
@@ -116,12 +133,8 @@ fn guest(text: &str) -> Result<Guest, String> {
 }
 
 fn firmware(text: &str) -> Result<Firmware, String> {
-    match text {
-        "uefi" => Ok(Firmware::Uefi),
-        "secure-boot" => Ok(Firmware::SecureBoot),
-        "bios" => Ok(Firmware::Bios),
-        _ => Err("known are uefi, secure-boot, bios".into()),
-    }
+    let known = || Firmware::ALL.map(Firmware::name).join(", ");
+    Firmware::ALL.into_iter().find(|one| one.name() == text).ok_or_else(|| format!("known are {}", known()))
 }
 
 fn boot(text: &str) -> Result<Boot, String> {
@@ -130,13 +143,19 @@ fn boot(text: &str) -> Result<Boot, String> {
 }
 
 fn card(text: &str) -> Result<VmNic, String> {
-    let (bridge, kind) = text.split_once(',').map_or((text, None), |(bridge, kind)| (bridge, Some(kind)));
+    let mut words = text.split(',');
+    let bridge = words.next().unwrap_or_default().to_owned();
+    let (macs, models): (Vec<_>, Vec<_>) = words.partition(|word| word.contains(':'));
     let known = || format!("known are {}", NicModel::ALL.map(NicModel::name).join(", "));
-    let model = kind.map(|kind| NicModel::of(kind).ok_or_else(known)).transpose()?;
-    Ok(VmNic { bridge: bridge.to_owned(), mac: String::new(), model })
+    if models.len() > 1 || macs.len() > 1 {
+        return Err("a card has one kind and one address".to_owned());
+    }
+    let model = models.first().map(|model| NicModel::of(model).ok_or_else(known)).transpose()?;
+    Ok(VmNic { bridge, mac: macs.concat(), model })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it reads an argument")]
 fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("a label is a name and a value, as in team=web")?;
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
     Ok((key.to_owned(), value.to_owned()))
 }

@@ -3,8 +3,8 @@
 use clap::Subcommand;
 use quantix_api::{
     AddDisks, AdoptFile, ChangePool, ChangeVolume, FileBecomes, GrowVolume, HostDisk, HostDisks, MoveVolume,
-    NewPool, NewVolume, Pool, PoolFile, PoolOnHost, RemoveFile, RemovePool, RemoveVolume, Scope, Volume,
-    VolumeQuery, calls,
+    NewPool, NewVolume, Pool, PoolFile, PoolOnHost, PoolState, RemoveFile, RemovePool, RemoveVolume, Scope,
+    Volume, VolumeQuery, calls,
 };
 
 use crate::{
@@ -270,7 +270,10 @@ fn show_pools(pools: &[Pool]) -> Result<(), Failure> {
         vec![
             pool.name.clone(),
             there.host_name.clone(),
-            there.state.name().to_owned(),
+            match there.state {
+                PoolState::Missing => format!("missing since {}", there.since.strftime("%Y-%m-%d %H:%M UTC")),
+                state => state.name().to_owned(),
+            },
             roughly(there.used),
             roughly(there.capacity),
             roughly(there.promised),

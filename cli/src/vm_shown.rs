@@ -42,6 +42,10 @@ pub(crate) async fn show(session: &Session, vm: &Vm, output: Output) -> Result<(
         ["guest".to_owned(), vm.spec.guest.name().to_owned()],
         ["processors".to_owned(), format!("{} × {} × {}", cpu.sockets, cpu.cores, cpu.threads)],
         ["memory".to_owned(), format!("{} MiB", vm.spec.memory.mib)],
+        [
+            "firmware".to_owned(),
+            format!("{}{}", vm.spec.firmware.name(), if vm.spec.tpm { ", TPM 2.0" } else { "" }),
+        ],
     ];
     let query = VolumeQuery { vm: Some(vm.id.clone()), limit: Some(1000), ..VolumeQuery::default() };
     let volumes = session.call(calls::volumes(&query)).await?.items;
@@ -88,6 +92,9 @@ pub(crate) async fn show(session: &Session, vm: &Vm, output: Output) -> Result<(
     }
     if !vm.trouble.is_empty() {
         rows.push(["trouble".to_owned(), vm.trouble.clone()]);
+    }
+    if let Some(other) = vm.should_be() {
+        rows.push(["should be".to_owned(), other.to_owned()]);
     }
     let rows: Vec<_> = rows.into_iter().map(Vec::from).collect();
     Ok(shown::table(&["WHAT", "IS"], &rows)?)

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use quantix_api::{
-    Bus, ChangeVm, DiskLimit, Keep, NewVm, PowerVm, RemoveVm, Scope, SetGuestPassword, SettleDrift, Vm,
-    VmAction, VmDisk, VmGuest, VmPolicy, VmQuery, VmSpec, calls,
+    Bus, ChangeVm, DiskLimit, Guest, Keep, NewVm, PowerVm, RemoveVm, Scope, SetGuestPassword, SettleDrift,
+    Vm, VmAction, VmDisk, VmGuest, VmPolicy, VmQuery, VmSpec, calls,
 };
 
 use crate::{
@@ -57,7 +57,13 @@ pub(crate) enum Command {
     /// Change one. What cannot change while it is on counts from its next start.
     Change(Box<Change>),
     /// Switch it on, or wake it.
-    Start(Power),
+    Start {
+        #[command(flatten)]
+        power: Power,
+        /// Work on its serial line from the first letter on: it stands still until you are there.
+        #[arg(long, conflicts_with = "no_wait")]
+        console: bool,
+    },
     /// Ask its guest to end.
     ShutDown {
         #[command(flatten)]
@@ -302,7 +308,16 @@ pub(crate) async fn run(command: Command, output: Output) -> Result<(), Failure>
         Command::Import(asked) => found::import(&session, asked, output).await,
         Command::Make(make) => self::make(&session, *make, output).await,
         Command::Change(change) => self::change(&session, *change, output).await,
-        Command::Start(of) => power(&session, of, PowerVm::usual(VmAction::Start), output).await,
+        Command::Start { power: of, console: false } => {
+            power(&session, of, PowerVm::usual(VmAction::Start), output).await
+        }
+        Command::Start { power: of, console: true } => {
+            let vm = find(&session, &of.vm).await?;
+            let body = PowerVm { with_console: true, ..PowerVm::usual(VmAction::Start) };
+            let task = session.call(calls::power_vm(&vm.id, &body)).await?;
+            waiting::shown_to_its_end(&session, task, false, output).await?;
+            console::serial(&session, &vm.id, false).await
+        }
         Command::ShutDown { power: of, within, force } => {
             let body = PowerVm { within, force, ..PowerVm::usual(VmAction::ShutDown) };
             power(&session, of, body, output).await
@@ -407,7 +422,11 @@ async fn make(session: &Session, make: Make, output: Output) -> Result<(), Failu
     };
     let draft = image.as_ref().and_then(|image| image.draft.as_ref());
     let came = draft.map(|draft| VmSpec { name: make.name.clone(), ..draft.spec("br-int") });
+    let has_come = came.is_some();
     let mut spec = came.unwrap_or_else(|| VmSpec::named(&make.name));
+    if !has_come {
+        make.hardware.suit(&mut spec, image.as_ref().and_then(|image| Guest::of_os(&image.os)));
+    }
     let mut policy = VmPolicy::default();
     make.hardware.change(&mut spec, &mut policy);
     spec.cds = disks::cds(session, &make.hardware.cd, spec.cds).await?;

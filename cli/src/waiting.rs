@@ -178,9 +178,11 @@ pub(crate) fn amount(progress: &quantix_api::Progress) -> String {
         Unit::Seconds => format!("{amount} s"),
         Unit::Hosts | Unit::Services => amount.to_string(),
     };
+    let rate = progress.rate.map(|rate| format!(", {}/s", of(rate))).unwrap_or_default();
+    let left = progress.left().map(|left| format!(", {left} s left")).unwrap_or_default();
     match progress.total {
-        Some(total) => format!("{} of {}", of(progress.done), of(total)),
-        None => of(progress.done),
+        Some(total) => format!("{} of {}{rate}{left}", of(progress.done), of(total)),
+        None => format!("{}{rate}", of(progress.done)),
     }
 }
 
@@ -192,9 +194,12 @@ mod tests {
 
     #[test]
     fn progress_is_shown_in_its_unit() {
-        let shown = |done, total, unit| amount(&Progress { done, total, unit });
+        let shown = |done, total, unit| amount(&Progress::at(done, total, unit));
         assert_eq!(shown(3 << 20, Some((4 << 20) + (1 << 19)), Unit::Bytes), "3.0 MiB of 4.5 MiB");
         assert_eq!(shown(7, None, Unit::Seconds), "7 s");
         assert_eq!(shown(1, Some(3), Unit::Services), "1 of 3");
+        let fast =
+            Progress { rate: Some(1 << 20), ..Progress::at(3 << 20, Some((4 << 20) + 1), Unit::Bytes) };
+        assert_eq!(amount(&fast), "3.0 MiB of 4.0 MiB, 1.0 MiB/s, 2 s left");
     }
 }

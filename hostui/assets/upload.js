@@ -113,6 +113,21 @@ form?.addEventListener("submit", async (event) => {
 });
 form?.querySelector("[data-stop]").addEventListener("click", () => stop?.abort());
 if (form) find("[type=file]").multiple = true;
+// Files are dropped anywhere on the form, too; not while others come.
+const holdsFiles = (event) => !stop && event.dataTransfer?.types.includes("Files");
+form?.addEventListener("dragover", (event) => {
+  if (!holdsFiles(event)) return;
+  event.preventDefault();
+  form.classList.add("drop");
+});
+for (const end of ["dragleave", "drop"]) form?.addEventListener(end, () => form.classList.remove("drop"));
+form?.addEventListener("drop", (event) => {
+  if (!holdsFiles(event)) return;
+  event.preventDefault();
+  const field = find("[type=file]");
+  field.files = event.dataTransfer.files;
+  field.dispatchEvent(new Event("change", { bubbles: true }));
+});
 // A name and a sum are those of one file.
 form?.querySelector("[type=file]").addEventListener("change", ({ target }) => {
   for (const field of ["image_name", "sha256"]) find(`[name=${field}]`).disabled = target.files.length > 1;

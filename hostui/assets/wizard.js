@@ -169,6 +169,43 @@ form.addEventListener("change", () => {
 const offer = () => all("div[data-needs]").forEach((part) => (part.hidden = form.elements.namedItem(part.dataset.needs).value === ""));
 offer();
 
+// ---- hardware that suits the guest --------------------------------------------------------------------------------
+
+const guest = form.elements.namedItem("spec.guest");
+
+function tell(field) {
+  for (const kind of ["input", "change"]) field.dispatchEvent(new Event(kind, { bubbles: true }));
+}
+
+// What is more than enough stays.
+function suit() {
+  const suits = all("[data-suit]").find(({ value }) => value === guest.value);
+  for (const [name, value] of new URLSearchParams(suits.dataset.suit)) {
+    const field = form.elements.namedItem(name);
+    if (field.type === "checkbox") field.checked = value !== "";
+    else if (field.type !== "number" || Number(field.value) < Number(value)) field.value = value;
+  }
+  const drivers = form.elements.namedItem("spec.cds.1");
+  const known = [...drivers.options].find(({ text }) => /virtio-win/i.test(text));
+  if (guest.value !== "windows") drivers.value = "";
+  else if (known && !drivers.value) drivers.value = known.value;
+  showDrivers();
+}
+
+const showDrivers = () => all("[data-guest]").forEach((part) => (part.hidden = part.dataset.guest !== guest.value));
+
+// An image or a CD of which it is known says what runs in the machine.
+function recognise({ target }) {
+  const known = all("[data-runs]").find(({ value }) => value === target.value);
+  if (!known || known.dataset.runs === guest.value) return;
+  guest.value = known.dataset.runs;
+  tell(guest);
+}
+
+guest.addEventListener("change", suit);
+for (const name of ["disks.0.image", "spec.cds"]) form.elements.namedItem(name).addEventListener("change", recognise);
+showDrivers();
+
 // ---- usual sizes --------------------------------------------------------------------------------------------------
 
 const filled = (button) => [...new URLSearchParams(button.dataset.fill)].map(([name, value]) => [form.elements.namedItem(name), value]);
@@ -178,7 +215,7 @@ sizes.forEach((size) =>
   size.addEventListener("click", () => {
     filled(size).forEach(([field, value]) => {
       field.value = value;
-      for (const kind of ["input", "change"]) field.dispatchEvent(new Event(kind, { bubbles: true }));
+      tell(field);
     });
   }),
 );

@@ -151,6 +151,10 @@ impl TaskPage {
             }
             None => (None, of(progress.done)),
         };
+        let rate = progress.rate.map(|rate| format!(", {}/s", of(rate))).unwrap_or_default();
+        let left =
+            progress.left().map(|left| format!(", {} left", words::duration(left))).unwrap_or_default();
+        let words = format!("{words}{rate}{left}");
         Some(Progress::of(step.name.clone(), percent, words))
     }
 

@@ -311,9 +311,22 @@ pub struct Progress {
     pub total: Option<u64>,
     /// Of what.
     pub unit: Unit,
+    /// So much of it comes in a second, where it has gone on for long enough to say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u64>,
 }
 
 impl Progress {
+    /// So far of so much.
+    pub fn at(done: u64, total: Option<u64>, unit: Unit) -> Self {
+        Self { done, total, unit, rate: None }
+    }
+
+    /// How many seconds it still takes, if it goes on like this.
+    pub fn left(&self) -> Option<u64> {
+        Some(self.total?.saturating_sub(self.done).div_ceil(self.rate.filter(|rate| *rate > 0)?))
+    }
+
     /// From 0 to 1.
     #[expect(clippy::cast_precision_loss, reason = "a bar is drawn with it")]
     pub fn share(&self) -> f64 {

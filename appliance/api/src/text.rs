@@ -10,10 +10,11 @@ pub fn beginning(text: &str, longest: usize) -> String {
     text.chars().filter(|letter| !misleads(*letter)).take(longest).collect()
 }
 
-/// What moves a cursor, ends a line, or turns the direction of what stands around it. Letters of every script are
-/// welcome, and so are the marks of direction that they need.
+/// What moves a cursor, ends a line, turns the direction of what stands around it, or is nothing that a text can have. Letters
+/// of every script are welcome, and so are the marks of direction that they need.
 fn misleads(letter: char) -> bool {
-    letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    letter.is_control()
+        || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}')
 }
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod tests {
             "\u{202e}gnp.exe",
             "\u{2066}x\u{2069}",
             "a\u{2028}b",
+            "a\u{ffff}",
             "eleven long",
         ] {
             assert!(!is_line(text, 10), "{text:?}");

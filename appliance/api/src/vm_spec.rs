@@ -70,6 +70,20 @@ impl VmSpec {
             watchdog: false,
         }
     }
+
+    /// Gives it the hardware that a guest wants, and leaves what is more than that as it is. A Windows for desktops is not
+    /// installed without Secure Boot, a TPM and 4 GiB; a server likes them too.
+    pub fn suit(&mut self, guest: Guest) {
+        self.guest = guest;
+        (self.firmware, self.tpm) = match guest {
+            Guest::Linux => (Firmware::Uefi, false),
+            Guest::Windows => (Firmware::SecureBoot, true),
+            Guest::Legacy => (Firmware::Bios, false),
+        };
+        if guest == Guest::Windows {
+            self.memory.mib = self.memory.mib.max(4096);
+        }
+    }
 }
 
 /// What runs in a virtual machine.
@@ -79,7 +93,7 @@ pub enum Guest {
     /// Linux of the last ten years, or a BSD: everything is virtio.
     #[default]
     Linux,
-    /// Windows Server: Hyper-V's enlightenments, a clock in local time.
+    /// Windows: Hyper-V's enlightenments, a clock in local time.
     Windows,
     /// What knows no virtio: SATA and an Intel network card.
     Legacy,
@@ -88,6 +102,15 @@ pub enum Guest {
 impl Guest {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Linux, Self::Windows, Self::Legacy];
+
+    /// What a system runs as, by what images call it; nothing if that says nothing.
+    pub fn of_os(os: &str) -> Option<Self> {
+        match os {
+            "" => None,
+            "windows" => Some(Self::Windows),
+            _ => Some(Self::Linux),
+        }
+    }
 
     /// Its name in the API.
     pub fn name(self) -> &'static str {
@@ -189,6 +212,20 @@ pub enum Firmware {
     SecureBoot,
     /// A PC's BIOS.
     Bios,
+}
+
+impl Firmware {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Uefi, Self::SecureBoot, Self::Bios];
+
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uefi => "uefi",
+            Self::SecureBoot => "secure-boot",
+            Self::Bios => "bios",
+        }
+    }
 }
 
 /// From what it is tried to start a virtual machine first. What it does not start from is followed by what is left: disks, CDs.

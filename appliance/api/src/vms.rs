@@ -217,6 +217,20 @@ pub struct Vm {
     pub rights: BTreeSet<Right>,
 }
 
+impl Vm {
+    /// What it should be, where it is something else and nobody is about to change that.
+    pub fn should_be(&self) -> Option<&'static str> {
+        if self.task.is_some() || self.policy.template {
+            return None;
+        }
+        match self.state {
+            VmState::Stopped | VmState::Crashed => self.is_wanted_on.then_some("on"),
+            VmState::Running => (!self.is_wanted_on).then_some("off"),
+            _ => None,
+        }
+    }
+}
+
 /// `POST /api/v1/vms`
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -380,8 +394,8 @@ pub struct VmCounts {
     pub on: u64,
     /// Those that are off, with their memory on disk or without; no templates.
     pub off: u64,
-    /// Those that somebody should look at: they crashed, are on a host that is lost, are off and should be on, cannot write,
-    /// or are not what they shall be. They are among the others, too.
+    /// Those that somebody should look at: they crashed, are on a host that is lost, are off and should be on or the other
+    /// way round, cannot write, miss a pool, or are not what they shall be. They are among the others, too.
     pub attention: u64,
     /// Templates.
     pub template: u64,

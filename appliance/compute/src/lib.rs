@@ -10,7 +10,7 @@ pub use driver::{
     console::Console,
     events::{Event, Happened},
     layers::Job,
-    libvirt::{Failed, Libvirt, Seen},
+    libvirt::{Failed, Libvirt, Seen, noticing_absence},
 };
 pub use model::{
     access::{
@@ -34,4 +34,5 @@ pub use plan::{
     plugged::{cards, plugged_as, targets},
     recognise::{Missing, Recognised, recognise},
     snapshot::{Chain, Layer, chains, draw_copy, draw_hold, with_files},
+    strayed::strayed,
 };

@@ -77,6 +77,15 @@ fn who_gets_into_a_machine_is_said_and_its_consoles_are_used() {
     assert!(why.contains("web-01 is off."), "{why}");
     screen.kill().unwrap();
     screen.wait().unwrap();
+    // It is started by whoever sees what it says first.
+    let mut serial = host.begun(&["vm", "start", "web-01", "--console"]);
+    let mut out = BufReader::new(serial.stdout.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("BdsDxe") {
+        assert_ne!(out.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    host.done(&["vm", "force-stop", "web-01"], "");
+    assert!(!serial.wait().unwrap().success());
     host.done(&["vm", "remove", "web-01", "--confirm", "web-01"], "");
 }
 

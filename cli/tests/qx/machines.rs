@@ -39,6 +39,33 @@ fn machines_are_made_switched_put_into_folders_and_removed() {
     host.done(&["folder", "remove", "Pages"], "");
     let refusal = host.refused(&["vm", "start", "web-02"], "");
     assert!(refusal.contains("there is no virtual machine web-02"), "{refusal}");
+    // What a guest wants is there without being asked for, and each part can be.
+    let parts = [
+        "--watchdog",
+        "true",
+        "--balloon",
+        "false",
+        "--nic",
+        "br-int,52:54:00:00:00:07",
+        "--label",
+        "urgent",
+    ];
+    host.done(&[&["vm", "make", "desktop", "--guest", "windows"][..], &parts].concat(), "");
+    let desktop = host.done(&["vm", "show", "desktop"], "");
+    assert!(desktop.contains("4096 MiB") && desktop.contains("secure-boot, TPM 2.0"), "{desktop}");
+    assert!(
+        desktop.contains("network card 52:54:00:00:00:07") && desktop.contains("label urgent"),
+        "{desktop}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&host.done(&["--output", "json", "vm", "show", "desktop"], "")).unwrap();
+    assert_eq!(
+        (&json["spec"]["watchdog"], &json["spec"]["memory"]["balloon"]),
+        (&true.into(), &false.into())
+    );
+    host.done(&["vm", "change", "desktop", "--label", ""], "");
+    assert!(!host.done(&["vm", "show", "desktop"], "").contains("label urgent"));
+    host.done(&["vm", "remove", "desktop", "--confirm", "desktop"], "");
     // Its disks, and volumes by themselves.
     assert!(host.done(&["vm", "show", "web-01"], "").contains("web-01-disk-1, 1 GiB in local"));
     host.done(&["vm", "add-disk", "web-01", "2G"], "");

@@ -1,8 +1,10 @@
 //! What can be chosen in the form of a machine: folders, hosts, pools, images.
 
-use quantix_api::{CallError, Folder, Image, ImageState, Right, VmQuery, calls};
+use quantix_api::{
+    CallError, Folder, Guest, Image, ImageState, Right, VmQuery, Volume, VolumeQuery, VolumeState, calls,
+};
 
-use super::form::EMPTY;
+use super::{form::EMPTY, machine::MOST_UNUSED};
 use crate::{folders, frame::Frame, web::Web, words};
 
 /// Templates that are offered beside the images.
@@ -18,6 +20,8 @@ pub(super) struct Choices {
     pub(super) hosts: Vec<Choice>,
     pub(super) pools: Vec<Choice>,
     pub(super) images: Vec<Image>,
+    /// Volumes that no machine has.
+    pub(super) unused: Vec<Volume>,
     /// Templates that can be cloned instead.
     pub(super) templates: Vec<Choice>,
 }
@@ -39,11 +43,14 @@ impl Choices {
         let query =
             VmQuery { state: Some("template".to_owned()), limit: Some(MOST_TEMPLATES), ..VmQuery::default() };
         let templates = calls::vms(&query).as_session(frame.token());
-        let (folders, pools, images, templates) = tokio::try_join!(
+        let query = VolumeQuery { used: Some(false), limit: Some(MOST_UNUSED), ..VolumeQuery::default() };
+        let unused = calls::volumes(&query).as_session(frame.token());
+        let (folders, pools, images, templates, unused) = tokio::try_join!(
             web.agent.call(&folders),
             web.agent.call(&pools),
             web.agent.call(&images),
-            web.agent.call(&templates)
+            web.agent.call(&templates),
+            web.agent.call(&unused)
         )?;
         let hosts = frame.cluster().map_or(&[][..], |cluster| &cluster.hosts);
         Ok(Self {
@@ -51,6 +58,7 @@ impl Choices {
             hosts: hosts.iter().map(|host| (host.id.clone(), host.name.clone())).collect(),
             pools: pools.items.into_iter().map(|pool| (pool.id, pool.name)).collect(),
             images: images.items,
+            unused: unused.items,
             templates: templates.items.into_iter().map(|vm| (vm.id, vm.spec.name)).collect(),
         })
     }
@@ -74,6 +82,27 @@ impl Choices {
         let empty = (EMPTY.to_owned(), "Nothing is in it".to_owned());
         let cds = self.images.iter().filter(|image| image.state == ImageState::Ready && image.is_cd());
         [none, empty].into_iter().chain(cds.map(|image| (image.id.clone(), image.name.clone()))).collect()
+    }
+
+    pub(super) fn of_unused(&self) -> Vec<Choice> {
+        let none = (String::new(), "None of these".to_owned());
+        let title = |volume: &Volume| {
+            format!("{} ({}, on {})", volume.name, words::bytes(volume.bytes), volume.host_name)
+        };
+        let ready = self.unused.iter().filter(|volume| volume.state == VolumeState::Ready);
+        std::iter::once(none).chain(ready.map(|volume| (volume.id.clone(), title(volume)))).collect()
+    }
+
+    /// CDs that a second drive can have.
+    pub(super) fn of_drivers(&self) -> Vec<Choice> {
+        let none = (String::new(), "No second CD".to_owned());
+        std::iter::once(none).chain(self.of_cds().into_iter().skip(2)).collect()
+    }
+
+    /// What runs in machines that begin with an image, as far as it is known.
+    pub(super) fn runs(&self) -> Vec<(&str, &'static str)> {
+        let guest = |image: &Image| Guest::of_os(&image.os).map(Guest::name);
+        self.images.iter().filter_map(|image| Some((&*image.id, guest(image)?))).collect()
     }
 
     pub(super) fn of_hosts(&self) -> Vec<Choice> {

@@ -24,6 +24,9 @@ pub(crate) struct DiskForm {
     pool: String,
     #[serde(default)]
     gib: String,
+    /// One that is there already, instead of a new one.
+    #[serde(default)]
+    volume: String,
 }
 
 /// `POST /vms/{id}/disks`
@@ -35,6 +38,18 @@ pub(crate) async fn add_disk(
     Filled(form): Filled<DiskForm>,
 ) -> Response {
     let token = frame.token().clone();
+    if !form.volume.is_empty() {
+        let changed =
+            change(&web, &client, &frame, &id, |disks| disks.push(VmDisk::usual(form.volume))).await;
+        return match changed {
+            Ok(_) => done(&format!("/vms/{id}"), "It has the disk now, or from its next start."),
+            Err(CallError::Problem(mut problem)) if is_said(&problem) => {
+                problem.field = Some("volume".to_owned());
+                show(&web, frame, &id, Some(problem)).await
+            }
+            Err(error) => turned_away(&error),
+        };
+    }
     let added = async {
         let bytes = storage::gib(&form.gib, "gib").map_err(CallError::Problem)?;
         let (pool, cache) = (form.pool.clone(), Cache::default());
@@ -50,6 +65,28 @@ pub(crate) async fn add_disk(
         }
         Err(error) => turned_away(&error),
     }
+}
+
+/// Gives a machine other disks than it has. Whether it is on.
+async fn change(
+    web: &Web,
+    client: &ClientAddress,
+    frame: &Frame,
+    id: &str,
+    change: impl FnOnce(&mut Vec<VmDisk>),
+) -> Result<bool, CallError> {
+    let token = frame.token();
+    let vm = web.agent.call(&calls::vm(id).as_session(token)).await?;
+    let mut spec = vm.spec;
+    change(&mut spec.disks);
+    let body = ChangeVm { spec: Some(spec), ..ChangeVm::default() };
+    let call = calls::change_vm(id, &body).if_version(vm.version);
+    web.agent.call(&call.as_session(token).for_client(client.0)).await?;
+    Ok(vm.state.is_on())
+}
+
+fn is_said(problem: &Problem) -> bool {
+    matches!(problem.code, ProblemCode::Invalid | ProblemCode::Conflict | ProblemCode::ChangedMeanwhile)
 }
 
 /// `GET /vms/{id}/disks/{volume}/let-go`
@@ -102,25 +139,10 @@ pub(crate) async fn let_go(
     frame: Frame,
     Path((id, volume)): Path<(String, String)>,
 ) -> Response {
-    let token = frame.token().clone();
-    let taken = async {
-        let vm = web.agent.call(&calls::vm(&id).as_session(&token)).await?;
-        let mut spec = vm.spec;
-        spec.disks.retain(|disk: &VmDisk| disk.volume != volume);
-        let change = ChangeVm { spec: Some(spec), ..ChangeVm::default() };
-        let call = calls::change_vm(&id, &change).if_version(vm.version);
-        web.agent.call(&call.as_session(&token).for_client(client.0)).await?;
-        Ok(vm.state.is_on())
-    };
-    match taken.await {
+    match change(&web, &client, &frame, &id, |disks| disks.retain(|disk| disk.volume != volume)).await {
         Ok(true) => done(&format!("/vms/{id}"), "Its guest is asked for the disk."),
         Ok(false) => done(&format!("/vms/{id}"), "The volume is taken from it. What is on it stays."),
-        Err(CallError::Problem(problem))
-            if matches!(
-                problem.code,
-                ProblemCode::Invalid | ProblemCode::Conflict | ProblemCode::ChangedMeanwhile
-            ) =>
-        {
+        Err(CallError::Problem(problem)) if is_said(&problem) => {
             confirm(&web, frame, &id, &volume, Some(problem)).await
         }
         Err(error) => turned_away(&error),

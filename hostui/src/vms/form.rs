@@ -7,7 +7,7 @@ use axum::{
 };
 use quantix_api::{
     Boot, Cache, CallError, ChangeVm, CloudInit, Firmware, Guest, Image, NewDisk, NewVm, NicModel, Problem,
-    ProblemCode, Vm, VmCd, VmDraft, VmNic, VmPolicy, VmSpec, calls, in_whole_gib,
+    ProblemCode, Vm, VmCd, VmDisk, VmDraft, VmNic, VmPolicy, VmSpec, calls, in_whole_gib,
 };
 use serde::Deserialize;
 
@@ -68,6 +68,9 @@ pub(crate) struct VmForm {
     disk: String,
     #[serde(rename = "disks.0.image")]
     image: String,
+    /// A volume that is there already, which is its disk then.
+    #[serde(rename = "spec.disks")]
+    volume: String,
     #[serde(rename = "disks.0.linked")]
     linked: Option<String>,
     /// Whether the further disks come along of a machine that came as the image.
@@ -76,6 +79,9 @@ pub(crate) struct VmForm {
     pool: String,
     #[serde(rename = "spec.cds")]
     cd: String,
+    /// A second drive, with drivers that the system on the first does not bring.
+    #[serde(rename = "spec.cds.1")]
+    drivers: String,
     folder: String,
     host: String,
     #[serde(rename = "policy.owner")]
@@ -119,6 +125,20 @@ impl VmForm {
         }
     }
 
+    /// As a machine is that begins as a copy of an image.
+    fn on(self, image: &Image) -> Self {
+        let mut spec = VmSpec::named("");
+        spec.suit(Guest::of_os(&image.os).unwrap_or_default());
+        Self {
+            image: image.id.clone(),
+            guest: spec.guest.name().to_owned(),
+            firmware: spec.firmware.name().to_owned(),
+            tpm: checked(spec.tpm),
+            memory: spec.memory.mib.to_string(),
+            ..self
+        }
+    }
+
     /// As a machine was that came as an image.
     fn came(image: &Image, draft: &VmDraft, folder: &str) -> Self {
         let of_it = Self::of(&draft.spec("br-int"), &VmPolicy::default(), None, 0);
@@ -154,7 +174,7 @@ impl VmForm {
                 spec.memory.most_mib.to_string()
             },
             balloon: checked(spec.memory.balloon),
-            firmware: firmware_name(spec.firmware).to_owned(),
+            firmware: spec.firmware.name().to_owned(),
             boot: spec.boot.name().to_owned(),
             named: spec.cpu.named.clone(),
             tpm: checked(spec.tpm),
@@ -163,10 +183,12 @@ impl VmForm {
             pci: Some(spec.pci.join("\n")),
             disk: String::new(),
             image: String::new(),
+            volume: String::new(),
             linked: None,
             further: None,
             pool: String::new(),
             cd: spec.cds.first().map_or_else(String::new, |cd| cd.image.clone().unwrap_or(EMPTY.to_owned())),
+            drivers: String::new(),
             folder: folder.unwrap_or_default().to_string(),
             host: String::new(),
             owner: policy.owner.clone(),
@@ -196,10 +218,7 @@ impl VmForm {
         spec.cpu.most = number_or_none(&self.most_cores, "spec.cpu.most")?;
         spec.memory.most_mib = number_or_none(&self.most_memory, "spec.memory.most_mib")?;
         spec.memory.balloon = self.balloon.is_some();
-        spec.firmware = FIRMWARES
-            .iter()
-            .find(|(one, _)| firmware_name(*one) == self.firmware)
-            .map_or_else(Firmware::default, |(one, _)| *one);
+        spec.firmware = Firmware::ALL.into_iter().find(|one| one.name() == self.firmware).unwrap_or_default();
         spec.boot = Boot::ALL.into_iter().find(|boot| boot.name() == self.boot).unwrap_or_default();
         self.named.trim().clone_into(&mut spec.cpu.named);
         spec.tpm = self.tpm.is_some();
@@ -220,6 +239,8 @@ impl VmForm {
         let others = spec.cds.split_off(spec.cds.len().min(1));
         let image = Some(self.cd.clone()).filter(|image| !image.is_empty() && image != EMPTY);
         spec.cds = (!self.cd.is_empty()).then_some(VmCd { image }).into_iter().chain(others).collect();
+        let drivers = Some(self.drivers.clone()).filter(|image| !image.is_empty());
+        spec.cds.extend(drivers.map(|image| VmCd { image: Some(image) }));
         self.owner.trim().clone_into(&mut policy.owner);
         policy.start_at_boot = self.start_at_boot.is_some();
         policy.boot_order = number(&self.boot_order, "policy.boot_order")?;
@@ -238,6 +259,15 @@ impl VmForm {
 
     /// The disk that is made with it, if one is.
     fn disks(&self) -> Result<Vec<NewDisk>, Problem> {
+        match (self.volume.is_empty(), self.image.is_empty()) {
+            (true, _) => {}
+            (false, true) => return Ok(Vec::new()),
+            (false, false) => {
+                let sentence =
+                    "It begins with a copy of an image, or with a disk that is there: choose one of the two.";
+                return Err(Problem::new(ProblemCode::Invalid, sentence).in_field("spec.disks"));
+            }
+        }
         if self.disk.trim().is_empty() {
             if !self.image.is_empty() {
                 let sentence = "Say how big the disk shall be that begins as a copy of this image.";
@@ -289,14 +319,6 @@ pub(super) const FIRMWARES: [(Firmware, &str); 3] = [
     (Firmware::Bios, "BIOS, for old systems"),
 ];
 
-fn firmware_name(firmware: Firmware) -> &'static str {
-    match firmware {
-        Firmware::Uefi => "uefi",
-        Firmware::SecureBoot => "secure-boot",
-        Firmware::Bios => "bios",
-    }
-}
-
 #[derive(Debug, Template)]
 #[template(path = "vms/form.html")]
 struct FormPage {
@@ -322,11 +344,13 @@ impl FormPage {
         "spec.boot",
         "spec.cpu.named",
         "spec.cds",
+        "spec.cds.1",
         "spec.nics",
         "spec.pci",
         "disks.0.bytes",
         "disks.0.image",
         "disks.0.pool",
+        "spec.disks",
         "folder",
         "host",
         "policy.owner",
@@ -356,6 +380,19 @@ impl FormPage {
         Guest::ALL.into_iter().map(|guest| (guest.name(), machine::guest(guest))).collect()
     }
 
+    /// For each guest what is filled in when it is chosen: the hardware that suits it.
+    fn suits(&self) -> [(&'static str, String); 3] {
+        Guest::ALL.map(|guest| {
+            let mut spec = VmSpec::named("");
+            spec.suit(guest);
+            let tpm = if spec.tpm { "true" } else { "" };
+            let firmware = spec.firmware.name();
+            let filled =
+                format!("spec.firmware={firmware}&spec.tpm={tpm}&spec.memory.mib={}", spec.memory.mib);
+            (guest.name(), filled)
+        })
+    }
+
     fn boots(&self) -> Vec<(&'static str, &'static str)> {
         let title = |boot| match boot {
             Boot::Disk => "Its disks",
@@ -366,7 +403,7 @@ impl FormPage {
     }
 
     fn firmwares(&self) -> Vec<(&'static str, &'static str)> {
-        FIRMWARES.into_iter().map(|(firmware, title)| (firmware_name(firmware), title)).collect()
+        FIRMWARES.into_iter().map(|(firmware, title)| (firmware.name(), title)).collect()
     }
 
     /// Sizes that are often asked for: what is filled in, and what it is called.
@@ -413,7 +450,7 @@ pub(crate) async fn new_page(State(web): State<Web>, frame: Frame) -> Response {
         match web.agent.call(&calls::image(image).as_session(frame.token())).await {
             Ok(image) => match &image.draft {
                 Some(draft) => form = VmForm::came(&image, draft, folder),
-                None => form.image = image.id,
+                None => form = form.on(&image),
             },
             Err(error) => return turned_away(&error),
         }
@@ -436,7 +473,10 @@ async fn disks_of(web: &Web, frame: &Frame, form: &VmForm) -> Result<Vec<NewDisk
 
 /// The machine that a form asks for.
 pub(super) async fn wanted(web: &Web, frame: &Frame, form: &VmForm) -> Result<NewVm, CallError> {
-    let (spec, policy) = form.read(None)?;
+    let (mut spec, policy) = form.read(None)?;
+    if !form.volume.is_empty() {
+        spec.disks = vec![VmDisk::usual(form.volume.clone())];
+    }
     Ok(NewVm {
         spec,
         disks: disks_of(web, frame, form).await?,

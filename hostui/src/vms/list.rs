@@ -11,7 +11,7 @@ use quantix_api::{
 };
 use serde::Deserialize;
 
-use super::{ACTIONS, begun, makes_sense, standing};
+use super::{ACTIONS, begun, fits, standing};
 use crate::{
     component::{Badge, Chips, Fault, Field, Heads, Icon, Pager, Post, Search, Standing},
     folders,
@@ -70,7 +70,7 @@ impl VmsPage {
         if !vm.rights.contains(&Right::OperateVms) || vm.policy.template {
             return Vec::new();
         }
-        let sensible = ACTIONS.iter().filter(|(action, ..)| makes_sense(*action, vm.state));
+        let sensible = ACTIONS.iter().filter(|(action, ..)| fits(*action, vm));
         let deed = |(action, words, icon, class): &(VmAction, &'static str, &'static str, &'static str)| {
             let class = if *class == "danger" { "danger" } else { "" };
             let post = Post::to("/vms/many", *words).class(class).icon(icon);

@@ -12,7 +12,7 @@ use quantix_api::{
 };
 use serde::Deserialize;
 
-use super::{ACTIONS, begun, machine_of, makes_sense, standing};
+use super::{ACTIONS, begun, fits, machine_of, standing};
 use crate::{
     component::{Badge, Fault, Field, Icon, Level, Post, Standing},
     confirm::Confirm,
@@ -26,6 +26,9 @@ use crate::{
     words,
 };
 
+/// Volumes that are offered to a machine.
+pub(super) const MOST_UNUSED: u32 = 200;
+
 #[derive(Debug, Template)]
 #[template(path = "vms/vm.html", blocks = ["vm"])]
 struct VmPage {
@@ -37,6 +40,8 @@ struct VmPage {
     volumes: Vec<Volume>,
     pools: Vec<Pool>,
     images: Vec<Image>,
+    /// Volumes of its host that no machine has.
+    unused: Vec<Volume>,
     /// Nothing where only another block is drawn.
     load: Option<Load>,
     problem: Option<Problem>,
@@ -64,7 +69,7 @@ impl VmPage {
         if !self.may_operate() || self.vm.policy.template {
             return Vec::new();
         }
-        let sensible = ACTIONS.iter().filter(|(action, ..)| makes_sense(*action, self.vm.state));
+        let sensible = ACTIONS.iter().filter(|(action, ..)| fits(*action, &self.vm));
         sensible
             .map(|(action, words, icon, class)| {
                 Post::to(self.deed(&format!("power/{}", action.name())), *words).class(class).icon(icon)
@@ -129,6 +134,13 @@ impl VmPage {
 
     fn size(&self, volume: &Volume) -> String {
         words::bytes(volume.bytes)
+    }
+
+    fn disk_choices(&self) -> Vec<(String, String)> {
+        let title =
+            |volume: &Volume| format!("{} ({} in {})", volume.name, self.size(volume), volume.pool_name);
+        let unused = self.unused.iter().map(|volume| (volume.id.clone(), title(volume)));
+        std::iter::once((String::new(), "A new one, empty".to_owned())).chain(unused).collect()
     }
 
     fn pool_choices(&self) -> Vec<(String, String)> {
@@ -219,6 +231,19 @@ async fn load_of(web: &Web, frame: &Frame, vm: &Vm) -> Load {
     Load::of(frame, web.agent.call(&call).await, vm.spec.memory.mib << 20)
 }
 
+/// The volumes that it could have, as far as whoever asks may see them.
+async fn unused_of(web: &Web, frame: &Frame, vm: &Vm) -> Vec<Volume> {
+    let query = VolumeQuery {
+        used: Some(false),
+        host: Some(vm.host.clone()),
+        limit: Some(MOST_UNUSED),
+        ..VolumeQuery::default()
+    };
+    let found = web.agent.call(&calls::volumes(&query).as_session(frame.token())).await;
+    let is_ready = |volume: &Volume| volume.state == VolumeState::Ready && volume.task.is_none();
+    found.map(|found| found.items.into_iter().filter(is_ready).collect()).unwrap_or_default()
+}
+
 pub(super) async fn show(web: &Web, frame: Frame, id: &str, problem: Option<Problem>) -> Response {
     let of_it = TaskQuery { object: Some(format!("vm/{id}")), limit: Some(5), ..TaskQuery::default() };
     let vm = calls::vm(id).as_session(frame.token());
@@ -246,9 +271,9 @@ pub(super) async fn show(web: &Web, frame: Frame, id: &str, problem: Option<Prob
                 }
             };
             let status = problem.as_ref().map(|problem| problem.code.status()).unwrap_or_default();
-            let load = match frame.block() {
-                Some(_) => None,
-                None => Some(load_of(web, &frame, &vm).await),
+            let (load, unused) = match frame.block() {
+                Some(_) => (None, Vec::new()),
+                None => (Some(load_of(web, &frame, &vm).await), unused_of(web, &frame, &vm).await),
             };
             let page = VmPage {
                 frame,
@@ -258,6 +283,7 @@ pub(super) async fn show(web: &Web, frame: Frame, id: &str, problem: Option<Prob
                 volumes: volumes.items,
                 pools: pools.items,
                 images,
+                unused,
                 load,
                 problem,
             };

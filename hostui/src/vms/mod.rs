@@ -46,9 +46,10 @@ async fn machine_of(web: &Web, frame: &Frame, id: &str) -> Result<Vm, Response> 
 fn standing(vm: &Vm) -> Standing {
     match vm.state {
         VmState::Stopped if vm.policy.template => Standing::idle("Template"),
-        VmState::Stopped if vm.is_wanted_on && vm.task.is_none() => Standing::warn("Off, and should be on"),
+        VmState::Stopped if vm.should_be().is_some() => Standing::warn("Off, and should be on"),
         VmState::Stopped => Standing::idle("Off"),
         VmState::Starting => Standing::busy("Is being started"),
+        VmState::Running if vm.should_be().is_some() => Standing::warn("Running, and should be off"),
         VmState::Running => Standing::ok("Running"),
         VmState::Paused => Standing::warn("Stands still"),
         VmState::Suspended => Standing::idle("Suspended"),
@@ -70,6 +71,12 @@ const ACTIONS: [(VmAction, &str, &str, &str); 8] = [
     (VmAction::ForceStop, "Force off", "square", "danger"),
 ];
 
+/// Whether a button for something makes sense for a machine now.
+fn fits(action: VmAction, vm: &Vm) -> bool {
+    // Whoever is starting it is waited for.
+    makes_sense(action, vm.state) && (vm.state != VmState::Starting || vm.task.is_none())
+}
+
 /// Whether a button for something makes sense in a state. The agent decides again, and says why not.
 fn makes_sense(action: VmAction, state: VmState) -> bool {
     use VmAction::{ForceStop, Pause, Reboot, Reset, Resume, ShutDown, Start, Suspend};
@@ -78,8 +85,8 @@ fn makes_sense(action: VmAction, state: VmState) -> bool {
         VmState::Suspended => matches!(action, Start | ForceStop),
         VmState::Running => matches!(action, ShutDown | Reboot | Pause | Suspend | Reset | ForceStop),
         VmState::Paused => matches!(action, Resume | Suspend | Reset | ForceStop),
-        VmState::Stopping => matches!(action, Reset | ForceStop),
-        VmState::Starting => action == ForceStop,
+        // While a guest is asked to end nothing else is done with its machine.
+        VmState::Stopping | VmState::Starting => action == ForceStop,
         VmState::Unknown => false,
     }
 }

@@ -114,9 +114,16 @@ impl Summary {
 }
 
 fn disks(new: &NewVm, choices: &Choices) -> Vec<String> {
-    if new.disks.is_empty() {
+    if new.disks.is_empty() && new.spec.disks.is_empty() {
         return vec!["none".to_owned()];
     }
+    let there = new
+        .spec
+        .disks
+        .iter()
+        .filter_map(|disk| choices.unused.iter().find(|volume| volume.id == disk.volume));
+    let there = there
+        .map(|volume| format!("{}, {} in {}", volume.name, words::bytes(volume.bytes), volume.pool_name));
     let disk = |disk: &quantix_api::NewDisk| {
         let pool = title(&choices.pools, &disk.pool).unwrap_or(&disk.pool);
         let of = disk.image.as_deref().and_then(|image| choices.image(image));
@@ -127,7 +134,7 @@ fn disks(new: &NewVm, choices: &Choices) -> Vec<String> {
         };
         format!("{} in {pool}{begins}", words::bytes(disk.bytes))
     };
-    new.disks.iter().map(disk).collect()
+    there.chain(new.disks.iter().map(disk)).collect()
 }
 
 /// Whom its guest lets in, if that is known or asked for.
@@ -157,7 +164,7 @@ fn warnings(new: &NewVm) -> Vec<&'static str> {
     if has_image && !new.cloud_init.as_ref().is_some_and(quantix_api::CloudInit::lets_in) {
         warnings.push("Nobody is let in. Most cloud images need a password or an SSH key, in First login.");
     }
-    if !has_image && !has_cd {
+    if !has_image && !has_cd && new.spec.disks.is_empty() {
         warnings.push("It has nothing to start from. Choose an image, or put a CD into its drive.");
     }
     if new.spec.nics.is_empty() {

@@ -3,7 +3,7 @@
 use quantix_api::{NewVm, VmSpec, calls};
 use quantix_browser::{Desk, Host, LOOKS, until};
 
-use crate::machines::has_pool;
+use crate::machines::{goes_on, has_pool};
 
 #[tokio::test]
 async fn a_disk_is_taken_from_a_machine_that_is_on_when_its_guest_gives_it_back() {
@@ -20,7 +20,7 @@ async fn a_disk_is_taken_from_a_machine_that_is_on_when_its_guest_gives_it_back(
     desk.sees("Running").await;
     desk.press("Add a disk").await;
     desk.fill("Size in GiB", "1").await;
-    desk.press("Make the disk").await;
+    desk.press("Add it").await;
     desk.sees("web-01-disk-1").await;
     until("it is plugged in", async || {
         let vm = client.call(&calls::vm(&id).as_session(&session)).await.unwrap();
@@ -45,4 +45,41 @@ async fn a_disk_is_taken_from_a_machine_that_is_on_when_its_guest_gives_it_back(
     desk.press("Force off").await;
     desk.sees("It has none.").await;
     desk.sees_no_longer("its guest has not given it back yet").await;
+
+    // It has the same disk again, and gives it up for good.
+    desk.open(&format!("/vms/{id}")).await;
+    desk.press("Add a disk").await;
+    desk.choose_what_begins_with("Which optional", "web-01-disk-1").await;
+    desk.picture("vms--vm.disk-there.light").await;
+    desk.press("Add it").await;
+    desk.sees("It has the disk now, or from its next start.").await;
+    desk.follow("Take away…").await;
+    desk.press("Take it away").await;
+    desk.sees("The volume is taken from it. What is on it stays.").await;
+
+    // A machine with another system begins with it, and has the hardware that suits that.
+    desk.open("/vms/new").await;
+    desk.fill("Name", "desktop").await;
+    desk.choose_what_begins_with("Or it is a disk that is there already optional", "web-01-disk-1").await;
+    assert!(!desk.has("field", "CD with drivers optional").await);
+    desk.choose("What runs in it", "Windows").await;
+    desk.shows("field", "CD with drivers optional").await;
+    desk.picture("vms-new-windows.light").await;
+    goes_on(&desk, "Size").await;
+    desk.until_true(
+        "there is enough memory",
+        "return document.getElementsByName(arguments[0])[0].value === '4096'",
+        "spec.memory.mib",
+    )
+    .await;
+    for step in ["Network", "Review"] {
+        goes_on(&desk, step).await;
+    }
+    desk.sees("UEFI with Secure Boot").await;
+    desk.sees("web-01-disk-1, 1 GiB in local").await;
+    desk.choose("When it is made", "Leave it off").await;
+    desk.press("Make it").await;
+    desk.sees("desktop is being made.").await;
+    desk.sees("UEFI with Secure Boot, TPM 2.0").await;
+    desk.sees("web-01-disk-1").await;
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use quantix_api::{
-    Cache, NewDisk, NewFolder, NewGroup, NewUser, NewVm, Secret, TaskState, Vm, VmPolicy, VmSpec, VmState,
+    Cache, NewDisk, NewFolder, NewGroup, NewUser, NewVm, Secret, TaskState, VmPolicy, VmSpec, VmState,
     built_in, calls,
 };
 use quantix_browser::{Desk, Host, LOOKS, Look, cluster_of, until};
@@ -31,6 +31,7 @@ async fn every_page_of_machines_is_in_order_in_every_look() {
     let volume = its.spec.disks[0].volume.clone();
     let image = crate::machines::has_image(&host, &session).await;
     let snapshot = crate::snapshots::has_snapshots(&host, &session, &vm).await;
+    is_changed_there(&host, &session, &vm).await;
     let found = crate::found::has_found(&host);
     crate::files::has_file(&host);
     let this = host.agent().call(&calls::cluster().as_session(&session)).await.unwrap().this_host;
@@ -117,7 +118,7 @@ async fn has_history(host: &Host, session: &Secret) {
     host.agent().call(&calls::make_group(&group).as_session(session)).await.unwrap();
 }
 
-/// Machines in folders; gives the id of one that somebody has changed on the host.
+/// Machines in folders; gives the id of one that is on.
 async fn has_machines(host: &Host, session: &Secret) -> String {
     for (name, parent) in [("Production", None), ("Web", Some(1)), ("Lab", None)] {
         let new = NewFolder { name: name.into(), parent };
@@ -151,20 +152,25 @@ async fn has_machines(host: &Host, session: &Secret) -> String {
         .await;
         id = task.object.trim_start_matches("vm/").to_owned();
     }
-    // Somebody changes what libvirt has of it.
-    let daemon = host.machines.as_ref().unwrap();
-    let seen = async |is: fn(&Vm) -> bool| {
-        until("the machine is like that", async || {
-            host.agent().call(&calls::vm(&id).as_session(session)).await.is_ok_and(|vm| is(&vm))
-        })
-        .await;
-    };
-    seen(|vm| vm.state == VmState::Running).await;
-    for change in ["setmaxmem", "setmem"] {
-        daemon.virsh(&[change, &id, "128M", "--config"]);
-    }
-    seen(|vm| !vm.drift.is_empty()).await;
+    until("it runs, and nothing is being done with it", async || {
+        let vm = host.agent().call(&calls::vm(&id).as_session(session)).await.unwrap();
+        vm.state == VmState::Running && vm.task.is_none()
+    })
+    .await;
     id
+}
+
+/// Somebody changes what libvirt has of a machine that is on.
+async fn is_changed_there(host: &Host, session: &Secret, id: &str) {
+    let daemon = host.machines.as_ref().unwrap();
+    for change in ["setmaxmem", "setmem"] {
+        daemon.virsh(&[change, id, "128M", "--config"]);
+    }
+    until("that is seen", async || {
+        let vm = host.agent().call(&calls::vm(id).as_session(session)).await.unwrap();
+        !vm.drift.is_empty()
+    })
+    .await;
 }
 
 /// What is found on the page that is open, with its picture's name in front.

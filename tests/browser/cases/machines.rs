@@ -55,7 +55,7 @@ async fn a_machine_is_made_and_switched_and_removed() {
     desk.sees("web-01-disk-1").await;
     desk.press("Add a disk").await;
     desk.fill("Size in GiB", "3").await;
-    desk.press("Make the disk").await;
+    desk.press("Add it").await;
     desk.sees("web-01-disk-2").await;
     desk.follow("Storage").await;
     desk.heading("Storage").await;

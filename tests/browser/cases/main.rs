@@ -2,10 +2,12 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
 
 mod addresses;
+mod at_once;
 mod disks;
 mod files;
 mod found;
 mod hostile;
+mod hostile_machines;
 mod images;
 mod journeys;
 mod keyboard;

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 /// What a slow machine may take.
@@ -57,6 +58,13 @@ impl Daemon {
         self.dir.path().join("etc/qemu")
     }
 
+    /// The memories of machines that sleep.
+    pub fn memories(&self) -> Vec<String> {
+        let folder = std::fs::read_dir(self.dir.path().join("lib/qemu/save"));
+        let names = folder.into_iter().flatten().map(|file| file.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).collect()
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -66,6 +74,16 @@ impl Daemon {
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Stands still, as one does that hangs.
+    pub fn hangs(&self) {
+        signal(self.child.id().cast_signed(), Signal::SIGSTOP);
+    }
+
+    /// After it hung.
+    pub fn goes_on(&self) {
+        signal(self.child.id().cast_signed(), Signal::SIGCONT);
     }
 
     /// After it was killed.
@@ -144,7 +162,11 @@ impl Drop for Daemon {
 }
 
 fn kill(pid: i32) {
-    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    signal(pid, Signal::SIGKILL);
+}
+
+fn signal(pid: i32, signal: Signal) {
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
 }
 
 fn run(dir: &Path) -> Child {

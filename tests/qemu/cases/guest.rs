@@ -5,7 +5,9 @@
 use std::{fs, time::Duration};
 
 use quantix_browser::{Browser, Key, NAME, Patience, Screen};
-use quantix_qemu::{Machine, SavedMachine, fail, note, pages, poll_until, project, spawn::local, wait_until};
+use quantix_qemu::{
+    BOOT_BOUND, Machine, SavedMachine, fail, note, pages, poll_until, project, spawn::local, wait_until,
+};
 
 /// A guest on an emulated processor that is emulated itself takes its time.
 const BOOT: Duration = Duration::from_secs(900);
@@ -34,6 +36,14 @@ fn wire(machine: &mut Machine) {
     ] {
         machine.run(command).ok();
     }
+}
+
+/// Starts the host anew. Bridges that somebody made by hand are made by hand again.
+fn starts_anew(machine: &mut Machine) {
+    machine.reboot();
+    pages::wait_first_page(machine, BOOT_BOUND);
+    machine.wait_ready(BOOT_BOUND);
+    wire(machine);
 }
 
 /// What a command in the guest says over SSH.
@@ -188,6 +198,32 @@ async fn a_debian_guest_is_made_lets_in_whom_it_should_and_goes_back() {
     let there = || over_ssh(&machine, &key, "cat kept; ls lost 2>&1 | grep -c 'No such file'");
     wait_until("it to be what it was", BOOT, || there().filter(|told| told == expected));
     screen.sees_no_longer("Something is being done with it").await;
+
+    // It sleeps while its host starts anew, and goes on where it was.
+    assert!(over_ssh(&machine, &key, "echo awake > /dev/shm/kept").is_some());
+    screen.open(&page).await;
+    screen.press("Suspend").await;
+    screen.sees("Suspended").await;
+    starts_anew(&mut machine);
+    screen.open(&page).await;
+    screen.sees("Suspended").await;
+    screen.press("Start").await;
+    screen.sees("Running").await;
+    wait_until("it to go on", BOOT, || {
+        over_ssh(&machine, &key, "cat /dev/shm/kept").filter(|told| told == "awake")
+    });
+
+    // One that is on is asked to end before its host does, and has written everything.
+    starts_anew(&mut machine);
+    screen.open(&page).await;
+    screen.sees("Off").await;
+    screen.press("Start").await;
+    screen.sees("Running").await;
+    let recovered = "sudo dmesg | grep -cE 'EXT4-fs.*(recovery|orphan)'; cat kept";
+    let expected = "0\nbefore";
+    wait_until("it to start without mending anything", BOOT, || {
+        over_ssh(&machine, &key, recovered).filter(|told| told == expected)
+    });
     let path = machine.run(&format!("virsh domblklist {id} | awk '/vda/ {{ print $2 }}'")).ok();
     screen.open(&page).await;
     screen.press("Force off").await;

@@ -123,6 +123,7 @@ fn write(connection: &Connection, id: &str, seen: Version, line: &mut Line) -> R
     if vm.comes_or_goes() {
         return Err(Problem::new(ProblemCode::Conflict, "It is just being made or removed.").into());
     }
+    vm.must_be_as_described()?;
     let told = cloud_init::find(connection, id)?;
     if let Some(told) = &told {
         line.was(&told.told());

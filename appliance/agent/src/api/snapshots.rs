@@ -217,6 +217,7 @@ impl Agent {
             let vm = kept::one(connection, &id)?;
             line.object = named(&vm);
             must_have_its_host(connection, &vm)?;
+            vm.must_be_as_described()?;
             let params = begin(connection, &vm, line)?;
             let (object, host) = (vm.scope(), Some(vm.host));
             let new = NewTask { kind, object, object_name: vm.spec.name, host, params, actor, address };

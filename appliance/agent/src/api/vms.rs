@@ -139,6 +139,9 @@ fn making(
         for scope in disks::taken_over(None, &body.spec) {
             person.must_have(Right::ManageVms, folders::place(connection, &scope)?)?;
         }
+        if body.start && body.policy.template {
+            return Err(invalid("start", "A template stays as it is, and is not started.").into());
+        }
         let host = emptiest(connection, &body, &hosts)?;
         if !body.spec.pci.is_empty() && body.host.is_none() {
             return Err(invalid("host", "Say on which host it is: it shall have devices of it.").into());
@@ -308,9 +311,8 @@ pub(crate) async fn power(
         if suspends {
             vm.must_have_given_back()?;
         }
-        if starts && vm.policy.template {
-            let sentence = "It is a template, and stays as it is. Clone it, or let it be a machine again.";
-            return Err(Problem::new(ProblemCode::Conflict, sentence).into());
+        if starts {
+            vm.must_be_no_template()?;
         }
         Ok(params)
     };
@@ -327,10 +329,7 @@ pub(crate) async fn remove(
     Body(body): Body<RemoveVm>,
 ) -> Result<(StatusCode, Json<Task>), Failure> {
     let check = move |connection: &Connection, vm: &Kept| {
-        if vm.policy.protected {
-            let sentence = "It is protected from being removed. Take the protection away first.";
-            return Err(Problem::new(ProblemCode::Conflict, sentence).into());
-        }
+        vm.must_not_be_protected()?;
         if body.name != vm.spec.name {
             let sentence = format!("To remove this machine, type its name: {}.", vm.spec.name);
             return Err(invalid("name", sentence).into());

@@ -153,7 +153,9 @@ fn is_redirection(status: StatusCode) -> bool {
 /// Where an answer leads, seen from where it came from.
 fn resolve(from: &Uri, place: &str) -> Option<String> {
     let (scheme, authority) = (from.scheme_str()?, from.authority()?.as_str());
-    if place.contains("://") {
+    // In what is behind the question mark there may be an address as well.
+    let is_whole = |(scheme, _): (&str, &str)| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if place.split_once("://").is_some_and(is_whole) {
         Some(place.to_owned())
     } else if place.starts_with("//") {
         Some(format!("{scheme}:{place}"))
@@ -325,6 +327,7 @@ mod tests {
             ("https://x/y", "https://x/y"),
             ("//x/y", "https://x/y"),
             ("/y", "https://a.example:1/y"),
+            ("/y?z=https://x/y", "https://a.example:1/y?z=https://x/y"),
             ("y", "https://a.example:1/b/y"),
         ] {
             assert_eq!(resolve(&from, place).as_deref(), Some(leads));

@@ -17,7 +17,7 @@ const MOST: usize = 500;
 const LONGEST_NAME: usize = 63;
 
 /// For programs, the name, the folder that both files are in, the file, and the list of checksums.
-const OFFERS: [[&str; 5]; 8] = [
+const OFFERS: [[&str; 5]; 10] = [
     [
         "almalinux-9",
         "AlmaLinux 9",
@@ -46,12 +46,27 @@ const OFFERS: [[&str; 5]; 8] = [
         "debian-13-generic-amd64.qcow2",
         "SHA512SUMS",
     ],
+    // Fedora's names tell of one release; there is none that stays.
+    [
+        "fedora-43",
+        "Fedora Cloud 43",
+        "https://download.fedoraproject.org/pub/fedora/linux/releases/43/Cloud/x86_64/images/",
+        "Fedora-Cloud-Base-Generic-43-1.6.x86_64.qcow2",
+        "Fedora-Cloud-43-1.6-x86_64-CHECKSUM",
+    ],
+    [
+        "fedora-44",
+        "Fedora Cloud 44",
+        "https://download.fedoraproject.org/pub/fedora/linux/releases/44/Cloud/x86_64/images/",
+        "Fedora-Cloud-Base-Generic-44-1.7.x86_64.qcow2",
+        "Fedora-Cloud-44-1.7-x86_64-CHECKSUM",
+    ],
     [
         "opensuse-leap",
-        "openSUSE Leap 15.6",
-        "https://download.opensuse.org/distribution/leap/15.6/appliances/",
-        "openSUSE-Leap-15.6-Minimal-VM.x86_64-Cloud.qcow2",
-        "openSUSE-Leap-15.6-Minimal-VM.x86_64-Cloud.qcow2.sha256",
+        "openSUSE Leap 16.0",
+        "https://download.opensuse.org/distribution/leap/16.0/appliances/",
+        "Leap-16.0-Minimal-VM.x86_64-Cloud.qcow2",
+        "Leap-16.0-Minimal-VM.x86_64-Cloud.qcow2.sha256",
     ],
     [
         "rocky-9",

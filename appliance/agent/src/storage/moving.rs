@@ -69,9 +69,11 @@ pub(crate) fn plan(connection: &Connection, volume: &Kept, pool: &str) -> Result
     if shown.state != VolumeState::Ready || shown.vm.is_some() != shown.vm_name.is_some() {
         return Err(conflict(format!("The volume {} is not there now.", shown.name)));
     }
-    if let Some(vm) = &shown.vm
-        && vms::kept::one(connection, vm)?.state == VmState::Suspended
-    {
+    let vm = shown.vm.as_ref().map(|vm| vms::kept::one(connection, vm)).transpose()?;
+    if let Some(vm) = &vm {
+        vm.must_be_as_described()?;
+    }
+    if vm.is_some_and(|vm| vm.state == VmState::Suspended) {
         return Err(conflict(
             "The memory of its machine is on disk, and goes on with its disks where they were. Start it, or switch it off, first.",
         ));

@@ -20,6 +20,8 @@ const LONGEST_DISK: usize = 200;
 /// Pools, and the disks of one.
 const MOST: usize = 256;
 const MOST_DISKS: usize = 32;
+/// How many machines are named where a pool is missing.
+const NAMED: usize = 5;
 /// From this share of its room on a new pool takes nothing new, in per cent.
 const FULL_AT: u8 = 90;
 
@@ -309,6 +311,40 @@ pub(crate) fn is_closed(pool: &Pool, host: HostId) -> Option<String> {
 
 fn is_full(pool: &Pool, there: &PoolOnHost) -> bool {
     u128::from(there.used) * 100 >= u128::from(there.capacity) * u128::from(pool.limit)
+}
+
+/// What a machine misses with pools that its host has lost, since when, and why; nothing if it misses none.
+pub(crate) fn missed_by(connection: &Connection, vm: &str) -> rusqlite::Result<String> {
+    let missing: Vec<(String, i64, String)> = connection
+        .prepare_cached(
+            "SELECT DISTINCT pool.name, seen.since, seen.trouble FROM pool_seen AS seen JOIN pool ON pool.id = seen.pool
+             JOIN volume ON volume.pool = seen.pool AND volume.host = seen.host
+             WHERE seen.state = 'missing' AND volume.vm = ?1 ORDER BY pool.name COLLATE NOCASE",
+        )?
+        .query_map([vm], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let sentences = missing.into_iter().map(|(pool, since, why)| {
+        let since = Timestamp::from_millisecond(since).unwrap_or_default().strftime("%Y-%m-%d %H:%M UTC");
+        format!("The pool {pool} with its disks is missing since {since}: {why}")
+    });
+    Ok(sentences.collect::<Vec<_>>().join(" "))
+}
+
+/// Machines that have disks in a pool on a host, the first of them by name, and how many there are.
+pub(crate) fn users_of(
+    connection: &Connection,
+    pool: &str,
+    host: HostId,
+) -> rusqlite::Result<(Vec<String>, usize)> {
+    let all: Vec<String> = connection
+        .prepare_cached(
+            "SELECT DISTINCT vm.name FROM volume JOIN vm ON vm.id = volume.vm
+             WHERE volume.pool = ?1 AND volume.host = ?2 ORDER BY vm.name COLLATE NOCASE",
+        )?
+        .query_map(params![pool, host.0], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let count = all.len();
+    Ok((all.into_iter().take(NAMED).collect(), count))
 }
 
 /// A share in per cent.

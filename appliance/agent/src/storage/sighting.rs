@@ -95,7 +95,15 @@ fn tell(
         is_lasting: true,
     };
     if sighting.state == PoolState::Missing {
-        let sentence = format!("The pool {pool} is missing: {}", sighting.trouble);
+        let affected = match pools::users_of(connection, &sighting.pool, host)? {
+            (_, 0) => String::new(),
+            (names, count) if count > names.len() => {
+                format!(" {count} machines have disks in it, {} among them.", names.join(", "))
+            }
+            (names, 1) => format!(" {} has disks in it.", names.join(", ")),
+            (names, _) => format!(" These machines have disks in it: {}.", names.join(", ")),
+        };
+        let sentence = format!("The pool {pool} is missing: {}{affected}", sighting.trouble);
         return events::raise(connection, &happened("missing", Severity::Error, sentence), now_ms);
     }
     events::clear(connection, &key("missing"), now_ms)?;

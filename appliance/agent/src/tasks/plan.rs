@@ -282,7 +282,7 @@ mod tests {
 
     fn deed() -> impl Strategy<Value = Deed> {
         let step = 0..5_usize;
-        let progress = (0..9_u64).prop_map(|done| Progress { done, total: Some(8), unit: Unit::Bytes });
+        let progress = (0..9_u64).prop_map(|done| Progress::at(done, Some(8), Unit::Bytes));
         let end = prop::sample::select(TaskState::ALL.to_vec());
         prop_oneof![
             Just(Deed::Told(Report::Begin(serde_json::Value::Null))),
@@ -389,10 +389,7 @@ mod tests {
         work(&mut standing, true);
         assert_eq!(standing.state, TaskState::Cancelled);
         assert_eq!(standing.cancel(3), Err(CannotCancel::Ended));
-        assert_eq!(
-            standing.take(Report::Progress(Progress { done: 1, total: None, unit: Unit::Bytes })),
-            Err(Refusal::Ended)
-        );
+        assert_eq!(standing.take(Report::Progress(Progress::at(1, None, Unit::Bytes))), Err(Refusal::Ended));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quantix_api::{Problem, Progress, StepState, TaskKind, TaskState};
+use quantix_api::{Problem, Progress, StepState, TaskKind, TaskState, Unit};
+use quantix_compute::noticing_absence;
 use quantix_store::{HostId, Seen, Store};
 use rusqlite::Connection;
 use tokio::{sync::watch, task::JoinHandle};
@@ -29,8 +30,12 @@ use crate::{
 
 /// Progress is written no more often.
 const PROGRESS: Duration = Duration::from_millis(200);
+/// How fast something comes is said after so long.
+const RATE_AFTER: Duration = Duration::from_secs(1);
 /// What could not be told is told again after so long.
 const AGAIN: Duration = Duration::from_millis(500);
+/// A libvirt that has ended has been started anew by then.
+const LIBVIRT_IS_BACK_WITHIN: Duration = Duration::from_secs(60);
 /// How often is looked when nothing changes, with tasks open and without.
 const LOOK: Duration = Duration::from_secs(1);
 const LOOK_IDLE: Duration = Duration::from_secs(30);
@@ -112,12 +117,18 @@ pub(crate) async fn carry_out(
         let why = "The host's agent ended while it was being done. Try again.".to_owned();
         standing = book.keep(Report::StepFailed(step, why)).await?;
     }
+    let mut away_since = None;
     loop {
         standing = match standing.next() {
             Next::Nothing => return Ok(standing),
             Next::Begin => book.keep(Report::Begin(steps.memo().await)).await?,
             Next::Undo(step) => {
-                while let ((), true) = told::listening(steps.undo(step, &standing)).await {
+                loop {
+                    let undone = noticing_absence(told::listening(steps.undo(step, &standing)));
+                    let (((), went_unanswered), is_away) = undone.await;
+                    if !went_unanswered && !comes_back(&mut away_since, is_away) {
+                        break;
+                    }
                     tokio::time::sleep(AGAIN).await;
                 }
                 book.keep(Report::StepUndone(step)).await?
@@ -136,7 +147,9 @@ pub(crate) async fn carry_out(
                     // Its end was asked for just now.
                     continue;
                 }
-                let (did, went_unanswered) = told::listening(act(&standing, step, book, steps, hand)).await;
+                let done = noticing_absence(told::listening(act(&standing, step, book, steps, hand)));
+                let ((did, went_unanswered), is_away) = done.await;
+                let may_go_well = went_unanswered || comes_back(&mut away_since, is_away && did.is_err());
                 match did {
                     Ok(Did::Done) => book.keep(Report::StepDone(step)).await?,
                     Ok(Did::File(file)) => {
@@ -145,9 +158,9 @@ pub(crate) async fn carry_out(
                     }
                     // Whoever asked for the end has changed what is to be done next.
                     Ok(Did::Stopped) => book.keep(Report::Look).await?,
-                    // That nobody leads for a while makes no task fail.
-                    Err(why) if went_unanswered && after_crash == AfterCrash::GoesOn => {
-                        log::debug!("A step is done again, because the cluster did not answer: {why}");
+                    // That nobody leads for a while, or that libvirt starts anew, makes no task fail.
+                    Err(why) if may_go_well && after_crash == AfterCrash::GoesOn => {
+                        log::debug!("A step is done again, because it was not answered: {why}");
                         tokio::time::sleep(AGAIN).await;
                         book.keep(Report::Look).await?
                     }
@@ -156,6 +169,15 @@ pub(crate) async fn carry_out(
             }
         };
     }
+}
+
+/// Whether libvirt, if it is away, can be expected to come back.
+fn comes_back(away_since: &mut Option<Instant>, is_away: bool) -> bool {
+    if !is_away {
+        *away_since = None;
+        return false;
+    }
+    away_since.get_or_insert_with(Instant::now).elapsed() < LIBVIRT_IS_BACK_WITHIN
 }
 
 /// Does a step, and tells how far it is while it is done.
@@ -170,9 +192,13 @@ async fn act(
     let mut progress = hand.progress.subscribe();
     progress.mark_unchanged();
     let tell = async {
+        // What had come before this attempt says nothing of how fast the rest comes.
+        let mut first = None;
         while progress.changed().await.is_ok() {
             let now = *progress.borrow_and_update();
-            if let Some(now) = now {
+            if let Some(mut now) = now {
+                let (at, since) = *first.get_or_insert((now.done, Instant::now()));
+                now.rate = rate(now, at, since.elapsed());
                 // Progress that cannot be told now is told with the next.
                 drop(book.keep(Report::Progress(now)).await);
             }
@@ -184,6 +210,13 @@ async fn act(
         done = steps.act(step, standing, hand) => done,
         () = tell => Err("It broke off.".to_owned()),
     }
+}
+
+/// How many bytes come in a second, once it can be said.
+fn rate(now: Progress, first: u64, elapsed: Duration) -> Option<u64> {
+    let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    let is_known = now.unit == Unit::Bytes && elapsed >= RATE_AFTER;
+    is_known.then(|| now.done.saturating_sub(first).saturating_mul(1000) / ms.max(1))
 }
 
 /// A task that is being done here.

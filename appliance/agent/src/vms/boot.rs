@@ -64,7 +64,7 @@ impl Starting {
 /// Machines in the order in which they are started: those of a number at once, then so long a pause.
 fn in_order(vms: &[Kept]) -> Vec<(Vec<VmId>, Duration)> {
     let mut numbers: BTreeMap<u16, (Vec<VmId>, u16)> = BTreeMap::new();
-    for vm in vms.iter().filter(|vm| vm.policy.start_at_boot) {
+    for vm in vms.iter().filter(|vm| vm.policy.start_at_boot && !vm.policy.template) {
         let (ids, delay) = numbers.entry(vm.policy.boot_order).or_default();
         ids.push(vm.id);
         *delay = (*delay).max(vm.policy.boot_delay);

@@ -6,6 +6,7 @@ use quantix_store::HostId;
 use rand::Rng;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::kept::Kept;
 use crate::{
     cluster::Refused,
     storage::{images, volumes},
@@ -46,6 +47,26 @@ pub(super) fn check_policy(policy: &VmPolicy) -> Result<(), Refused> {
     Ok(())
 }
 
+impl Kept {
+    /// Refuses to start what stays as it is.
+    pub(crate) fn must_be_no_template(&self) -> Result<(), Problem> {
+        if !self.policy.template {
+            return Ok(());
+        }
+        let sentence = "It is a template, and stays as it is. Clone it, or let it be a machine again.";
+        Err(Problem::new(ProblemCode::Conflict, sentence))
+    }
+
+    /// Refuses to remove what somebody has protected.
+    pub(crate) fn must_not_be_protected(&self) -> Result<(), Problem> {
+        if !self.policy.protected {
+            return Ok(());
+        }
+        let sentence = "It is protected from being removed. Take the protection away first.";
+        Err(Problem::new(ProblemCode::Conflict, sentence))
+    }
+}
+
 /// Checks what a machine shall be, and gives an address to each card that has none.
 pub(super) fn checked(
     connection: &Connection,
@@ -53,7 +74,7 @@ pub(super) fn checked(
     but: &str,
     host: HostId,
 ) -> Result<VmSpec, Refused> {
-    let mut spec = spec.clone();
+    let mut spec = VmSpec { description: spec.description.replace("\r\n", "\n"), ..spec.clone() };
     for nic in spec.nics.iter_mut().filter(|nic| nic.mac.is_empty()) {
         nic.mac = free_mac(connection)?;
     }

@@ -26,6 +26,9 @@ const NEEDS_ATTENTION: &str = concat!(
      OR coalesce(seen.more ->> '$.cannot_write', 0)
      OR coalesce(seen.more ->> '$.trouble', '') <> ''
      OR coalesce(json_array_length(seen.more, '$.drift'), 0) > 0
+     OR vm.id IN (SELECT volume.vm FROM pool_seen JOIN volume ON volume.pool = pool_seen.pool
+                  AND volume.host = pool_seen.host WHERE pool_seen.state = 'missing')
+     OR (NOT vm.is_wanted_on AND task.id IS NULL AND seen.state = 'running')
      OR (vm.is_wanted_on AND task.id IS NULL AND coalesce(seen.state, 'stopped') = 'stopped'
          AND NOT coalesce(vm.policy ->> 'template', 0))"
 );
@@ -105,7 +108,10 @@ mod tests {
         let [runs, full, drifted, crashed, suspended] =
             ["runs", "full", "drifted", "crashed", "suspended"].map(add);
         let wanted = add_one(&connection, &new("wanted")).unwrap();
+        let unwanted = add("unwanted");
         kept::want(&connection, &wanted.id.to_string(), true).unwrap();
+        kept::want(&connection, &runs.id.to_string(), true).unwrap();
+        is_seen(&connection, &unwanted, VmState::Running, More::default());
         is_seen(&connection, &runs, VmState::Running, More::default());
         is_seen(&connection, &full, VmState::Paused, More { cannot_write: true, ..More::default() });
         let drift = More { drift: vec!["Memory differs.".into()], ..More::default() };
@@ -114,25 +120,28 @@ mod tests {
         is_seen(&connection, &suspended, VmState::Suspended, More::default());
 
         let all = of(&connection, None).unwrap();
-        assert_eq!(all, VmCounts { all: 7, on: 2, off: 4, attention: 4, template: 1 });
-        assert_eq!(listed(&connection, "on", None), ["full", "runs"]);
+        assert_eq!(all, VmCounts { all: 8, on: 3, off: 4, attention: 5, template: 1 });
+        assert_eq!(listed(&connection, "on", None), ["full", "runs", "unwanted"]);
         assert_eq!(listed(&connection, "off", None), ["crashed", "drifted", "suspended", "wanted"]);
-        assert_eq!(listed(&connection, "attention", None), ["crashed", "drifted", "full", "wanted"]);
+        assert_eq!(
+            listed(&connection, "attention", None),
+            ["crashed", "drifted", "full", "unwanted", "wanted"]
+        );
         assert_eq!(listed(&connection, "template", None), ["golden"]);
         assert_eq!(listed(&connection, "paused", None), ["full"]);
 
         // Whoever sees a folder is told of what is in it.
         let seen = [Scope::Folder(folder)];
         let some = of(&connection, Some(&seen)).unwrap();
-        assert_eq!(some, VmCounts { all: 5, on: 2, off: 3, attention: 3, template: 0 });
-        assert_eq!(listed(&connection, "attention", Some(&seen)), ["crashed", "drifted", "full"]);
+        assert_eq!(some, VmCounts { all: 6, on: 3, off: 3, attention: 4, template: 0 });
+        assert_eq!(listed(&connection, "attention", Some(&seen)), ["crashed", "drifted", "full", "unwanted"]);
         assert_eq!(of(&connection, Some(&[])).unwrap(), VmCounts::default());
 
         // With a host that is lost nobody knows of anything.
         cluster::kept::note_lost(&connection, HOST, Some(1)).unwrap();
         assert_eq!(
             of(&connection, None).unwrap(),
-            VmCounts { all: 7, on: 0, off: 0, attention: 7, template: 1 }
+            VmCounts { all: 8, on: 0, off: 0, attention: 8, template: 1 }
         );
     }
 }

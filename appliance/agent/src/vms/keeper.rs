@@ -10,7 +10,8 @@ use std::{
 
 use quantix_api::{Problem, VmSpec, VmState};
 use quantix_compute::{
-    Accelerator, Drawn, Element, Failed, Happened, VmId, differences, domain_name, draw, recognise,
+    Accelerator, Drawn, Element, Failed, Happened, Seen as SeenVm, VmId, differences, domain_name, draw,
+    recognise, strayed,
 };
 use quantix_store::{Seen, Store};
 use rusqlite::{Connection, types::Value};
@@ -265,11 +266,42 @@ impl Agent {
     pub(crate) async fn describe_vm_as_it_runs_now(&self, id: VmId) -> Result<(), String> {
         let now = self.accelerator().await;
         let with = lock(&self.accelerators).get(&id).copied();
-        let state = self.libvirt.state_or_off(id).await.map_err(|failed| format!("{failed}."))?;
+        let state = self.vm_state_or_off(id).await.map_err(|failed| format!("{failed}."))?;
         let is_off = matches!(state, VmState::Stopped | VmState::Crashed);
-        let is_behind = self.own_vm(id).await?.is_some_and(|vm| vm.more.described < vm.described);
+        let Some(vm) = self.own_vm(id).await? else { return Ok(()) };
+        let is_behind = vm.more.described < vm.described;
         // A machine whose memory is on disk goes on as what it was.
-        if is_off && (is_behind || with != Some(now)) { Ok(self.describe_vm(id).await?) } else { Ok(()) }
+        if !is_off || !(is_behind || with != Some(now)) {
+            return Ok(());
+        }
+        if !is_behind {
+            vm.must_be_as_described().map_err(|problem| problem.detail)?;
+        }
+        Ok(self.describe_vm(id).await?)
+    }
+
+    /// How a machine is now.
+    pub(crate) async fn look_at_vm(&self, id: VmId) -> Result<SeenVm, Failed> {
+        match self.vm_was(id).await? {
+            VmState::Stopped | VmState::Crashed => self.libvirt.look(id).await,
+            _ => self.libvirt.look_closely(id).await,
+        }
+    }
+
+    /// How a machine is now. One that libvirt does not know is off, or sleeps on.
+    pub(crate) async fn vm_state_or_off(&self, id: VmId) -> Result<VmState, Failed> {
+        match self.look_at_vm(id).await {
+            Ok(seen) => Ok(seen.state),
+            Err(Failed::Unknown) if self.vm_was(id).await? == VmState::Suspended => Ok(VmState::Suspended),
+            Err(Failed::Unknown) => Ok(VmState::Stopped),
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// How a machine of this host was when it was seen last.
+    async fn vm_was(&self, id: VmId) -> Result<VmState, Failed> {
+        let vm = self.own_vm(id).await.map_err(Failed::Away)?;
+        Ok(vm.map_or(VmState::Stopped, |vm| vm.seen))
     }
 
     /// Looks at a machine and tells how it is. Machines are looked at one after the other, so that what was seen first is
@@ -277,8 +309,9 @@ impl Agent {
     pub(crate) async fn see_vm(&self, id: VmId, was_started: bool) -> Result<VmState, String> {
         let _one_at_a_time = self.seeing.lock().await;
         let Some(vm) = self.own_vm(id).await? else { return Ok(VmState::Unknown) };
-        let (state, cannot_write) = match self.libvirt.look(id).await {
+        let (state, cannot_write) = match self.look_at_vm(id).await {
             Ok(seen) => (seen.state, seen.cannot_write),
+            Err(Failed::Unknown) if vm.seen == VmState::Suspended => (VmState::Suspended, false),
             Err(Failed::Unknown) => (VmState::Stopped, false),
             Err(failed) => return Err(format!("{failed}.")),
         };
@@ -287,11 +320,13 @@ impl Agent {
         if !state.is_on() {
             more.guest = None;
         }
-        more.running = match (state.is_on(), was_started, more.running) {
-            (false, ..) => None,
-            (true, false, Some(running)) => Some(running),
+        more.running = match (state, was_started, more.running) {
+            // One whose memory is on disk goes on as what it was, and begins with that.
+            (VmState::Suspended | VmState::Starting, _, running) => running,
+            (state, ..) if !state.is_on() => None,
+            (_, false, Some(running)) => Some(running),
             // What was changed after it was described is not in it.
-            (true, ..) => (more.described == vm.described).then(|| vm.spec.clone()),
+            _ => (more.described == vm.described).then(|| vm.spec.clone()),
         };
         if more.trouble.is_empty() {
             self.compare(&vm, &mut more).await?;
@@ -314,8 +349,8 @@ impl Agent {
         };
         let (drives, cds) = (self.drives(vm).await?, self.cds(vm).await?);
         let read = |element: &Element| recognise(element).map_err(|missing| missing.to_string());
-        let theirs = Element::from_xml(&description).map_err(|error| error.to_string());
-        let theirs = theirs.and_then(|element| read(&element));
+        let description = Element::from_xml(&description).map_err(|error| error.to_string());
+        let theirs = description.as_ref().map_err(Clone::clone).and_then(read);
         // What runs it is looked at before it starts, and is nothing that somebody has changed.
         let accelerator = theirs.as_ref().map_or(Accelerator::Tcg, |theirs| theirs.accelerator);
         let (id, seed) = (vm.id, self.seed_of(vm));
@@ -328,12 +363,16 @@ impl Agent {
             seed: seed.as_deref(),
             accelerator,
         };
-        let ours = draw(&drawn);
-        let Ok(ours) = read(&ours) else { return Ok(()) };
+        let drawn = draw(&drawn);
+        let Ok(ours) = read(&drawn) else { return Ok(()) };
         match theirs {
             Ok(theirs) => {
+                // With what it was described is not known any more since this program was started.
+                lock(&self.accelerators).entry(id).or_insert(accelerator);
+                let strayed =
+                    description.map(|description| strayed(&drawn, &description)).unwrap_or_default();
                 more.drift = differences(&ours.spec, &theirs.spec);
-                let is_ours = theirs.others == ours.others;
+                let is_ours = theirs.others == ours.others && strayed.is_empty();
                 let only = |these: &[String], those: &[String]| {
                     let only: Vec<_> = these.iter().filter(|one| !those.contains(one)).cloned().collect();
                     only.join(", ")
@@ -346,6 +385,7 @@ impl Agent {
                         more.drift.push(format!("It has this {what}: {only}."));
                     }
                 }
+                more.drift.extend(strayed);
                 more.drift.truncate(MOST_DIFFERENCES);
                 // Where a volume is there is a path, which says nothing here.
                 let is_whole =

@@ -22,7 +22,7 @@ use crate::{
     cluster::{self, Refused},
     list::{self, Asked, Table},
     storage::{
-        layers,
+        layers, pools,
         volumes::{self, ToMake},
     },
     version::Version,
@@ -144,6 +144,10 @@ impl Kept {
         let id = self.id.to_string();
         let place = folders::place_of_vm(connection, &id, self.folder)?;
         let is_on = self.seen.is_on();
+        let trouble = match self.more.trouble() {
+            none if none.is_empty() => pools::missed_by(connection, &id)?,
+            trouble => trouble,
+        };
         Ok(Vm {
             id,
             waits_for_restart: is_on && self.waits(),
@@ -157,7 +161,7 @@ impl Kept {
             since: at(self.since_ms),
             is_wanted_on: self.is_wanted_on,
             can_adopt: self.more.theirs.is_some(),
-            trouble: self.more.trouble(),
+            trouble,
             drift: self.more.drift,
             has_cloud_init: self.has_cloud_init,
             user: self.user,
@@ -337,6 +341,9 @@ pub(crate) fn change(
     if before.has_cloud_init {
         cloud_init::checked(cloud_init::find(connection, id)?.as_ref(), before.id, &spec)?;
     }
+    if spec != before.spec && change.spec != before.more.theirs {
+        before.must_be_as_described()?;
+    }
     disks::check_leaving(connection, &before, &spec)?;
     let policy = change.policy.as_ref().unwrap_or(&before.policy);
     check_policy(policy)?;
@@ -360,7 +367,7 @@ fn check_template(connection: &Connection, vm: &Kept) -> Result<(), Refused> {
         let problem = Problem::new(ProblemCode::Conflict, sentence).in_field("policy.template");
         Err(Refused::from(problem))
     };
-    if !vm.is_off() || vm.task.is_some() {
+    if !vm.is_off() || vm.state == VmState::Unknown || vm.task.is_some() {
         return wrong(
             "Only a machine that is off, and with which nothing is being done, becomes a template. Shut it down first.",
         );
@@ -381,6 +388,7 @@ pub(crate) fn add_disk(
     by: &str,
     now_ms: i64,
 ) -> Result<ToMake, Refused> {
+    vm.must_be_as_described()?;
     let mut spec = vm.spec.clone();
     let new = disks::plan(connection, disk, &mut spec, vm.host, &[], "bytes")?;
     let new = ToMake { disk: spec.disks.pop(), ..new };

@@ -18,7 +18,8 @@ const BLOCK_MIB: u64 = 128;
 impl Agent {
     /// Makes a machine that is on what it shall be, as far as that can be while it is on, and tells what it is then.
     pub(crate) async fn change_while_on(self: &Arc<Self>, id: VmId) -> Result<(), String> {
-        let Some(vm) = self.own_vm(id).await? else { return Ok(()) };
+        // What is asleep is still what it was, and changes when it is awake.
+        let Some(vm) = self.own_vm(id).await?.filter(|vm| vm.seen.is_on()) else { return Ok(()) };
         let Some(running) = &vm.more.running else { return Ok(()) };
         if vm.spec == *running {
             return Ok(());

@@ -1,6 +1,6 @@
 //! How a host sees one of its machines, as it tells whoever leads.
 
-use quantix_api::{Problem, ProblemCode, Severity, VmGuest, VmSpec, VmState};
+use quantix_api::{Problem, ProblemCode, Severity, TaskKind, VmGuest, VmSpec, VmState};
 use quantix_store::HostId;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ pub(crate) struct More {
     pub(crate) described: u64,
     /// What libvirt calls it.
     pub(crate) called: String,
-    /// What it is, if it is on: as it was started, with what was changed of it since.
+    /// What it is, if it is on or its memory is on disk: as it was started, with what was changed of it since.
     pub(crate) running: Option<VmSpec>,
     /// Whether its processor is imitated.
     pub(crate) is_emulated: bool,
@@ -133,6 +133,10 @@ pub(crate) fn take(
     }
     if vm.seen == sighting.state {
         return Ok(());
+    }
+    // One that runs already when it is imported is meant to.
+    if sighting.state.is_on() && matches!(vm.task, Some((_, TaskKind::ImportVm))) {
+        kept::want(connection, &sighting.vm, true)?;
     }
     // Its guest ended it, or somebody on the host did.
     if sighting.state == VmState::Stopped && vm.seen.is_on() && vm.task.is_none() {

@@ -115,8 +115,8 @@ fn check_words(name: &str, description: &str) -> Result<(), Refused> {
             format!("A name is one line of at most {LONGEST_NAME} characters, without spaces around it.");
         return Err(invalid("name", sentence));
     }
-    let is_text = |letter: char| letter == '\n' || !letter.is_control();
-    if description.chars().count() > LONGEST_DESCRIPTION || !description.chars().all(is_text) {
+    let is_text = |line| is_line(line, LONGEST_DESCRIPTION);
+    if description.chars().count() > LONGEST_DESCRIPTION || !description.split('\n').all(is_text) {
         let sentence = format!("A description is a text of at most {LONGEST_DESCRIPTION} characters.");
         return Err(invalid("description", sentence));
     }
@@ -150,9 +150,11 @@ pub(crate) fn add(
     now_ms: i64,
 ) -> Result<Holding, Refused> {
     let vm_id = vm.id.to_string();
-    check_words(&new.name, &new.description)?;
+    let description = new.description.replace("\r\n", "\n");
+    check_words(&new.name, &description)?;
     allows_hold(vm.state, new.memory).map_err(|refused| conflict(refused.to_string()))?;
     vm.must_have_given_back()?;
+    vm.must_be_as_described()?;
     if new.memory && vm.has_devices() {
         return Err(conflict(
             "What a device of its host holds cannot be kept. Make the snapshot without memory.",
@@ -195,7 +197,7 @@ pub(crate) fn add(
         freeze: new.freeze && !new.memory,
         runs: vm.state == VmState::Running,
     };
-    place(connection, vm, &holding, &spec, &new.description, by, now_ms)?;
+    place(connection, vm, &holding, &spec, &description, by, now_ms)?;
     Ok(holding)
 }
 

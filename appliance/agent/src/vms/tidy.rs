@@ -20,6 +20,12 @@ const LOOK: Duration = Duration::from_millis(200);
 /// What has to succeed while a machine stands still is tried so often.
 const TRIES: usize = 5;
 
+/// libvirt ended between what it did and what it noted of it. If it is asked to give up what it does not know of, it ends again.
+const LOST: &str = "libvirt ended while it put the layers together, and does not know how far it came. Switch the machine off, and \
+                    try again: nothing is lost.";
+
+const NOT_GONE_ON: &str = "libvirt could not let the machine go on with one layer less. Try again.";
+
 /// Two layers that become one.
 struct Pair<'a> {
     vm: VmId,
@@ -107,7 +113,7 @@ impl Agent {
         };
         self.pools_changed.notify_one();
         // libvirt keeps the names that a machine has gone on with; whoever merged may have ended before it told better ones.
-        if self.libvirt.state_or_off(vm).await.map_err(failed)?.is_on() {
+        if self.vm_state_or_off(vm).await.map_err(failed)?.is_on() {
             self.describe_vm(vm).await?;
         }
         Ok(done)
@@ -115,7 +121,7 @@ impl Agent {
 
     /// Makes one layer of two. Whether it was not stopped.
     async fn merge(&self, pair: &Pair<'_>, layers: &[Layer], going: &impl Going) -> Result<bool, String> {
-        let state = self.libvirt.state_or_off(pair.vm).await.map_err(failed)?;
+        let state = self.vm_state_or_off(pair.vm).await.map_err(failed)?;
         let has_it = of_machine(layers, &pair.vm.to_string()).iter().any(|layer| layer.id == pair.upper.id);
         let is_live = state.is_on() && has_it;
         let merged =
@@ -154,6 +160,9 @@ impl Agent {
         let (upper_name, lower_name) = (name(upper), name(lower));
         let inner = (upper > 0).then_some(upper_name.as_str());
         let was_begun = self.libvirt.job(pair.vm, disk).await.map_err(failed)?.is_some();
+        if inner.is_none() && was_begun != chain.is_mirrored {
+            return self.find_again(pair, state).await.map(|()| true);
+        }
         if !was_begun {
             self.libvirt.merge(pair.vm, disk, inner, &lower_name).await.map_err(failed)?;
         }
@@ -178,14 +187,14 @@ impl Agent {
             // While it stands still both layers hold the same: whatever ends now, nothing that it wrote is lost.
             let runs = state == VmState::Running || was_begun;
             self.libvirt.pause(pair.vm).await.map_err(failed)?;
-            let went_on = self.go_on_below(pair.vm, disk).await;
-            if went_on.is_ok() {
+            let has_gone_on = self.go_on_below(pair, disk).await?;
+            if has_gone_on {
                 pair.take_name(true).await?;
             }
             if runs {
                 self.libvirt.resume(pair.vm).await.map_err(failed)?;
             }
-            return went_on.map(|()| true);
+            return if has_gone_on { Ok(true) } else { Err(NOT_GONE_ON.to_owned()) };
         }
         if let Some((_, Some(_), _)) = self.find_in_chain(pair).await? {
             return Err("libvirt could not put its layers together. Is there room in its pool?".to_owned());
@@ -198,13 +207,40 @@ impl Agent {
         Ok(self.chains(vm).await?.iter().any(|chain| chain.target == disk && chain.is_ready))
     }
 
-    /// Lets a machine that stands still go on with the lower layer of a disk.
-    async fn go_on_below(&self, vm: VmId, disk: &str) -> Result<(), String> {
-        let gone_on = tried(async || self.libvirt.end_job(vm, disk, true).await.map_err(failed)).await;
-        if gone_on.is_err() {
-            drop(self.libvirt.end_job(vm, disk, false).await);
+    /// Lets a machine that stands still go on with the lower layer of a disk. Whether it does, and not with the upper one; as long
+    /// as that is not known, it stands still.
+    async fn go_on_below(&self, pair: &Pair<'_>, disk: &str) -> Result<bool, String> {
+        let gone_on = tried(async || self.libvirt.end_job(pair.vm, disk, true).await.map_err(failed)).await;
+        let Err(why) = gone_on else { return Ok(true) };
+        log::info!("A machine could not go on with another layer: {why}");
+        if self.libvirt.job(pair.vm, disk).await.map_err(failed)?.is_some() {
+            self.libvirt.end_job(pair.vm, disk, false).await.map_err(failed)?;
+            return Ok(false);
         }
-        gone_on
+        // libvirt ended just when QEMU had done it.
+        self.has_gone_on(pair).await.map(|()| true)
+    }
+
+    /// Sees what libvirt does not know any more: that a machine has gone on with the lower of two layers.
+    async fn has_gone_on(&self, pair: &Pair<'_>) -> Result<(), String> {
+        if pair.pool.is_file_of(pair.upper.id, pair.pool.path(pair.lower.id)).await {
+            return Ok(());
+        }
+        let Some((chain, ..)) = self.find_in_chain(pair).await? else { return Err(LOST.to_owned()) };
+        let is_over = self.libvirt.job(pair.vm, &chain.target).await.map_err(failed)?.is_none();
+        let has_gone = (is_over && chain.goes_over)
+            || !pair.pool.is_written_to(pair.upper.id).await.map_err(|failed| failed.to_string())?;
+        if has_gone { Ok(()) } else { Err(LOST.to_owned()) }
+    }
+
+    /// Goes on after libvirt ended between what it did and what it noted of it.
+    async fn find_again(&self, pair: &Pair<'_>, state: VmState) -> Result<(), String> {
+        self.has_gone_on(pair).await?;
+        pair.take_name(true).await?;
+        if state == VmState::Paused {
+            self.libvirt.resume(pair.vm).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// The disk that has the lower of two layers, and where in it they are.
@@ -229,7 +265,7 @@ impl Agent {
     /// Takes away the other names of layers that a machine knew while it was on. While it is on, or its memory is on disk, it
     /// still does.
     pub(crate) async fn settle_names(&self, vm: VmId) -> Result<(), String> {
-        let state = self.libvirt.state_or_off(vm).await.map_err(failed)?;
+        let state = self.vm_state_or_off(vm).await.map_err(failed)?;
         if !matches!(state, VmState::Stopped | VmState::Crashed) {
             return Ok(());
         }

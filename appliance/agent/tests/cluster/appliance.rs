@@ -116,6 +116,7 @@ async fn a_machine_that_came_as_one_file_is_made_with_all_its_disks() {
         let path = line.split_whitespace().nth(1).unwrap();
         ran("qemu-io", &["-f", "qcow2", "-c", &format!("read -P {letter} 0 8M"), path]);
     }
+    place.all_is_whole();
 }
 
 #[tokio::test(flavor = "multi_thread")]

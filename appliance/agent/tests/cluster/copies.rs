@@ -10,19 +10,19 @@ use quantix_libvirt::Daemon;
 
 use crate::{
     hosts::{Host, problem, until},
-    place::{Place, new, spec},
+    place::{Place, new, spec, volumes_are_whole},
 };
 
 /// A place with another host in its cluster.
-struct Two {
-    place: Place,
-    other: Host,
-    daemon: Daemon,
-    there: String,
+pub(crate) struct Two {
+    pub(crate) place: Place,
+    pub(crate) other: Host,
+    pub(crate) daemon: Daemon,
+    pub(crate) there: String,
 }
 
 impl Two {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let place = Place::start().await.with_pool().await;
         let daemon = Daemon::start();
         let other = Host::start_with_libvirt("qx-2", &daemon);
@@ -73,6 +73,12 @@ impl Two {
     fn files_there(&self) -> Vec<String> {
         let all = fs::read_dir(self.images_there()).into_iter().flatten();
         all.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// Nothing is damaged in the pools of both.
+    fn is_whole(&self) {
+        self.place.all_is_whole();
+        volumes_are_whole(&self.other, &self.daemon);
     }
 
     fn wanted(&self, name: &str, image: &Image, linked: bool) -> NewVm {
@@ -159,6 +165,7 @@ async fn an_image_comes_where_it_is_first_needed_and_goes_everywhere() {
         two.place.does(vm, VmAction::Start).await;
         two.place.does(vm, VmAction::ForceStop).await;
     }
+    two.is_whole();
     for vm in [&copy, &one, &other] {
         two.place.remove(vm).await;
     }
@@ -210,6 +217,7 @@ async fn whoever_is_killed_while_an_image_is_brought_goes_on_where_it_was() {
     let task = two.place.ended(task.id).await;
     assert_eq!(task.state, TaskState::Cancelled, "{task:?}");
     assert_eq!(two.files_there(), [file]);
+    two.is_whole();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -266,6 +266,7 @@ async fn a_file_comes_through_a_line_that_breaks_and_a_program_that_is_killed() 
     );
     assert_eq!(image.sha256, Some(hex(&Sha256::digest(&file))));
     assert_eq!(place.in_images(), [format!("{}.qcow2", image.id)]);
+    place.all_is_whole();
     place.remove_the_image().await;
 }
 
@@ -282,6 +283,7 @@ async fn a_file_that_changes_while_it_comes_comes_anew() {
     }
     assert_eq!(place.ended(task.id).await.state, TaskState::Done);
     assert_eq!(place.all_images().await[0].sha256, Some(hex(&Sha256::digest(&other))));
+    place.all_is_whole();
     place.remove_the_image().await;
 }
 

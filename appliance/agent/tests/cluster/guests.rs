@@ -159,5 +159,6 @@ async fn a_debian_guest_tells_of_itself_and_does_what_it_is_asked() {
     until("its guest tells of itself again", async || place.vm(&id).await.guest.is_some()).await;
     until("it does what it is asked", async || set("debian", "open again").await.is_ok()).await;
     place.does(&id, VmAction::ForceStop).await;
+    place.all_is_whole();
     place.remove(&id).await;
 }

@@ -164,6 +164,13 @@ impl Host {
         }
     }
 
+    /// The process that the agent is just now; none in the moment between two.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        let mut child = self.child.lock().unwrap();
+        let child = child.as_mut()?;
+        child.try_wait().unwrap().is_none().then(|| child.id())
+    }
+
     pub(crate) fn start_again(&mut self) {
         self.up.store(true, Ordering::Relaxed);
         self.keeper = Some(self.keep());

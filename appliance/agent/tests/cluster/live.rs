@@ -194,6 +194,8 @@ async fn a_disk_is_limited_while_its_machine_is_on_and_what_it_starts_from_waits
     let first = place.daemon.virsh(&["dumpxml", &id]);
     let first = first.split("<boot order='1'/>").next().unwrap();
     assert_eq!(first.rsplit("device='").next().unwrap().split('\'').next(), Some("cdrom"));
+    place.does(&id, VmAction::ForceStop).await;
+    place.all_is_whole();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -243,4 +245,5 @@ async fn a_disk_that_is_taken_away_is_the_machines_until_its_guest_has_given_it_
     let none = ChangeVm { spec: Some(none), ..ChangeVm::default() };
     let refused = problem(client.call(&calls::change_vm(&id, &none).as_session(&place.session)).await);
     assert_eq!(refused.code, ProblemCode::Conflict);
+    place.all_is_whole();
 }

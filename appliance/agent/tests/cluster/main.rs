@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test ends it")]
 
+mod agree;
 mod appliance;
+mod away;
 mod backup;
 mod cds;
 mod certificate;
@@ -17,14 +19,18 @@ mod guests;
 mod hostile;
 mod hosts;
 mod import;
+mod lies;
 mod live;
 mod membership;
 mod metrics;
+mod nospace;
 mod once;
 mod place;
 mod provider;
 mod rights;
 mod snapshots;
+mod states;
+mod steps;
 mod storage;
 mod stream;
 mod syslog;

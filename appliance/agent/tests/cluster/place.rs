@@ -1,5 +1,7 @@
 //! A host with a libvirt of its own, and somebody who works with its machines.
 
+use std::{fs, process::Command};
+
 use quantix_api::{
     Cache, Image, MAX_PIECE_BYTES, NewDisk, NewImage, NewVm, PowerVm, RemoveVm, Secret, Task, TaskState, Vm,
     VmAction, VmCpu, VmMemory, VmQuery, VmSpec, VmState, calls,
@@ -125,5 +127,28 @@ impl Place {
 
     pub(crate) fn domains(&self) -> Vec<String> {
         self.daemon.virsh(&["list", "--all", "--uuid"]).split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Nothing is damaged of what lies in its pool.
+    pub(crate) fn all_is_whole(&self) {
+        volumes_are_whole(&self.host, &self.daemon);
+    }
+}
+
+/// Nothing is damaged of what lies in the pool of a host, as far as no machine that is on has it open.
+#[expect(clippy::disallowed_methods, reason = "another program says whether a disk is whole")]
+pub(crate) fn volumes_are_whole(host: &Host, daemon: &Daemon) {
+    let any_is_on = !daemon.virsh(&["list", "--uuid"]).trim().is_empty();
+    let folders = ["volumes", "images"].map(|name| host.dir().join("quantix-pools/local").join(name));
+    let files = folders.into_iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
+    for path in files.map(|file| file.unwrap().path()) {
+        if path.extension().is_none_or(|end| end != "qcow2") {
+            continue;
+        }
+        let checked =
+            Command::new("qemu-img").args(["check", "-q", "-f", "qcow2"]).arg(&path).output().unwrap();
+        // Whoever writes to it has locked it.
+        let is_open = String::from_utf8_lossy(&checked.stderr).contains("Is another process using the image");
+        assert!(checked.status.success() || (any_is_on && is_open), "{}: {checked:?}", path.display());
     }
 }

@@ -502,26 +502,6 @@ async fn whoever_is_killed_while_a_machine_is_held_or_put_together_loses_nothing
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn libvirt_is_told_the_names_of_disks_by_whoever_goes_on_after_they_were_put_together() {
-    let place = Place::start().await.with_pool().await;
-    let id = place.with_disk("web-01").await;
-    place.does(&id, VmAction::Start).await;
-    place.holds(&id, &snapshot("one")).await;
-    // What a clone lies on stays: there is nothing to put together.
-    let from = Some(place.snapshot(&id, "one").await.id);
-    let clone = CloneVm { name: "web-02".into(), folder: None, snapshot: from, linked: true, start: false };
-    place.clones(&id, &clone).await;
-    // As whoever was killed in the moment between the two leaves it.
-    let head = place.head(&id).display().to_string();
-    let kept = place.daemon.virsh(&["dumpxml", "--inactive", "--security-info", &id]);
-    place.daemon.define(&kept.replace(&head, &head.replace(".qcow2", ".before.qcow2")));
-    until("it differs", async || !place.vm(&id).await.drift.is_empty()).await;
-    place.drops(&id, "one").await;
-    assert_eq!(place.head(&id).display().to_string(), head);
-    place.is_sound(&id).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_loses_power_while_a_machine_is_held_has_all_that_was_written() {
     let mut place = Place::start().await.with_pool().await;
     let id = place.with_disk("web-01").await;

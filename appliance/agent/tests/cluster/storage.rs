@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use quantix_api::{
-    ChangePool, ChangeVm, ChangeVolume, EventQuery, GrowVolume, ImageState, MAX_PIECE_BYTES, NewDisk,
+    ChangePool, ChangeVm, ChangeVolume, Event, EventQuery, GrowVolume, ImageState, MAX_PIECE_BYTES, NewDisk,
     NewImage, NewPool, NewVm, NewVolume, Pool, PoolState, ProblemCode, RemoveImage, RemovePool, RemoveVm,
     RemoveVolume, Task, TaskState, VmAction, VmDisk, VmSpec, VmState, Volume, VolumeQuery, VolumeState,
     calls,
@@ -438,7 +438,9 @@ async fn a_pool_that_vanishes_is_missed_and_comes_back_by_itself() {
     until("it is missed", async || place.pool().await.hosts[0].state == PoolState::Missing).await;
     let events = calls::events(&EventQuery::default()).as_session(&place.session);
     let events = place.host.client().call(&events).await.unwrap().items;
-    assert!(events.iter().any(|event| event.is_open() && event.sentence.contains("pool local is missing")));
+    let told = |event: &Event| event.is_open() && event.sentence.contains("web-01 has disks in it");
+    assert!(events.iter().any(told), "{events:?}");
+    assert!(place.vm(&id).await.trouble.starts_with("The pool local with its disks is missing since 20"));
     // Nothing more is begun there, and what is there is not forgotten.
     let new = NewVolume { name: "data".into(), pool: "local".into(), host: None, bytes: GIB };
     let refused =
@@ -449,6 +451,7 @@ async fn a_pool_that_vanishes_is_missed_and_comes_back_by_itself() {
     fs::remove_dir_all(place.folder()).unwrap();
     fs::rename(&elsewhere, place.folder()).unwrap();
     until("it is back", async || place.pool().await.hosts[0].state == PoolState::Ready).await;
+    assert_eq!(place.vm(&id).await.trouble, "");
     place.does(&id, VmAction::Start).await;
     // A file that is gone is told of as well.
     let volume = place.volumes().await.remove(0).id;

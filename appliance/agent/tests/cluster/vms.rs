@@ -6,16 +6,16 @@ use std::{
 };
 
 use quantix_api::{
-    ChangeVm, ConsoleKind, EventQuery, Folder, Keep, NewAccess, NewFolder, NewVm, PowerVm, ProblemCode,
-    RemoveHost, RemoveVm, Right, Scope, SettleDrift, TaskState, VmAction, VmMemory, VmPolicy, VmQuery,
-    VmSpec, VmState, Who, calls,
+    ChangeVm, CloudInit, ConsoleKind, EventQuery, Folder, Keep, NewAccess, NewFolder, NewSnapshot, NewVm,
+    PowerVm, Problem, ProblemCode, RemoveHost, RemoveVm, Right, Scope, SettleDrift, TaskState, Vm, VmAction,
+    VmMemory, VmPolicy, VmQuery, VmSpec, VmState, Who, calls,
 };
 use quantix_libvirt::{Daemon, count};
 
 use crate::{
     consoles::{attend, reads, wanted},
-    hosts::{Host, problem, until},
-    place::{Place, new, spec},
+    hosts::{Host, problem, until, until_it},
+    place::{Place, disk, new, spec},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,11 +80,56 @@ async fn what_somebody_does_with_virsh_is_seen_and_adopted_or_restored() {
     // What is switched on and off there is seen as well.
     place.daemon.virsh(&["start", &domain]);
     place.becomes(&id, VmState::Running).await;
+    assert_eq!(place.vm(&id).await.should_be(), Some("off"));
     place.daemon.virsh(&["destroy", &domain]);
     place.becomes(&id, VmState::Stopped).await;
     // A machine that is forgotten there is described again.
     place.daemon.virsh(&["undefine", &domain, "--nvram"]);
     until("it is described again", async || place.domains() == [id.clone()]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_changed_is_overwritten_by_nobody_who_was_not_asked() {
+    let mut place = Place::start().await.with_pool().await;
+    let id = place.make(&NewVm { disks: vec![disk(1 << 20)], ..new("web-01") }).await;
+    let kept = place.daemon.virsh(&["dumpxml", "--inactive", "--security-info", &id]);
+    let open = kept.replace("<listen type='socket'/>", "<listen type='address' address='127.0.0.1'/>");
+    place.daemon.define(&open);
+    let is_seen = |vm: &Vm| vm.drift == ["Its screen is set in another way there."];
+    until_it("it is seen", async || place.vm(&id).await, is_seen).await;
+    let vm = place.vm(&id).await;
+    assert!(!vm.can_adopt);
+    let refuses = |refused: Problem| {
+        assert_eq!(refused.code, ProblemCode::Conflict);
+        assert!(refused.detail.contains("was changed on its host"), "{}", refused.detail);
+    };
+    let client = place.host.client();
+    let bigger = VmSpec { memory: VmMemory { mib: 96, ..VmMemory::default() }, ..vm.spec };
+    let bigger = ChangeVm { spec: Some(bigger), ..ChangeVm::default() };
+    let call = calls::change_vm(&id, &bigger).if_version(vm.version).as_session(&place.session);
+    refuses(problem(client.call(&call).await));
+    let hold = NewSnapshot { name: "now".into(), description: String::new(), memory: false, freeze: false };
+    refuses(problem(client.call(&calls::make_snapshot(&id, &hold).as_session(&place.session)).await));
+    refuses(problem(client.call(&calls::add_disk(&id, &disk(1 << 20)).as_session(&place.session)).await));
+    let told = calls::set_cloud_init(&id, &CloudInit::default()).if_version(vm.version);
+    refuses(problem(client.call(&told.as_session(&place.session)).await));
+    // How it is looked after is told to no libvirt.
+    let policy = VmPolicy { protected: true, ..vm.policy };
+    let protects = ChangeVm { policy: Some(policy), ..ChangeVm::default() };
+    let call = calls::change_vm(&id, &protects).if_version(vm.version).as_session(&place.session);
+    client.call(&call).await.unwrap();
+    // Whoever starts anew does not know with what it was described; it is started as it is there.
+    place.host.kill();
+    place.host.start_again();
+    place.host.ready().await;
+    place.does(&id, VmAction::Start).await;
+    assert!(place.daemon.virsh(&["dumpxml", "--inactive", &id]).contains("type='address'"));
+    place.does(&id, VmAction::ForceStop).await;
+    until_it("it is seen still", async || place.vm(&id).await, is_seen).await;
+    let settle = calls::settle_drift(&id, &SettleDrift { keep: Keep::Ours }).as_session(&place.session);
+    place.host.client().call(&settle).await.unwrap();
+    until("nothing differs", async || place.vm(&id).await.drift.is_empty()).await;
+    assert!(!place.daemon.virsh(&["dumpxml", "--inactive", &id]).contains("type='address'"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,6 +218,45 @@ async fn machines_are_there_after_libvirt_was_killed_and_after_the_host_has_star
     place.host.ready().await;
     place.does(&other, VmAction::Start).await;
     assert_eq!(place.vm(&id).await.state, VmState::Stopped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_sleeps_on_while_its_host_starts_anew() {
+    let mut place = Place::start().await.with_pool().await;
+    let asleep = place.make(&NewVm { start: true, disks: vec![disk(64 << 20)], ..new("web-01") }).await;
+    let given_up = place.make(&NewVm { start: true, ..new("web-02") }).await;
+    for id in [&asleep, &given_up] {
+        place.becomes(id, VmState::Running).await;
+        place.does(id, VmAction::Suspend).await;
+    }
+    place.host.kill();
+    place.daemon.lose_everything();
+    place.host.forget_start();
+    place.host.start_again();
+    place.host.ready().await;
+    until("both are described again", async || place.domains().len() == 2).await;
+    for id in [&asleep, &given_up] {
+        // libvirt says of it that it is off.
+        assert_eq!(place.daemon.virsh(&["domstate", id]).trim(), "shut off");
+        let is_seen = |vm: &Vm| vm.state == VmState::Suspended && vm.task.is_none() && vm.drift.is_empty();
+        until_it("it is seen", async || place.vm(id).await, is_seen).await;
+    }
+    let snapshot =
+        NewSnapshot { name: "now".into(), description: String::new(), memory: false, freeze: false };
+    let call = calls::make_snapshot(&asleep, &snapshot).as_session(&place.session);
+    assert!(problem(place.host.client().call(&call).await).detail.contains("suspended"));
+    // Its memory is given up with it, and whoever starts it begins anew.
+    place.does(&given_up, VmAction::ForceStop).await;
+    assert_eq!(place.vm(&given_up).await.state, VmState::Stopped);
+    assert_eq!(place.daemon.memories(), [format!("{}.save", place.domain(&asleep))]);
+    // It goes on where it was, and not with a new one.
+    place.does(&asleep, VmAction::Start).await;
+    assert_eq!(place.vm(&asleep).await.state, VmState::Running);
+    assert!(place.daemon.virsh(&["dominfo", &asleep]).contains("Managed save:   no"));
+    assert!(place.daemon.memories().is_empty());
+    // One that was off already when its memory was forgotten is off.
+    place.does(&asleep, VmAction::ForceStop).await;
+    assert_eq!(place.vm(&asleep).await.state, VmState::Stopped);
 }
 
 #[tokio::test(flavor = "multi_thread")]

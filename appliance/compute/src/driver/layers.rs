@@ -10,7 +10,12 @@ use std::{
     ptr,
 };
 
-use virt::{connect::Connect, domain::Domain, error::Error};
+use virt::{
+    connect::Connect,
+    domain::Domain,
+    enumutil::Enum,
+    error::{Error, ErrorNumber},
+};
 
 use super::{
     libvirt::{Failed, HOLDS_WITHIN, LOOKS_WITHIN, Libvirt},
@@ -182,6 +187,24 @@ impl Libvirt {
         })
         .await
     }
+}
+
+/// Whether the memory of a machine that is off lies on disk. Of one that was described after its memory was put there, libvirt
+/// tells that it is off, but wakes it when it is started.
+pub(super) fn has_memory(domain: &Domain) -> Result<bool, Error> {
+    if domain.has_managed_save(0)? {
+        return Ok(true);
+    }
+    // SAFETY: the machine is there until this returns.
+    let described = unsafe { virt_sys::virDomainManagedSaveGetXMLDesc(domain.as_ptr(), 0) };
+    if described.is_null() {
+        let error = Error::last_error();
+        // One that cannot be read is there.
+        return Ok(error.code() != Enum::Known(ErrorNumber::OperationInvalid));
+    }
+    // SAFETY: libvirt allocated it with malloc and leaves it to whoever asked.
+    unsafe { nix::libc::free(described.cast()) };
+    Ok(true)
 }
 
 fn job(domain: &Domain, disk: &CStr) -> Result<Option<Job>, Error> {

@@ -2,7 +2,9 @@
 //! a connection serves all of them at once. When the daemon is restarted the next call finds it again.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
+    future::Future,
     io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
@@ -25,6 +27,7 @@ use super::{
     console::{self, Console, Line},
     events::{self, Event, Hearing},
     kept::{self, Watched},
+    layers,
 };
 use crate::model::id::VmId;
 
@@ -76,6 +79,18 @@ pub struct Seen {
 }
 
 type Work = Box<dyn FnOnce(&Shared) + Send>;
+
+tokio::task_local! {
+    static WENT_AWAY: Cell<bool>;
+}
+
+/// Does something, and says besides whether libvirt, which had answered before, did not answer anything that was asked of it:
+/// then it may have failed for no other reason.
+pub async fn noticing_absence<T>(work: impl Future<Output = T>) -> (T, bool) {
+    // All steps of all tasks are in this: on the stack there is no room for it.
+    let work = Box::pin(work);
+    WENT_AWAY.scope(Cell::new(false), async { (work.await, WENT_AWAY.with(Cell::get)) }).await
+}
 
 /// The way to libvirt.
 #[derive(Debug)]
@@ -148,11 +163,16 @@ impl Libvirt {
         });
         let busy = || Failed::Away("too much was asked at once".to_owned());
         self.questions.try_send(work).map_err(|_| busy())?;
-        match timeout(within, receiver).await {
+        let answer = match timeout(within, receiver).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Failed::Away("the thread that asks it has ended".to_owned())),
             Err(_) => Err(Failed::Hangs(within)),
+        };
+        if matches!(answer, Err(Failed::Away(_))) && *self.connections.borrow() > 0 {
+            // Nobody may be listening.
+            WENT_AWAY.try_with(|away| away.set(true)).unwrap_or_default();
         }
+        answer
     }
 
     pub(super) async fn act(
@@ -184,13 +204,22 @@ impl Libvirt {
         self.ask(LOOKS_WITHIN, move |connection| seen(&connection.lookup_domain_by_uuid(id.0)?)).await
     }
 
-    /// How one machine is; one that is not known here is off.
-    pub async fn state_or_off(&self, id: VmId) -> Result<VmState, Failed> {
-        match self.look(id).await {
-            Ok(seen) => Ok(seen.state),
-            Err(Failed::Unknown) => Ok(VmState::Stopped),
-            Err(failed) => Err(failed),
-        }
+    /// One machine that was on or asleep when it was seen last. Whoever knows that need not be told by libvirt, which takes one
+    /// that sleeps for one that is off since it was described to it anew.
+    pub async fn look_closely(&self, id: VmId) -> Result<Seen, Failed> {
+        self.ask(LOOKS_WITHIN, move |connection| {
+            let domain = connection.lookup_domain_by_uuid(id.0)?;
+            let first = seen(&domain)?;
+            if first.state != VmState::Stopped {
+                return Ok(first);
+            }
+            if layers::has_memory(&domain)? {
+                return Ok(Seen { state: VmState::Suspended, ..first });
+            }
+            // One that was woken between the questions has none any more.
+            if domain.is_active()? { seen(&domain) } else { Ok(first) }
+        })
+        .await
     }
 
     /// Describes a machine, new or anew. What runs goes on as it was described before, until it is switched off.
@@ -248,13 +277,14 @@ impl Libvirt {
     /// Switches a machine off, and gives up its memory if that is on disk. One that is off is off.
     pub async fn force_stop(&self, id: VmId) -> Result<(), Failed> {
         self.act(id, |domain| {
-            if let Err(error) = domain.destroy()
+            match domain.destroy() {
+                // While it was on there was no memory on disk.
+                Ok(()) => Ok(()),
                 // While a daemon that was restarted finds its machines again, it takes the end of one for a fault.
-                && domain.is_active()?
-            {
-                return Err(error);
+                Err(error) if domain.is_active()? => Err(error),
+                Err(_) if layers::has_memory(domain)? => domain.managed_save_remove(0),
+                Err(_) => Ok(()),
             }
-            if domain.has_managed_save(0)? { domain.managed_save_remove(0) } else { Ok(()) }
         })
         .await
     }
@@ -271,7 +301,12 @@ impl Libvirt {
 
     /// Lets a machine go on.
     pub async fn resume(&self, id: VmId) -> Result<(), Failed> {
-        self.act(id, |domain| domain.resume()).await
+        self.act(id, |domain| match domain.resume() {
+            // One that was told so just before libvirt ended goes on already.
+            Err(error) if seen(domain)?.state != VmState::Running => Err(error),
+            _ => Ok(()),
+        })
+        .await
     }
 
     /// The description of a machine that is on, as it is now.

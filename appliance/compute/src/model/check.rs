@@ -38,7 +38,7 @@ fn flaw(field: impl Into<String>, sentence: impl Into<String>) -> Result<(), Fla
 pub fn check(spec: &VmSpec) -> Result<(), Flaw> {
     check_name(&spec.name)?;
     if spec.description.chars().count() > LONGEST_DESCRIPTION
-        || !spec.description.lines().all(|line| is_line(line, LONGEST_DESCRIPTION))
+        || !spec.description.split('\n').all(|line| is_line(line, LONGEST_DESCRIPTION))
     {
         return flaw(
             "description",

@@ -11,3 +11,4 @@ pub(crate) mod ovf;
 pub(crate) mod plugged;
 pub(crate) mod recognise;
 pub(crate) mod snapshot;
+pub(crate) mod strayed;

@@ -18,6 +18,10 @@ pub struct Chain {
     pub layers: Vec<Layer>,
     /// Whether what is written goes into the one below it, too, so that it can go on there.
     pub is_ready: bool,
+    /// Whether libvirt knows that what is written to it goes somewhere else, too, or will.
+    pub is_mirrored: bool,
+    /// Whether QEMU was told to go on there, and has not told libvirt yet that it does.
+    pub goes_over: bool,
     /// Where all of it is being copied to, if so.
     pub copy: Option<PathBuf>,
 }
@@ -55,7 +59,9 @@ pub fn chains(domain: &Element) -> Vec<Chain> {
         let is_ready = mirror.and_then(|mirror| mirror.attribute("ready")) == Some("yes");
         let is_copied = |mirror: &&Element| mirror.attribute("job") == Some("copy");
         let copy = mirror.filter(is_copied).and_then(source);
-        Some(Chain { target: target(disk)?.to_owned(), layers, is_ready, copy })
+        let goes_over = mirror.and_then(|mirror| mirror.attribute("ready")) == Some("pivot");
+        let is_mirrored = mirror.is_some();
+        Some(Chain { target: target(disk)?.to_owned(), layers, is_ready, is_mirrored, goes_over, copy })
     };
     disks(domain).filter_map(chain).collect()
 }

@@ -1,7 +1,9 @@
 //! What machines live through.
 
 use quantix_api::{Guest, VmAction, VmState};
-use quantix_compute::{Accelerator, Element, Failed, Libvirt, VmId, allowed, domain_name, recognise};
+use quantix_compute::{
+    Accelerator, Element, Failed, Libvirt, VmId, allowed, domain_name, recognise, strayed,
+};
 
 use quantix_libvirt::{Daemon, count};
 
@@ -115,10 +117,12 @@ async fn libvirt_takes_every_description_by_its_schema() {
         for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
             let (id, spec) = (VmId::new(), laden("laden", guest));
             let drives = [drive(&daemon, "one"), drive(&daemon, "two")];
-            libvirt.define(description(id, &spec, &drives, accelerator)).await.unwrap();
+            let told = description(id, &spec, &drives, accelerator);
+            libvirt.define(told.clone()).await.unwrap();
             assert_eq!(libvirt.look(id).await.unwrap().name, domain_name(id, "laden"));
             // What libvirt makes of it is still the same machine to us.
             let kept = Element::from_xml(&libvirt.description(id).await.unwrap()).unwrap();
+            assert_eq!(strayed(&Element::from_xml(&told).unwrap(), &kept), Vec::<String>::new(), "{kept:?}");
             let mut seen = recognise(&kept).unwrap();
             // What is imitated is no certain processor.
             if accelerator == Accelerator::Tcg {

@@ -357,7 +357,9 @@ async fn unpack(
     }
     let status = child.wait().await.map_err(|error| failed(&error))?;
     if !status.success() {
-        return Err(Failed::Other("It cannot be unpacked: it is spoilt, or was cut off".to_owned()));
+        let sentence =
+            "It cannot be unpacked: it is spoilt, was cut off, or would take more than 256 MiB of memory";
+        return Err(Failed::Other(sentence.to_owned()));
     }
     file.flush().await.map_err(|error| failed(&error))?;
     file.set_len(length).await.map_err(|error| failed(&error))

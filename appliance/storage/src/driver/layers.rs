@@ -125,6 +125,16 @@ impl Directory {
         is_same(self.path(id), path).await
     }
 
+    /// Whether a machine that is on writes to a layer: QEMU locks what it writes to.
+    pub async fn is_written_to(&self, id: VolumeId) -> Result<bool, Failed> {
+        let path = self.path(id).display().to_string();
+        match qemu_img(&["info", "-f", "qcow2", &path]).await {
+            Ok(()) => Ok(false),
+            Err(Failed::Other(why)) if why.contains("Is another process using the image") => Ok(true),
+            Err(failed) => Err(failed),
+        }
+    }
+
     /// Makes a volume that begins as a whole copy of a layer with all that lies below it. One that is there stays as it is.
     pub async fn write_out(
         &self,

@@ -152,7 +152,7 @@ pub(super) async fn collect_journal(work: &Work, hand: &Hand) -> Result<Did, Str
     let mut is_full = false;
     let go_on = || {
         let bytes = fs::metadata(&path).map_or(0, |file| file.len());
-        hand.is_at(Progress { done: bytes, total: None, unit: Unit::Bytes });
+        hand.is_at(Progress::at(bytes, None, Unit::Bytes));
         is_full = must_have_room(&into).is_err();
         !is_full && !hand.is_to_end() && bytes < MOST_JOURNAL
     };
@@ -246,7 +246,7 @@ impl Read for Watched<'_> {
         }
         self.left = self.left.saturating_sub(read as u64);
         let done = self.packed.fetch_add(read as u64, Ordering::Relaxed) + read as u64;
-        self.hand.is_at(Progress { done, total: Some(self.total), unit: Unit::Bytes });
+        self.hand.is_at(Progress::at(done, Some(self.total), Unit::Bytes));
         must_have_room(self.to.parent().unwrap_or(self.to))?;
         Ok(read)
     }

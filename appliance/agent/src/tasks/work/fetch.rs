@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(10 * 60);
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(200);
+/// Whoever changes a file more often while it comes sends none.
+const MOST_CHANGES: usize = 3;
 /// The longest list of checksums.
 const LONGEST_LIST: usize = 1 << 20;
 
@@ -64,10 +66,10 @@ pub(super) async fn fetch(work: &Work, hand: &Hand) -> Result<Did, String> {
         return Ok(Did::Done);
     }
     let source = source(&wanted, &wanted.url, !wanted.checksum.is_empty()).await?;
-    let (mut heard, mut pause) = (Instant::now(), SHORTEST_PAUSE);
+    let (mut heard, mut pause, mut changes) = (Instant::now(), SHORTEST_PAUSE, 0);
     loop {
         let before = dir.arrived(id).await.map_err(file)?;
-        let why = match attempt(work, &dir, id, &source, hand).await {
+        let why = match attempt(work, &dir, id, &source, &mut changes, hand).await {
             Ok(did) => return Ok(did),
             Err(NothingComes::Ever(why)) => return Err(why),
             Err(NothingComes::Now(why)) => why,
@@ -94,12 +96,22 @@ fn now(why: impl ToString) -> NothingComes {
     NothingComes::Now(why.to_string())
 }
 
+/// Notes that what comes is another file than what had come.
+fn has_changed(changes: &mut usize) -> Result<(), NothingComes> {
+    *changes += 1;
+    if *changes <= MOST_CHANGES {
+        return Ok(());
+    }
+    Err(NothingComes::Ever("The file changes again and again while it comes.".to_owned()))
+}
+
 /// Goes on where the last attempt ended, if it is still the same file.
 async fn attempt(
     work: &Work,
     dir: &Directory,
     id: VolumeId,
     source: &Source,
+    changes: &mut usize,
     hand: &Hand,
 ) -> Result<Did, NothingComes> {
     // What cannot be written will not be written later either.
@@ -122,15 +134,21 @@ async fn attempt(
     let total = match answer.status() {
         StatusCode::PARTIAL_CONTENT if goes_on(&answer, at) => known.length,
         StatusCode::OK => {
+            let origin = origin(&answer);
+            if at > 0 && origin != known {
+                has_changed(changes)?;
+            }
             dir.forget_arrived(id).await.map_err(disk)?;
             at = 0;
-            let origin = origin(&answer);
             let length = origin.length;
             dir.keep_origin(id, serde_json::to_vec(&origin).unwrap_or_default()).await.map_err(disk)?;
             length
         }
         // It is shorter than what has come, or begins elsewhere than was asked.
         StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
+            if at > 0 {
+                has_changed(changes)?;
+            }
             dir.forget_arrived(id).await.map_err(disk)?;
             return Err(now("The file has changed while it came."));
         }

@@ -140,7 +140,7 @@ async fn copy_live(agent: &Agent, open: &Open, moving: &Moving, hand: &Hand) -> 
                 moving.pool_name
             ));
         };
-        hand.is_at(Progress { done: job.done, total: Some(job.whole), unit: Unit::Bytes });
+        hand.is_at(Progress::at(job.done, Some(job.whole), Unit::Bytes));
         if hand.is_to_end() {
             return Ok(false);
         }

@@ -257,7 +257,7 @@ async fn held(
         }
         if let Some(path) = &memory {
             let written = tokio::fs::metadata(path).await.map_or(0, |about| about.len());
-            hand.is_at(Progress { done: written, total: None, unit: Unit::Bytes });
+            hand.is_at(Progress::at(written, None, Unit::Bytes));
         }
         if hand.is_to_end() && memory.is_some() && !is_stopped {
             is_stopped = agent.libvirt.give_up(vm).await.is_ok();
@@ -307,14 +307,17 @@ async fn remove_memory(agent: &Agent, snapshot: &str) -> Result<(), String> {
 
 /// Waits until the state of the machine is held that another is cloned from. Whether it was not stopped.
 pub(super) async fn is_held(work: &Work, source: &Source, hand: &Hand) -> Result<bool, String> {
+    let of: VmId = source.vm.parse().map_err(|_| "The task names no virtual machine.".to_owned())?;
     loop {
+        // Looked at before: once the task has ended, what it made is there.
+        let is_under_way = work.agent.own_vm(of).await?.is_some_and(|vm| vm.task.is_some());
         let (vm, snapshot) = (source.vm.clone(), source.snapshot.clone());
         let find = move |connection: &Connection| snapshots::find(connection, &vm, &snapshot);
         let found = work.agent.cluster.read(find).await.map_err(|problem| problem.detail)?;
         match found {
             Some(snapshot) if snapshot.shown.is_ready => return Ok(true),
-            Some(_) => {}
-            None => {
+            Some(_) if is_under_way => {}
+            Some(_) | None => {
                 let sentence =
                     "The moment that it was to begin from is not kept. Clone the machine once more.";
                 return Err(sentence.to_owned());

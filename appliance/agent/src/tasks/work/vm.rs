@@ -34,7 +34,7 @@ pub(super) fn sentence(failed: &Failed) -> String {
 
 /// How it is now, as libvirt says.
 pub(super) async fn state(agent: &Agent, id: VmId) -> Result<VmState, String> {
-    agent.libvirt.look(id).await.map(|seen| seen.state).map_err(|failed| sentence(&failed))
+    agent.look_at_vm(id).await.map(|seen| seen.state).map_err(|failed| sentence(&failed))
 }
 
 /// How it is once it does not just begin any more: an earlier attempt may have started it.
@@ -51,7 +51,7 @@ async fn once_begun(agent: &Agent, id: VmId) -> Result<VmState, String> {
 
 /// How it is now.
 pub(super) async fn state_or_off(agent: &Agent, id: VmId) -> Result<VmState, String> {
-    agent.libvirt.state_or_off(id).await.map_err(|failed| sentence(&failed))
+    agent.vm_state_or_off(id).await.map_err(|failed| sentence(&failed))
 }
 
 /// Does one thing, if its state allows that; who has it done twice is told that it is done.
@@ -165,14 +165,16 @@ async fn drop_snapshot(work: &Work, source: Source) {
 /// Switches it on, or wakes it.
 pub(super) async fn start(work: &Work, hand: &Hand) -> Result<Did, String> {
     let (agent, id) = (&work.agent, id(work)?);
-    if let Some(vm) = agent.own_vm(id).await?
-        && !agent.bring_cds(&vm.spec.cds, volume::going(hand)).await?
-    {
-        return Ok(Did::Stopped);
+    if let Some(vm) = agent.own_vm(id).await? {
+        vm.must_be_no_template().map_err(|problem| problem.detail)?;
+        if !agent.bring_cds(&vm.spec.cds, volume::going(hand)).await? {
+            return Ok(Did::Stopped);
+        }
     }
     agent.settle_names(id).await?;
     agent.describe_vm_as_it_runs_now(id).await?;
     let now = once_begun(agent, id).await?;
+    let was_off = !matches!(now, VmState::Running | VmState::Suspended);
     if now != VmState::Running {
         allowed(VmAction::Start, now).map_err(|refused| refused.to_string())?;
         agent.pools_are_there(id).await?;
@@ -189,7 +191,7 @@ pub(super) async fn start(work: &Work, hand: &Hand) -> Result<Did, String> {
             agent.set_clock_of(id);
         }
     }
-    agent.see_vm(id, true).await?;
+    agent.see_vm(id, was_off).await?;
     Ok(Did::Done)
 }
 
@@ -218,7 +220,7 @@ pub(super) async fn wait_until_off(work: &Work, hand: &Hand) -> Result<Did, Stri
         if waited >= within_time {
             break;
         }
-        hand.is_at(Progress { done: waited.as_secs(), total: Some(within), unit: Unit::Seconds });
+        hand.is_at(Progress::at(waited.as_secs(), Some(within), Unit::Seconds));
         // Whatever happens to any machine is a reason to look, and so is time that passes.
         drop(tokio::time::timeout(LOOK, events.recv()).await);
     }
@@ -269,6 +271,10 @@ pub(super) async fn suspend(work: &Work) -> Result<Did, String> {
 /// Takes it from libvirt, with what that keeps of it.
 pub(super) async fn take_from_libvirt(work: &Work, hand: &Hand) -> Result<Did, String> {
     let (agent, id) = (&work.agent, id(work)?);
+    // It may have been protected since an attempt that failed.
+    if let Some(vm) = agent.own_vm(id).await? {
+        vm.must_not_be_protected().map_err(|problem| problem.detail)?;
+    }
     match state(agent, id).await {
         Ok(now) => allowed(VmAction::Delete, now).map_err(|refused| refused.to_string())?,
         Err(why) if why == GONE => {}

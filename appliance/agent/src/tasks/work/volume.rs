@@ -34,7 +34,7 @@ pub(super) async fn find(agent: &Agent, volume: &str) -> Result<Option<Kept>, St
 pub(super) fn going(hand: &Hand) -> impl Fn(u64, Option<u64>) -> bool + Send + Sync + 'static {
     let hand = hand.clone();
     move |done, total| {
-        hand.is_at(Progress { done, total, unit: Unit::Bytes });
+        hand.is_at(Progress::at(done, total, Unit::Bytes));
         !hand.is_to_end()
     }
 }
@@ -169,7 +169,7 @@ pub(super) async fn grow_to(agent: &Agent, kept: &Kept, bytes: u64) -> Result<()
 /// Whether a guest is on that has it, and was told.
 async fn grow_live(agent: &Agent, kept: &Kept, pool: &Backend, bytes: u64) -> Result<bool, String> {
     let Some(vm) = disks::machine_of(kept) else { return Ok(false) };
-    if !agent.libvirt.state_or_off(vm).await.map_err(|failed| format!("{failed}."))?.is_on() {
+    if !agent.vm_state_or_off(vm).await.map_err(|failed| format!("{failed}."))?.is_on() {
         return Ok(false);
     }
     // By what libvirt calls it: of a layer it may know another name.
