@@ -450,7 +450,7 @@ async fn whoever_is_killed_while_a_machine_is_held_or_put_together_loses_nothing
     let id = place.with_disk("web-01").await;
     place.writes(&id, 0, 1);
     place.does(&id, VmAction::Start).await;
-    for round in (0..8_u64).step_by(count(3, 1)) {
+    for round in (1..9_u64).step_by(count(5, 1)) {
         let memory = round % 2 == 1;
         let name = format!("round {round}");
         let task = place.begun(&id, &NewSnapshot { memory, ..snapshot(&name) }).await.unwrap();
