@@ -1,20 +1,14 @@
 //! Pools without room: what is on, and what is begun in them.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, process::Command};
 
 use quantix_api::{
     CloneVm, EventQuery, Firmware, NewSnapshot, NewVm, RemoveSnapshot, Task, TaskState, VmAction, VmSpec,
     VmState, calls,
 };
 
-use quantix_libvirt::Daemon;
-
 use crate::{
-    hosts::{Host, until, until_it},
+    hosts::{until, until_it},
     place::{Place, disk, spec},
 };
 
@@ -37,44 +31,7 @@ fn ran(program: &str, args: &[&str]) {
     assert!(done.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&said));
 }
 
-/// A folder in which there is only so much room.
-struct Small(PathBuf);
-
-impl Small {
-    fn at(folder: &Path, mib: u64) -> Self {
-        fs::create_dir_all(folder).unwrap();
-        let size = format!("size={mib}m");
-        ran("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", &folder.display().to_string()]);
-        Self(folder.to_owned())
-    }
-
-    fn grows(&self, mib: u64) {
-        ran("mount", &["-o", &format!("remount,size={mib}m"), &self.0.display().to_string()]);
-    }
-
-    fn files(&self) -> usize {
-        fs::read_dir(&self.0).unwrap().count()
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        ran("umount", &["-l", &self.0.display().to_string()]);
-    }
-}
-
 impl Place {
-    /// One whose pool has so little room for volumes. libvirt sees what was mounted before it was started.
-    async fn with_little_room(mib: u64) -> (Self, Small) {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("state")).unwrap();
-        let pool = Small::at(&dir.path().join("quantix-pools/local/volumes"), mib);
-        let daemon = Daemon::start();
-        let host = Host::start_in(dir, &daemon);
-        let session = host.settled().await;
-        (Self { host, session, daemon }.with_pool().await, pool)
-    }
-
     async fn makes_one(&self, spec: VmSpec) -> String {
         self.make(&NewVm { disks: vec![disk(64 * MIB)], ..NewVm::usual(spec) }).await
     }
@@ -115,7 +72,7 @@ fn has_no_room(task: &Task) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_whose_pool_is_full_stands_still_and_goes_on_where_it_was() {
-    let (place, pool) = Place::with_little_room(12).await;
+    let (place, pool) = Place::with_small_pool("volumes", 12).await;
     let id = place.makes_one(VmSpec { firmware: Firmware::Bios, ..spec("web-01") }).await;
     let boot = place.host.dir().join("boot");
     let mut sector = WRITES.to_vec();
@@ -160,7 +117,7 @@ async fn a_machine_whose_pool_is_full_stands_still_and_goes_on_where_it_was() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_finds_no_room_in_a_pool_is_taken_back_and_can_be_tried_again() {
-    let (place, pool) = Place::with_little_room(40).await;
+    let (place, pool) = Place::with_small_pool("volumes", 40).await;
     let id = place.makes_one(spec("web-01")).await;
     assert_eq!(place.holds_at_once(&id, "empty", false).await.state, TaskState::Done);
     place.puts(&id, &["write -P 1 0 24M"]);

@@ -29,7 +29,7 @@ fn ran(program: &str, args: &[&str]) -> Vec<u8> {
 }
 
 /// A folder in which there is only so much room.
-pub(crate) struct Small(PathBuf);
+pub(crate) struct Small(pub(crate) PathBuf);
 
 impl Small {
     fn at(folder: &Path, mib: u64) -> Self {
@@ -39,11 +39,11 @@ impl Small {
         Self(folder.to_owned())
     }
 
-    fn grows(&self, mib: u64) {
+    pub(crate) fn grows(&self, mib: u64) {
         ran("mount", &["-o", &format!("remount,size={mib}m"), &self.0.display().to_string()]);
     }
 
-    fn files(&self) -> usize {
+    pub(crate) fn files(&self) -> usize {
         fs::read_dir(&self.0).unwrap().count()
     }
 
