@@ -99,7 +99,7 @@ impl Place {
         all.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
     }
 
-    async fn snapshots_of(&self, id: &str) -> Vec<Snapshot> {
+    pub(crate) async fn snapshots_of(&self, id: &str) -> Vec<Snapshot> {
         self.host.client().call(&calls::snapshots(id).as_session(&self.session)).await.unwrap().items
     }
 

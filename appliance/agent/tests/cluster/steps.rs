@@ -10,8 +10,8 @@ use std::{
 };
 
 use quantix_api::{
-    CallError, CloneVm, CloudInit, NewDisk, NewSnapshot, NewVm, RemoveSnapshot, RemoveVm, Snapshot, Task,
-    TaskQuery, TaskState, Vm, VmAction, VmState, VolumeQuery, VolumeState, calls,
+    CallError, CloneVm, CloudInit, NewDisk, NewSnapshot, NewVm, RemoveSnapshot, RemoveVm, Task, TaskQuery,
+    TaskState, Vm, VmAction, VmState, VolumeQuery, VolumeState, calls,
 };
 use quantix_libvirt::count;
 
@@ -95,10 +95,6 @@ impl Place {
         names.map(|name| name.into_string().unwrap()).collect()
     }
 
-    async fn held_of(&self, vm: &str) -> Vec<Snapshot> {
-        self.host.client().call(&calls::snapshots(vm).as_session(&self.session)).await.unwrap().items
-    }
-
     /// Nothing is there but what is known, nothing that is known is missing, and nothing is damaged.
     async fn is_settled(&self, when: &str) -> Vec<Vm> {
         let is_sound = |vm: &Vm| vm.drift.is_empty() && vm.trouble.is_empty() && vm.task.is_none();
@@ -179,7 +175,7 @@ async fn a_clone_is_there_whole_or_not_at_all_wherever_the_agent_ends() {
     let hold = NewSnapshot { name: "base".into(), description: String::new(), memory: false, freeze: false };
     let call = calls::make_snapshot(&source, &hold).as_session(&place.session);
     place.ended(place.host.client().call(&call).await.unwrap().id).await;
-    let base = place.held_of(&source).await.remove(0).id;
+    let base = place.snapshots_of(&source).await.remove(0).id;
     for (kind, linked) in [("whole", false), ("linked", true)] {
         for write in writes() {
             // One of a machine that is on is held for it, and let go afterwards.
@@ -219,15 +215,15 @@ async fn a_snapshot_is_made_and_let_go_whole_or_not_at_all_wherever_the_agent_en
         let ended = place.ends_at(write, async || place.host.client().call(&call).await).await;
         place.is_settled(&format!("held, write {write}")).await;
         assert_eq!(place.vm(&id).await.state, VmState::Running, "held, write {write}");
-        if place.held_of(&id).await.is_empty() {
+        if place.snapshots_of(&id).await.is_empty() {
             place.ended(place.host.client().call(&call).await.unwrap().id).await;
         }
-        let kept = place.held_of(&id).await.remove(0).id;
+        let kept = place.snapshots_of(&id).await.remove(0).id;
         let call = calls::remove_snapshot(&id, &kept, &RemoveSnapshot::default()).as_session(&place.session);
         let ended_again = place.ends_at(write, async || place.host.client().call(&call).await).await;
         place.is_settled(&format!("let go, write {write}")).await;
         assert_eq!(place.vm(&id).await.state, VmState::Running, "let go, write {write}");
-        if !place.held_of(&id).await.is_empty() {
+        if !place.snapshots_of(&id).await.is_empty() {
             let task = place.host.client().call(&call).await.unwrap();
             assert_eq!(place.ended(task.id).await.state, TaskState::Done);
         }
