@@ -33,6 +33,7 @@ pub use plan::{
     ovf::{Came, MOST_DISKS, read_ovf},
     plugged::{cards, plugged_as, targets},
     recognise::{Missing, Recognised, recognise},
+    runs::Runs,
     snapshot::{Chain, Layer, chains, draw_copy, draw_hold, with_files},
     strayed::strayed,
 };

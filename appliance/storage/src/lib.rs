@@ -13,7 +13,7 @@ pub use driver::{
     files::Lying,
     foreign::Foreign,
     image::{Came, Going, Kept as KeptImage},
-    layers::Below,
+    layers::{Below, is_same},
     thin::{ThinVolumes, host_disks},
 };
 pub use model::{

@@ -127,8 +127,7 @@ impl Agent {
     /// Reads what is kept in the folder of its state, or makes it.
     pub(crate) fn open(options: &Options, hosts: SocketAddr) -> io::Result<Arc<Self>> {
         let Options { state_dir, name, libvirt, libvirt_kept, disks, pools_dir, .. } = options;
-        let libvirt =
-            Libvirt::open(&format!("qemu+unix:///system?socket={}", libvirt.display()), libvirt_kept)?;
+        let libvirt = Libvirt::open(libvirt, libvirt_kept)?;
         let libvirt = Arc::new(libvirt);
         let asked = Arc::clone(&libvirt);
         let version: quantix_host::Asked = Box::new(move || {

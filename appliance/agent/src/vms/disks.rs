@@ -212,16 +212,6 @@ impl Kept {
         Err(Problem::new(ProblemCode::Conflict, sentence))
     }
 
-    /// Checks that it may be described anew: what somebody changed at libvirt would be gone without a word.
-    pub(crate) fn must_be_as_described(&self) -> Result<(), Problem> {
-        if self.more.drift.is_empty() {
-            return Ok(());
-        }
-        let sentence = "libvirt's description of it was changed on its host. Adopt what differs there, or restore what \
-                        is kept here, first.";
-        Err(Problem::new(ProblemCode::Conflict, sentence))
-    }
-
     /// Whether it has devices of its host, now or when it is on.
     pub(crate) fn has_devices(&self) -> bool {
         !self.more.running.as_ref().unwrap_or(&self.spec).pci.is_empty()

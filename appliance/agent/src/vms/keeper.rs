@@ -8,11 +8,8 @@ use std::{
     time::Duration,
 };
 
-use quantix_api::{Problem, VmSpec, VmState};
-use quantix_compute::{
-    Accelerator, Drawn, Element, Failed, Happened, Seen as SeenVm, VmId, differences, domain_name, draw,
-    recognise, strayed,
-};
+use quantix_api::{Problem, VmState};
+use quantix_compute::{Accelerator, Drawn, Failed, Happened, Seen as SeenVm, VmId, domain_name, draw};
 use quantix_store::{Seen, Store};
 use rusqlite::{Connection, types::Value};
 use tokio::sync::broadcast::error::RecvError;
@@ -29,8 +26,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 const IS_THERE: Duration = Duration::from_secs(5);
 /// Everything is looked at so often, whatever was told.
 const EVERYTHING: Duration = Duration::from_secs(5 * 60);
-/// What differs, in sentences.
-const MOST_DIFFERENCES: usize = 20;
 
 /// What each machine was described with, since this program runs.
 pub(crate) type Accelerators = Mutex<HashMap<VmId, Accelerator>>;
@@ -187,6 +182,9 @@ impl Agent {
                 Ok(()) | Err(NotDescribed::Refused(_)) => {}
                 Err(NotDescribed::Later(why)) => return Err(why),
             }
+            if vm.is_to_be_restored() {
+                self.restore_while_on(&vm).await?;
+            }
         }
         let state = self.see_vm(id, false).await?;
         if state.is_on() {
@@ -330,73 +328,14 @@ impl Agent {
         };
         if more.trouble.is_empty() {
             self.compare(&vm, &mut more).await?;
+            self.compare_while_on(&vm, state, &mut more).await?;
+            // What is done with its disks since it was looked at is nothing that somebody changed.
+            if more.drift != vm.more.drift && self.own_vm(id).await?.is_none_or(|now| now.changes_layers()) {
+                (more.drift, more.theirs) = (vm.more.drift.clone(), vm.more.theirs.clone());
+            }
         }
         self.tell(&vm, state, more).await?;
         Ok(state)
-    }
-
-    /// Compares libvirt's description with what the machine shall be.
-    async fn compare(&self, vm: &Kept, more: &mut More) -> Result<(), String> {
-        (more.drift, more.theirs) = (Vec::new(), None);
-        if more.described < vm.described {
-            // What libvirt has is of before the last change.
-            return Ok(());
-        }
-        let description = match self.libvirt.description(vm.id).await {
-            Ok(description) => description,
-            Err(Failed::Unknown) => return Ok(()),
-            Err(failed) => return Err(format!("{failed}.")),
-        };
-        let (drives, cds) = (self.drives(vm).await?, self.cds(vm).await?);
-        let read = |element: &Element| recognise(element).map_err(|missing| missing.to_string());
-        let description = Element::from_xml(&description).map_err(|error| error.to_string());
-        let theirs = description.as_ref().map_err(Clone::clone).and_then(read);
-        // What runs it is looked at before it starts, and is nothing that somebody has changed.
-        let accelerator = theirs.as_ref().map_or(Accelerator::Tcg, |theirs| theirs.accelerator);
-        let (id, seed) = (vm.id, self.seed_of(vm));
-        let drawn = Drawn {
-            id,
-            called: None,
-            spec: &vm.spec,
-            drives: &drives,
-            cds: &cds,
-            seed: seed.as_deref(),
-            accelerator,
-        };
-        let drawn = draw(&drawn);
-        let Ok(ours) = read(&drawn) else { return Ok(()) };
-        match theirs {
-            Ok(theirs) => {
-                // With what it was described is not known any more since this program was started.
-                lock(&self.accelerators).entry(id).or_insert(accelerator);
-                let strayed =
-                    description.map(|description| strayed(&drawn, &description)).unwrap_or_default();
-                more.drift = differences(&ours.spec, &theirs.spec);
-                let is_ours = theirs.others == ours.others && strayed.is_empty();
-                let only = |these: &[String], those: &[String]| {
-                    let only: Vec<_> = these.iter().filter(|one| !those.contains(one)).cloned().collect();
-                    only.join(", ")
-                };
-                for (what, only) in [
-                    ("there, and not here", only(&theirs.others, &ours.others)),
-                    ("here, and not there", only(&ours.others, &theirs.others)),
-                ] {
-                    if !only.is_empty() {
-                        more.drift.push(format!("It has this {what}: {only}."));
-                    }
-                }
-                more.drift.extend(strayed);
-                more.drift.truncate(MOST_DIFFERENCES);
-                // Where a volume is there is a path, which says nothing here.
-                let is_whole =
-                    is_ours && theirs.spec.disks == ours.spec.disks && theirs.spec.cds == ours.spec.cds;
-                let (disks, cds) = (vm.spec.disks.clone(), vm.spec.cds.clone());
-                let adopted = VmSpec { disks, cds, ..theirs.spec };
-                more.theirs = (is_whole && !more.drift.is_empty()).then_some(adopted);
-            }
-            Err(why) => more.drift = vec![format!("What libvirt has cannot be read: {why}.")],
-        }
-        Ok(())
     }
 
     pub(super) async fn tell_of_vm(&self, id: VmId, change: impl FnOnce(&mut More)) -> Result<(), String> {

@@ -217,7 +217,7 @@ fn is(nic: &VmNic, mac: &str) -> bool {
 }
 
 /// What is drawn of a machine that is on, without what is not needed for it.
-fn drawn(vm: &Kept) -> Drawn<'_> {
+pub(super) fn drawn(vm: &Kept) -> Drawn<'_> {
     Drawn {
         id: vm.id,
         called: None,
@@ -230,7 +230,7 @@ fn drawn(vm: &Kept) -> Drawn<'_> {
 }
 
 /// Whether something was done at once. What was refused waits; whether libvirt is away is another matter.
-fn done(vm: &Kept, what: &str, done: Result<(), Failed>) -> Result<bool, String> {
+pub(super) fn done(vm: &Kept, what: &str, done: Result<(), Failed>) -> Result<bool, String> {
     match done {
         Ok(()) => Ok(true),
         Err(failed @ Failed::Refused(_)) => {

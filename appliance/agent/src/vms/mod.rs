@@ -9,6 +9,7 @@ pub(crate) mod cloud_init;
 pub(crate) mod console;
 pub(crate) mod counts;
 pub(crate) mod disks;
+mod drift;
 pub(crate) mod folders;
 pub(crate) mod found;
 mod guests;

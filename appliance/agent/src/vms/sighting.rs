@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Sentences about what differs; more help nobody.
-const MOST_DIFFERENCES: usize = 20;
+pub(super) const MOST_DIFFERENCES: usize = 20;
 
 const CANNOT_WRITE: &str = "It stands still because one of its disks could not be written: there is no room left in the pool. \
                             Nothing that it wrote is lost. Make room, and let it go on.";

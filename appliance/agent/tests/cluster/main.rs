@@ -21,6 +21,7 @@ mod hosts;
 mod import;
 mod lies;
 mod live;
+mod meddled;
 mod membership;
 mod metrics;
 mod nospace;

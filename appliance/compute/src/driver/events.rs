@@ -12,6 +12,7 @@ use std::{
 use uuid::Uuid;
 use virt::{connect::Connect, error::Error};
 
+use super::kept::Watched;
 use crate::model::id::VmId;
 
 /// Something happened to a machine.
@@ -26,7 +27,7 @@ pub struct Event {
 /// What happened to a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happened {
-    /// It was described anew.
+    /// It was described anew, or consists of something else while it is on.
     Defined,
     /// It is forgotten.
     Undefined,
@@ -62,6 +63,8 @@ pub(super) fn listen() -> Result<(), String> {
 pub(super) struct Hearing {
     connection: Connect,
     callbacks: Vec<c_int>,
+    /// What is seen of machines besides, for as long.
+    pub(super) watched: Option<Watched>,
 }
 
 impl Hearing {
@@ -70,7 +73,7 @@ impl Hearing {
         connection: Connect,
         sink: impl Fn(Event) + Send + Clone + 'static,
     ) -> Result<Self, Error> {
-        let mut hearing = Self { connection, callbacks: Vec::new() };
+        let mut hearing = Self { connection, callbacks: Vec::new(), watched: None };
         // SAFETY: these events come with two numbers, and this one with a text. libvirt calls a function with the arguments
         // that belong to the event it was given for, whatever type it was handed over as.
         let (lifecycle, agent, unplugged) = unsafe {

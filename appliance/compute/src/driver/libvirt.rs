@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     future::Future,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     time::Duration,
 };
@@ -104,15 +104,17 @@ pub struct Libvirt {
 
 struct Shared {
     address: String,
+    /// Where libvirt notes what the machines that are on consist of.
+    running: PathBuf,
     hearing: Mutex<Option<Hearing>>,
     events: broadcast::Sender<Event>,
     connections: watch::Sender<u64>,
 }
 
 impl Libvirt {
-    /// Readies the threads, and watches the folder in which libvirt keeps descriptions. Whether libvirt is there is seen
-    /// with the first question.
-    pub fn open(address: &str, kept: &Path) -> io::Result<Self> {
+    /// Readies the threads, and watches the folder in which libvirt keeps descriptions. Whether libvirt is there, at its socket,
+    /// is seen with the first question.
+    pub fn open(socket: &Path, kept: &Path) -> io::Result<Self> {
         events::listen().map_err(io::Error::other)?;
         let (questions, asked) = mpsc::sync_channel::<Work>(QUEUE);
         let events = broadcast::Sender::new(EVENTS);
@@ -120,8 +122,10 @@ impl Libvirt {
         let watched =
             watched.inspect_err(|error| log::warn!("{} is not watched: {error}", kept.display())).ok();
         let connections = watch::Sender::new(0);
+        let address = format!("qemu+unix:///system?socket={}", socket.display());
         let shared = Shared {
-            address: address.to_owned(),
+            address: address.clone(),
+            running: socket.with_file_name("qemu"),
             hearing: Mutex::default(),
             events: events.clone(),
             connections: connections.clone(),
@@ -136,7 +140,7 @@ impl Libvirt {
                 }
             })?;
         }
-        Ok(Self { address: address.to_owned(), questions, events, connections, _watched: watched })
+        Ok(Self { address, questions, events, connections, _watched: watched })
     }
 
     /// What happens to machines from now on. Whoever reads too slowly is told so and must look at all of them.
@@ -413,7 +417,10 @@ impl Shared {
         let open = Connect::open(Some(&self.address)).map_err(away)?;
         open.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1).map_err(away)?;
         let told = self.events.clone();
-        let hearing = Hearing::begin(open, move |event| drop(told.send(event))).map_err(away)?;
+        let mut hearing = Hearing::begin(open, move |event| drop(told.send(event))).map_err(away)?;
+        // With the first daemon of a host the folder comes, too.
+        let watched = kept::watch(&self.running, self.events.clone());
+        hearing.watched = watched.inspect_err(|error| log::warn!("{}: {error}", self.running.display())).ok();
         let open = kept.insert(hearing).connection().clone();
         self.connections.send_modify(|connections| *connections += 1);
         Ok(open)

@@ -10,5 +10,6 @@ pub(crate) mod load;
 pub(crate) mod ovf;
 pub(crate) mod plugged;
 pub(crate) mod recognise;
+pub(crate) mod runs;
 pub(crate) mod snapshot;
 pub(crate) mod strayed;

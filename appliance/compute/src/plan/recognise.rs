@@ -116,7 +116,7 @@ pub fn recognise(domain: &Element) -> Result<Recognised, Missing> {
     Ok(Recognised { id, spec, drives, accelerator, others })
 }
 
-fn is_known(device: &Element) -> bool {
+pub(super) fn is_known(device: &Element) -> bool {
     match device.name.as_str() {
         "disk" if is_cd(device) => true,
         "disk" => matches!(device.attribute("device"), None | Some("disk")) && source(device).is_some(),

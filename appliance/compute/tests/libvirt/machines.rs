@@ -14,8 +14,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// The way to a daemon.
 pub(crate) fn connect(daemon: &Daemon) -> Libvirt {
-    let address = format!("qemu+unix:///system?socket={}", daemon.socket().display());
-    Libvirt::open(&address, &daemon.kept()).unwrap()
+    Libvirt::open(&daemon.socket(), &daemon.kept()).unwrap()
 }
 
 /// A volume with nothing in it.

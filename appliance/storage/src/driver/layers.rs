@@ -210,7 +210,7 @@ impl Directory {
 }
 
 /// Whether two files, or two devices, are one.
-pub(super) async fn is_same(one: PathBuf, other: PathBuf) -> bool {
+pub async fn is_same(one: PathBuf, other: PathBuf) -> bool {
     let same = in_files("", move || {
         let (one, other) = (fs::metadata(one)?, fs::metadata(other)?);
         if one.file_type().is_block_device() && other.file_type().is_block_device() {

@@ -234,9 +234,7 @@ async fn consoles(
 ) -> (Vec<Duration>, Vec<Duration>) {
     asker.does(id, VmAction::Start).await;
     asker.does(id, VmAction::Pause).await;
-    let socket = daemon.socket();
-    let libvirt =
-        Libvirt::open(&format!("qemu+unix:///system?socket={}", socket.display()), Path::new("/")).unwrap();
+    let libvirt = Libvirt::open(&daemon.socket(), Path::new("/")).unwrap();
     let (mut direct, mut relayed) = (Vec::new(), Vec::new());
     let open = OpenConsole { kind: ConsoleKind::Screen, take_over: false };
     for _ in 0..GREETINGS {
