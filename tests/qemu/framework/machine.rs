@@ -213,9 +213,9 @@ impl Machine {
         });
     }
 
-    /// Stops the machine in its tracks and writes its state to a file; then it is off.
+    /// Stops the machine in its tracks and writes its state to a file; then it is off. Gives what its serial line has carried.
     #[track_caller]
-    pub(crate) fn freeze(&mut self, state: &Path) {
+    pub(crate) fn freeze(&mut self, state: &Path) -> Vec<u8> {
         let running = self.on();
         running.qmp.tell("stop", json!({}));
         running.qmp.tell("migrate", json!({ "uri": format!("file:{}", state.display()) }));
@@ -224,7 +224,9 @@ impl Machine {
         if running.qemu.wait(Duration::from_secs(30)).is_none() {
             fail("QEMU did not end after saving the machine's state.");
         }
+        let carried = running.console.carried();
         self.running = None;
+        carried
     }
 
     /// Takes a picture of the machine's screen.

@@ -29,10 +29,11 @@ pub fn first_password(machine: &mut Machine) -> String {
     })
 }
 
-/// The word behind `First password` on a screen.
+/// The word behind `First password` on a screen, once it is drawn to its end.
 pub fn find_first_password(screen: &str) -> Option<String> {
     let line = screen.lines().find(|line| line.contains("First password"))?;
-    line.split_whitespace().last().filter(|word| *word != "password").map(str::to_owned)
+    let is_whole = |word: &&str| word.split('-').map(str::len).eq([5; 4]);
+    line.split_whitespace().last().filter(is_whole).map(str::to_owned)
 }
 
 /// Sends name and password.
@@ -78,6 +79,7 @@ mod tests {
     fn the_first_password_is_the_word_behind_its_label() {
         let screen = "  Sign in as           admin\n  First password       abcde-fghjk-mnpqr-stuvw\n";
         assert_eq!(find_first_password(screen).as_deref(), Some("abcde-fghjk-mnpqr-stuvw"));
+        assert_eq!(find_first_password("  First password       abcde-fghjk-mnp"), None);
         assert_eq!(find_first_password("  Sign in              with the password you chose"), None);
     }
 }

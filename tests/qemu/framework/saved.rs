@@ -124,11 +124,10 @@ fn make_fresh(folder: &Path) {
     // The console asks every few seconds; whether it comes to this is for a case to judge.
     let _ = machine.console().wait_for_text("Everything works.", Duration::from_secs(30));
     machine.run("sync");
-    machine.freeze(&folder.join("memory"));
+    let carried = machine.freeze(&folder.join("memory"));
     let kept = DiskFiles::in_folder(folder);
     fs::rename(&machine.files.disk, &kept.disk).or_fail("Keeping the disk");
-    fs::rename(machine.folder().join("serial.log"), folder.join("serial.log"))
-        .or_fail("Keeping the serial line");
+    fs::write(folder.join("serial.log"), carried).or_fail("Keeping the serial line");
     fs::rename(&machine.files.variables, &kept.variables).or_fail("Keeping the firmware's variables");
     let about = serde_json::to_vec_pretty(&about).or_fail("Writing down what was seen");
     fs::write(folder.join("about.json"), about).or_fail("Writing down what was seen");

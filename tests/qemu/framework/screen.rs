@@ -91,6 +91,11 @@ impl Console {
         self.with(|terminal| plain(&terminal.log))
     }
 
+    /// The same, byte by byte. QEMU's own log of the line has a byte twice that it could not send at once.
+    pub(crate) fn carried(&self) -> Vec<u8> {
+        self.with(|terminal| terminal.log.clone())
+    }
+
     /// Waits until the screen shows a text and returns the whole screen.
     pub fn wait_for_text(&self, text: &str, bound: Duration) -> Option<String> {
         poll_until(bound, || Some(self.text()).filter(|screen| screen.contains(text)))

@@ -26,6 +26,8 @@ const LOST: &str = "libvirt ended while it put the layers together, and does not
 
 const NOT_GONE_ON: &str = "libvirt could not let the machine go on with one layer less. Try again.";
 
+const IN_USE: &str = "A disk of it is written to, although libvirt does not say that it is on. Try again.";
+
 /// Two layers that become one.
 struct Pair<'a> {
     vm: VmId,
@@ -121,8 +123,8 @@ impl Agent {
 
     /// Makes one layer of two. Whether it was not stopped.
     async fn merge(&self, pair: &Pair<'_>, layers: &[Layer], going: &impl Going) -> Result<bool, String> {
-        let state = self.vm_state_or_off(pair.vm).await.map_err(failed)?;
         let has_it = of_machine(layers, &pair.vm.to_string()).iter().any(|layer| layer.id == pair.upper.id);
+        let state = self.state_of_both(pair, has_it).await?;
         let is_live = state.is_on() && has_it;
         let merged =
             if is_live { self.merge_live(pair, state, going).await? } else { merge_off(pair, going).await? };
@@ -137,6 +139,21 @@ impl Agent {
         let (lower, upper) = (pair.lower.id.to_string(), pair.upper.id.to_string());
         self.tell_of_storage(Asked::LayersAreOne { lower, upper, is_known }).await?;
         Ok(true)
+    }
+
+    /// How the machine of a pair is, in which both it and QEMU agree: what QEMU writes to belongs to a machine that is on.
+    async fn state_of_both(&self, pair: &Pair<'_>, has_it: bool) -> Result<VmState, String> {
+        for _ in 0..TRIES {
+            let state = self.vm_state_or_off(pair.vm).await.map_err(failed)?;
+            let is_live = state.is_on() && has_it;
+            let is_written_to = async || pair.pool.is_written_to(pair.upper.id).await.unwrap_or_default();
+            if is_live || !is_written_to().await {
+                return Ok(state);
+            }
+            log::warn!("{} is said to be {}, and a disk of it is written to", pair.vm, state.name());
+            tokio::time::sleep(LOOK).await;
+        }
+        Err(IN_USE.to_owned())
     }
 
     /// The same while QEMU has both open.
