@@ -80,7 +80,7 @@ class Console {
   async start() {
     this.says("busy", "It is being started, and waits for this console…");
     try {
-      await ask(`${this.panel.dataset.address}/start`, {});
+      await ask(`${this.panel.dataset.address}/power/start`, {});
     } catch (error) {
       return this.says("closed", error.message, error.code);
     }
@@ -292,12 +292,51 @@ function tools() {
   if (machine) machine.href = `/vms/${current.panel.dataset.vm}`;
 }
 
+// What was asked of the machine that is seen, or why it is not done.
+let tellings = 0;
+async function tell(sentence) {
+  const place = find("#told");
+  const telling = (tellings += 1);
+  place.textContent = sentence;
+  place.hidden = false;
+  await wait(8000);
+  if (telling === tellings) place.hidden = true;
+}
+
+// Asked before what its guest would lose is lost.
+function sure(title, machine, sentence) {
+  const dialog = find("#sure");
+  dialog.querySelector("h2").textContent = `${title} ${machine}?`;
+  dialog.querySelector("p").textContent = `It ${sentence}`;
+  dialog.querySelector("[value=yes]").textContent = `Yes, ${title.toLowerCase()}`;
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+}
+
+async function power({ dataset, textContent: title }) {
+  const { machine, address } = current.panel.dataset;
+  if (dataset.sure && !(await sure(title, machine, dataset.sure))) return;
+  try {
+    await ask(`${address}/power/${dataset.power}`, {});
+    tell(`${title}: ${machine} was told.`);
+  } catch (error) {
+    tell(error.message);
+  }
+}
+
 const tool = (name, does) => find(`[data-tool=${name}]`)?.addEventListener("click", does);
 
 for (const button of all("[data-keys]")) {
   button.addEventListener("click", () => {
     button.closest("[popover]")?.hidePopover();
     press(button.dataset.keys);
+  });
+}
+for (const button of all("[data-power]")) {
+  button.addEventListener("click", () => {
+    button.closest("[popover]")?.hidePopover();
+    power(button);
   });
 }
 tool("scale", ({ currentTarget }) => {

@@ -43,6 +43,22 @@ const KEYS: [(&str, &str); 10] = [
     ("F12", "F12"),
 ];
 
+/// What is done with a machine that somebody looks at; what its guest loses by it, if it does, is asked before.
+const POWER: [(VmAction, &str, &str); 4] = [
+    (VmAction::ShutDown, "Shut down", ""),
+    (VmAction::Reboot, "Reboot", ""),
+    (
+        VmAction::Reset,
+        "Reset",
+        "is started anew at once. What its guest has not written to its disks is lost.",
+    ),
+    (
+        VmAction::ForceStop,
+        "Force off",
+        "is switched off at once. What its guest has not written to its disks is lost.",
+    ),
+];
+
 #[derive(Debug, Template)]
 #[template(path = "consoles/page.html")]
 struct ConsolesPage {
@@ -129,14 +145,15 @@ pub(crate) async fn open(
     told(&web, calls::open_console(&id, &body).as_session(frame.token()).for_client(client.0)).await
 }
 
-/// `POST /vms/{id}/console/start`
-pub(crate) async fn start(
+/// `POST /vms/{id}/console/power/{action}`. One that is started waits for whoever looks.
+pub(crate) async fn power(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
     frame: Frame,
-    Path(id): Path<String>,
+    Path((id, action)): Path<(String, String)>,
 ) -> Response {
-    let body = PowerVm { with_console: true, ..PowerVm::usual(VmAction::Start) };
+    let Some(action) = VmAction::of(&action) else { return Page::not_found().into_response() };
+    let body = PowerVm { with_console: action == VmAction::Start, ..PowerVm::usual(action) };
     told(&web, calls::power_vm(&id, &body).as_session(frame.token()).for_client(client.0)).await
 }
 

@@ -115,7 +115,7 @@ pub(crate) fn router(options: &Options) -> Router {
         .route("/console", get(consoles::page))
         .route("/vms/{id}/picture", get(consoles::picture))
         .route("/vms/{id}/console", post(consoles::open))
-        .route("/vms/{id}/console/start", post(consoles::start))
+        .route("/vms/{id}/console/power/{action}", post(consoles::power))
         .route("/vms/{id}/remove", get(vms::remove_page).post(vms::remove))
         .route("/vms/{id}/password", get(vms::password_page).post(vms::set_password))
         .route("/vms/{id}/clone", get(vms::clone_page).post(vms::clone))
