@@ -85,7 +85,8 @@ pub(crate) async fn show(session: &Session, vm: &Vm, output: Output) -> Result<(
         rows.push(["slow".to_owned(), "its processor is imitated: KVM does not work on its host".to_owned()]);
     }
     if vm.waits_for_restart {
-        rows.push(["waits".to_owned(), "what was changed counts from its next start".to_owned()]);
+        let waits = format!("what was changed counts from its next start: {}", vm.waiting.join(", "));
+        rows.push(["waits".to_owned(), waits]);
     }
     for sentence in &vm.drift {
         rows.push(["differs".to_owned(), sentence.clone()]);

@@ -221,6 +221,9 @@ pub(crate) struct Make {
     /// an OVA the machine is what it was there, with all its disks, where nothing else is said.
     #[arg(long)]
     image: Option<String>,
+    /// The image has a way in of its own: nobody is told to it who is let in.
+    #[arg(long, requires = "image")]
+    has_way_in: bool,
     /// Let that disk share what it has in common with the image, instead of being copied whole.
     #[arg(long, requires = "image")]
     linked: bool,
@@ -448,7 +451,8 @@ async fn make(session: &Session, make: Make, output: Output) -> Result<(), Failu
     }
     disks.iter_mut().for_each(|disk| disk.bus = make.disk_bus);
     let cloud_init = make.told.over(session, None).await?;
-    let new = NewVm { spec, disks, cloud_init, policy, folder, host, start: make.start };
+    let (has_way_in, start) = (make.has_way_in, make.start);
+    let new = NewVm { spec, disks, cloud_init, has_way_in, policy, folder, host, start };
     if make.check {
         session.call(calls::check_vm(&new)).await?;
         return done(output, "It can be made like this.");

@@ -106,6 +106,11 @@ impl CloudInit {
     pub fn lets_in(&self) -> bool {
         self.password.is_some() || self.keep_password || !self.ssh_keys.is_empty()
     }
+
+    /// Whether it may let somebody in: what user-data says is not known here.
+    pub fn may_let_in(&self) -> bool {
+        self.lets_in() || !self.user_data.is_empty()
+    }
 }
 
 /// The addresses of a network card.

@@ -28,6 +28,7 @@ mod secret;
 mod session;
 mod settings;
 mod snapshots;
+mod ssh_key;
 mod storage;
 mod tasks;
 pub mod text;
@@ -79,6 +80,7 @@ pub use settings::{
     WaysIn,
 };
 pub use snapshots::{ChangeSnapshot, CloneVm, NewSnapshot, RemoveSnapshot, RevertVm, Snapshot, Snapshots};
+pub use ssh_key::{KeyKind, KeyRefused, SshKey};
 pub use storage::{
     AddDisks, AdoptFile, ChangePool, ChangeVolume, DiskUse, FileBecomes, GrowVolume, HostDisk, HostDisks,
     MoveVolume, NewDisk, NewPool, NewVolume, Pool, PoolFile, PoolFiles, PoolKind, PoolOnHost, PoolState,

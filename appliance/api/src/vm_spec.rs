@@ -71,6 +71,24 @@ impl VmSpec {
         }
     }
 
+    /// In what another differs, as its guest sees it: what it is called is told to no guest.
+    pub fn differs_in(&self, other: &Self) -> Vec<&'static str> {
+        let differs = [
+            ("its guest", self.guest != other.guest),
+            ("its processors", self.cpu != other.cpu),
+            ("its memory", self.memory != other.memory),
+            ("its firmware", self.firmware != other.firmware),
+            ("what it starts from", self.boot != other.boot),
+            ("its TPM", self.tpm != other.tpm),
+            ("its disks", self.disks != other.disks),
+            ("its CD drives", self.cds != other.cds),
+            ("its network cards", self.nics != other.nics),
+            ("devices of its host", self.pci != other.pci),
+            ("its watchdog", self.watchdog != other.watchdog),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect()
+    }
+
     /// Gives it the hardware that a guest wants, and leaves what is more than that as it is. A Windows for desktops is not
     /// installed without Secure Boot, a TPM and 4 GiB; a server likes them too.
     pub fn suit(&mut self, guest: Guest) {

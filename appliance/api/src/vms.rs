@@ -182,6 +182,9 @@ pub struct Vm {
     pub is_wanted_on: bool,
     /// Whether what was changed of it counts only when it is started the next time.
     pub waits_for_restart: bool,
+    /// What of it waits: “its memory”.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<String>,
     /// Whether its processor is imitated by a program, which is slow.
     pub is_emulated: bool,
     /// How libvirt's description of it differs from what it shall be, if somebody changed that there.
@@ -244,6 +247,9 @@ pub struct NewVm {
     /// What its guest is told when it starts for the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_init: Option<CloudInit>,
+    /// Whether its image, although it is one of those that let nobody in of whom they are not told, has a way in of its own.
+    #[serde(default)]
+    pub has_way_in: bool,
     /// What is done with it without being asked.
     #[serde(default)]
     pub policy: VmPolicy,
@@ -265,6 +271,7 @@ impl NewVm {
             spec,
             disks: Vec::new(),
             cloud_init: None,
+            has_way_in: false,
             policy: VmPolicy::default(),
             folder: None,
             host: None,

@@ -20,7 +20,6 @@ pub use model::{
     check::{Flaw, check},
     element::{Element, Malformed},
     id::VmId,
-    ssh_key::{KeyKind, KeyRefused, SshKey},
 };
 pub use plan::{
     allowed::{Refused, allowed, allows_hold},

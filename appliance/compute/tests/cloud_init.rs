@@ -12,9 +12,10 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
+use quantix_api::{KeyRefused, SshKey};
 use quantix_compute::{
-    Access, Address, Addressing, CardNetwork, CloudInit, KeyRefused, PasswordHash, SshKey, SshKeys,
-    StaticAddresses, Texts, UserData, UserName, hash_password, seed,
+    Access, Address, Addressing, CardNetwork, CloudInit, PasswordHash, SshKeys, StaticAddresses, Texts,
+    UserData, UserName, hash_password, seed,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -96,7 +96,9 @@ fn machines_are_made_switched_put_into_folders_and_removed() {
     assert!(
         host.refused(&["image", "change", "debian 12", "--os", "plan9"], "").contains("A system is one of")
     );
-    host.done(&["vm", "make", "web-03", "--image", "debian 12"], "");
+    let refusal = host.refused(&["vm", "make", "web-03", "--image", "debian 12"], "");
+    assert!(refusal.contains("Nobody would get in"), "{refusal}");
+    host.done(&["vm", "make", "web-03", "--image", "debian 12", "--has-way-in"], "");
     assert!(host.done(&["vm", "show", "web-03"], "").contains("web-03-disk-1, 1 GiB in local"));
     host.done(&["image", "remove", "Debian 12", "--confirm", "Debian 12"], "");
     assert!(!host.done(&["image", "list"], "").contains("Debian 12"));

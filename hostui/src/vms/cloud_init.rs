@@ -7,7 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use quantix_api::{
-    CallError, CardAddresses, CloudInit, FetchSshKeys, Problem, ProblemCode, Secret, Vm, calls, text::is_line,
+    CallError, CardAddresses, CloudInit, FetchSshKeys, Problem, ProblemCode, Secret, SshKey, Vm, calls,
+    text::is_line,
 };
 use serde::Deserialize;
 
@@ -89,7 +90,18 @@ pub(super) const FIELDS: [&str; 8] = [
     "cloud_init.user_data",
 ];
 
+/// What a key is, for people.
+pub(super) fn in_words(key: &str) -> String {
+    SshKey::parse(key).map_or_else(|refused| refused.to_string(), |key| key.words())
+}
+
 impl Told {
+    /// The keys that are there, in words, and by what people compare them.
+    pub(super) fn keys(&self) -> Vec<(String, String)> {
+        let keys = lines(&self.ssh_keys).filter_map(|line| SshKey::parse(line).ok());
+        keys.map(|key| (key.words(), key.fingerprint())).collect()
+    }
+
     pub(super) fn of(told: &CloudInit) -> Self {
         Self {
             user: told.user.clone(),

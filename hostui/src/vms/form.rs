@@ -27,6 +27,9 @@ use crate::{
     web::{ClientAddress, Web},
 };
 
+const STILL_HERE: &str = "Somebody else has changed this since you read it. What you typed is still here, and takes the place of \
+                          what they changed if you save again. Look at the machine in another tab first.";
+
 /// What is filled in. Names are those of the API, so that what it says of a field stands beside it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -73,6 +76,7 @@ pub(crate) struct VmForm {
     volume: String,
     #[serde(rename = "disks.0.linked")]
     linked: Option<String>,
+    pub(super) has_way_in: Option<String>,
     /// Whether the further disks come along of a machine that came as the image.
     further: Option<String>,
     #[serde(rename = "disks.0.pool")]
@@ -185,6 +189,7 @@ impl VmForm {
             image: String::new(),
             volume: String::new(),
             linked: None,
+            has_way_in: None,
             further: None,
             pool: String::new(),
             cd: spec.cds.first().map_or_else(String::new, |cd| cd.image.clone().unwrap_or(EMPTY.to_owned())),
@@ -481,6 +486,7 @@ pub(super) async fn wanted(web: &Web, frame: &Frame, form: &VmForm) -> Result<Ne
         spec,
         disks: disks_of(web, frame, form).await?,
         cloud_init: form.told.read()?,
+        has_way_in: form.has_way_in.is_some(),
         policy,
         folder: form.folder(),
         host: Some(form.host.clone()).filter(|host| !host.is_empty()),
@@ -534,7 +540,7 @@ pub(crate) async fn edit(
     Extension(client): Extension<ClientAddress>,
     frame: Frame,
     Path(id): Path<String>,
-    Filled(form): Filled<VmForm>,
+    Filled(mut form): Filled<VmForm>,
 ) -> Response {
     let vm = match web.agent.call(&calls::vm(&id).as_session(frame.token())).await {
         Ok(vm) => vm,
@@ -556,7 +562,11 @@ pub(crate) async fn edit(
             "Saved. What cannot change while it is on counts from its next start.",
         ),
         Ok(_) => done(&format!("/vms/{id}"), "Saved."),
-        Err(CallError::Problem(problem)) if is_told(&problem) => {
+        Err(CallError::Problem(mut problem)) if is_told(&problem) => {
+            if problem.code == ProblemCode::ChangedMeanwhile {
+                form.version = vm.version.to_string();
+                problem.detail = STILL_HERE.to_owned();
+            }
             draw_form(&web, frame, Some(vm), form, Some(problem)).await
         }
         Err(error) => turned_away(&error),

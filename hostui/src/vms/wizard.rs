@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::{
     choices::{Choice, Choices},
+    cloud_init,
     form::{FIRMWARES, VmForm, as_the_form_says, wanted},
     machine,
 };
@@ -107,6 +108,8 @@ impl Summary {
         if let Some(told) = lets_in(new, choices) {
             facts.push(("Lets in", told));
         }
+        let keys = new.cloud_init.iter().flat_map(|told| &told.ssh_keys);
+        facts.extend(keys.map(|key| ("SSH key", cloud_init::in_words(key))));
         let host = new.host.as_deref().and_then(|host| title(&choices.hosts, host));
         facts.push(("Host", host.unwrap_or("the one with the least memory spoken for").to_owned()));
         Self { facts, warnings: warnings(new) }
@@ -161,7 +164,7 @@ fn warnings(new: &NewVm) -> Vec<&'static str> {
     let mut warnings = Vec::new();
     let has_image = new.disks.iter().any(|disk| disk.image.is_some());
     let has_cd = new.spec.cds.iter().any(|cd| cd.image.is_some());
-    if has_image && !new.cloud_init.as_ref().is_some_and(quantix_api::CloudInit::lets_in) {
+    if has_image && !new.has_way_in && !new.cloud_init.as_ref().is_some_and(quantix_api::CloudInit::lets_in) {
         warnings.push("Nobody is let in. Most cloud images need a password or an SSH key, in First login.");
     }
     if !has_image && !has_cd && new.spec.disks.is_empty() {
@@ -198,6 +201,9 @@ mod tests {
         }
     }
 
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB ada@laptop";
+
     fn fact(summary: &Summary, name: &str) -> Option<String> {
         summary.facts.iter().find(|(known, _)| *known == name).map(|(_, fact)| fact.clone())
     }
@@ -210,7 +216,7 @@ mod tests {
         spec.cds = vec![VmCd { image: None }];
         let told = CloudInit {
             user: "ops".into(),
-            ssh_keys: vec!["one".into(), "two".into()],
+            ssh_keys: vec![KEY.into(), "two".into()],
             ..CloudInit::default()
         };
         let new = NewVm {
@@ -225,6 +231,7 @@ mod tests {
         assert_eq!(told("Disk"), "20 GiB in local, empty");
         assert_eq!((told("CD"), told("Network")), ("an empty drive".into(), "br-int".into()));
         assert_eq!(told("Lets in"), "ops, with 2 SSH keys");
+        assert_eq!(told("SSH key"), "Ed25519, 256 bits, ada@laptop");
         assert_eq!(told("Host"), "qx-01");
         assert!(summary.render().unwrap().contains("<dd>20 GiB in local, empty</dd>"));
     }

@@ -209,9 +209,14 @@ async fn a_machine_is_started_in_its_console_and_used_there() {
     other.press("web-01").await;
     other.until_true("the screen is drawn for both", SCREEN_IS_DRAWN, "").await;
 
-    // It is switched off, and back on by somebody.
-    let call = calls::power_vm(&id, &PowerVm::usual(VmAction::ForceStop)).as_session(&session);
-    client.call(&call).await.unwrap();
+    // It is switched off there by whoever is sure, and back on by somebody.
+    for answer in ["Cancel", "Yes, force off"] {
+        other.press("Power").await;
+        other.press("Force off").await;
+        other.sees("Force off web-01?").await;
+        other.picture("console.sure").await;
+        other.press(answer).await;
+    }
     other.sees("web-01 is off.").await;
     until("it is off", async || {
         let vm = client.call(&calls::vm(&id).as_session(&session)).await.unwrap();
@@ -385,9 +390,12 @@ async fn an_image_is_brought_and_a_disk_begins_as_a_copy_of_it() {
     goes_on(&desk, "Network").await;
     desk.fill("Network cards optional", "").await;
     goes_on(&desk, "First login").await;
+    desk.press("Next").await;
+    desk.sees("Nobody would get in: Debian 13 is a cloud image.").await;
+    desk.picture("vms-new.nobody-gets-in").await;
+    desk.tick("The image has a way in of its own").await;
     goes_on(&desk, "Review").await;
     desk.sees("3 GiB in local, a copy of Debian 13").await;
-    desk.sees("Nobody is let in.").await;
     desk.press("Make it").await;
     desk.heading("web-01").await;
     desk.sees("web-01-disk-1").await;

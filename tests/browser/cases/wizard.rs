@@ -43,6 +43,7 @@ async fn each_step_is_in_order_in_every_look() {
             if step == "Review" {
                 desk.sees("2 cores, 4 GiB of memory").await;
                 desk.sees("with 1 SSH key").await;
+                desk.sees("Ed25519, 256 bits, ada@desk").await;
             }
             desk.picture(&format!("vms-new-{}.{}", step.replace(' ', "-").to_lowercase(), look.name)).await;
             let findings = desk.findings().await;

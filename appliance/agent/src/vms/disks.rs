@@ -1,6 +1,8 @@
 //! The disks of machines: those that are made with one, and what libvirt is told of where each is.
 
-use quantix_api::{DiskLimit, NewDisk, NewVm, Problem, ProblemCode, Scope, VmCd, VmDisk, VmSpec, VmState};
+use quantix_api::{
+    CloudInit, DiskLimit, NewDisk, NewVm, Problem, ProblemCode, Scope, VmCd, VmDisk, VmSpec, VmState,
+};
 use quantix_compute::{Drive, Format, VmId};
 use quantix_host::pci_refused;
 use quantix_storage::VolumeId;
@@ -71,14 +73,26 @@ impl Making {
             problem.in_field(&field)
         })?;
         let image = disks.iter().find_map(|disk| disk.image.as_deref());
-        if let (Some(told), Some(image)) = (&mut told, image)
-            && let Some(image) = images::find(connection, image)?
-        {
-            told.usual_user(&image.shown.user);
+        if let Some(image) = image.map(|image| images::find(connection, image)).transpose()?.flatten() {
+            let lets_in = new.has_way_in || new.cloud_init.as_ref().is_some_and(CloudInit::may_let_in);
+            // What was a machine elsewhere has its users.
+            if !lets_in && !image.shown.user.is_empty() && image.shown.draft.is_none() {
+                return Err(nobody_gets_in(&image.shown.name).into());
+            }
+            if let Some(told) = &mut told {
+                told.usual_user(&image.shown.user);
+            }
         }
         let vm = NewVm { spec, disks: Vec::new(), cloud_init: None, ..new.clone() };
         Ok(Self { vm, volumes, cloud_init: told, source: None })
     }
+}
+
+fn nobody_gets_in(image: &str) -> Problem {
+    let sentence = format!(
+        "Nobody would get in: {image} is a cloud image. Give an SSH key or a password, or say that it has a way in of its own."
+    );
+    Problem::new(ProblemCode::Invalid, sentence).in_field("cloud_init.ssh_keys")
 }
 
 /// Gives a name and an id to a disk that is made for a machine, and adds it to those that it shall have.

@@ -117,15 +117,6 @@ impl Kept {
         Scope::Vm(self.id.to_string())
     }
 
-    /// Whether it is something else than it shall be, as long as it is on.
-    fn waits(&self) -> bool {
-        let VmSpec { name, description, .. } = self.spec.clone();
-        self.more.running.as_ref().is_some_and(|running| {
-            // What it is called is told to no guest.
-            VmSpec { name, description, ..running.clone() } != self.spec
-        })
-    }
-
     /// Whether it comes or goes just now: whatever its host does with it is done by that task.
     pub(crate) fn comes_or_goes(&self) -> bool {
         matches!(self.task, Some((_, TaskKind::CreateVm | TaskKind::ImportVm | TaskKind::DeleteVm)))
@@ -144,13 +135,16 @@ impl Kept {
         let id = self.id.to_string();
         let place = folders::place_of_vm(connection, &id, self.folder)?;
         let is_on = self.seen.is_on();
+        let running = self.more.running.as_ref().filter(|_| is_on);
+        let waiting = running.map_or_else(Vec::new, |running| running.differs_in(&self.spec));
         let trouble = match self.more.trouble() {
             none if none.is_empty() => pools::missed_by(connection, &id)?,
             trouble => trouble,
         };
         Ok(Vm {
             id,
-            waits_for_restart: is_on && self.waits(),
+            waits_for_restart: !waiting.is_empty(),
+            waiting: waiting.into_iter().map(str::to_owned).collect(),
             is_emulated: self.more.is_emulated && is_on,
             spec: self.spec,
             policy: self.policy,

@@ -3,13 +3,13 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use quantix_api::{
-    AuditQuery, CardAddresses, ChangeVm, CloudInit, NewVm, Problem, ProblemCode, RemoveVm, Secret, VmNic,
-    VmSpec, VmState, calls,
+    AuditQuery, CardAddresses, ChangeVm, CloudInit, NewDisk, NewVm, Problem, ProblemCode, RemoveVm, Secret,
+    TaskState, VmNic, VmSpec, VmState, calls,
 };
 
 use crate::{
     hosts::{problem, until},
-    place::{Place, new, spec},
+    place::{Place, disk, new, spec},
 };
 
 const PASSWORD: &str = "a password of the guest";
@@ -157,4 +157,40 @@ async fn a_machine_that_is_told_nothing_needs_no_pool() {
     fs::rename(pool.with_extension("away"), &pool).unwrap();
     place.remove(&told).await;
     assert!(!place.seed(&told).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cloud_image_becomes_no_machine_into_which_nobody_gets() {
+    let place = Place::start().await.with_pool().await;
+    let mut content = vec![0; 1 << 20];
+    content[510..512].copy_from_slice(b"\x55\xaa");
+    let image = place.brought("Debian 13", "debian-13-generic.raw", &content).await;
+    assert_eq!(image.user, "debian");
+    let whole = calls::finish_image(&image.id).as_session(&place.session);
+    let task = place.host.client().call(&whole).await.unwrap();
+    assert_eq!(place.ended(task.id).await.state, TaskState::Done);
+    let disk = NewDisk { image: Some(image.id.clone()), ..disk(1 << 30) };
+    let new = NewVm { disks: vec![disk], ..new("web-01") };
+    let making = async |new: &NewVm| {
+        let call = calls::make_vm(new).as_session(&place.session);
+        place.host.client().call(&call).await
+    };
+    let script = CloudInit { user_data: "#cloud-config\nusers: []\n".into(), ..CloudInit::default() };
+    let named = CloudInit { hostname: "web".into(), ..CloudInit::default() };
+    for refused in [None, Some(named)] {
+        let refused = problem(making(&NewVm { cloud_init: refused, ..new.clone() }).await);
+        assert_eq!(refused.field.as_deref(), Some("cloud_init.ssh_keys"), "{refused:?}");
+        assert!(refused.detail.contains("Debian 13 is a cloud image"), "{}", refused.detail);
+    }
+    let checks = calls::check_vm(&new).as_session(&place.session);
+    assert_eq!(problem(place.host.client().call(&checks).await).code, ProblemCode::Invalid);
+    assert!(place.domains().is_empty());
+    // Whoever says how somebody gets in, or that the image has its own way, means it.
+    for (number, told) in [Some(told()), Some(script), None].into_iter().enumerate() {
+        let has_way_in = told.is_none();
+        let mut new = NewVm { cloud_init: told, has_way_in, ..new.clone() };
+        new.spec.name = format!("web-{number}");
+        place.make(&new).await;
+    }
+    assert_eq!(place.domains().len(), 3);
 }

@@ -90,7 +90,7 @@ impl Two {
             bus: None,
             cache: Cache::default(),
         };
-        NewVm { disks: vec![disk], host: Some(self.there.clone()), ..new(name) }
+        NewVm { disks: vec![disk], has_way_in: true, host: Some(self.there.clone()), ..new(name) }
     }
 }
 

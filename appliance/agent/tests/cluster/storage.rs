@@ -548,10 +548,10 @@ async fn an_image_comes_in_pieces_and_disks_begin_as_copies_of_it() {
 
     // A disk has the size that was asked for, and what is on the image.
     let copy = |bytes| NewDisk { image: Some(image.id.clone()), ..disk(bytes) };
-    let too_small = calls::make_vm(&NewVm { disks: vec![copy(4 << 20)], ..new("small") });
+    let too_small = calls::make_vm(&NewVm { disks: vec![copy(4 << 20)], has_way_in: true, ..new("small") });
     let refused = problem(client.call(&too_small.as_session(&place.session)).await);
     assert!(refused.detail.contains("1 GiB or more"), "{}", refused.detail);
-    let vm = place.make(&NewVm { disks: vec![copy(GIB)], ..new("web-01") }).await;
+    let vm = place.make(&NewVm { disks: vec![copy(GIB)], has_way_in: true, ..new("web-01") }).await;
     let volume = place.vm(&vm).await.spec.disks[0].volume.clone();
     assert_eq!(place.size(&volume), GIB);
     let file = place.folder().join(format!("volumes/{volume}.qcow2")).display().to_string();

@@ -145,6 +145,7 @@ async fn what_is_changed_while_it_is_on_waits_for_its_next_start() {
     let call = calls::change_vm(&id, &bigger).if_version(vm.version).as_session(&place.session);
     place.host.client().call(&call).await.unwrap();
     until("it waits", async || place.vm(&id).await.waits_for_restart).await;
+    assert_eq!(place.vm(&id).await.waiting, ["its memory"]);
     // Somebody else has changed it since.
     let late = problem(place.host.client().call(&call).await);
     assert_eq!(late.code, ProblemCode::ChangedMeanwhile);

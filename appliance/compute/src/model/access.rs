@@ -2,13 +2,11 @@
 
 use std::fmt;
 
+use quantix_api::{KeyRefused, SshKey};
 use serde::{Deserialize, Serialize};
 use sha_crypt::{Params, sha512_crypt};
 
-use super::{
-    check::Flaw,
-    ssh_key::{KeyRefused, SshKey},
-};
+use super::check::Flaw;
 
 const LONGEST_USER_NAME: usize = 32;
 const LONGEST_PASSWORD: usize = 128;

@@ -4,5 +4,4 @@ pub(crate) mod access;
 pub(crate) mod check;
 pub(crate) mod element;
 pub(crate) mod id;
-pub(crate) mod ssh_key;
 pub(crate) mod told;

@@ -7,9 +7,10 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
 };
-use quantix_api::text::is_line;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+use crate::text::is_line;
 
 /// Room for the largest RSA key and a comment.
 const LONGEST_LINE: usize = 8 * 1024;
@@ -182,6 +183,19 @@ impl SshKey {
     /// By what people compare keys: `SHA256:…`, as OpenSSH shows it.
     pub fn fingerprint(&self) -> String {
         format!("SHA256:{}", STANDARD_NO_PAD.encode(Sha256::digest(&self.data)))
+    }
+
+    /// What it is, for people: its type, its length, and what its owner wrote behind it.
+    pub fn words(&self) -> String {
+        let kind = match self.kind {
+            KeyKind::Ed25519 => "Ed25519",
+            KeyKind::EcdsaP256 | KeyKind::EcdsaP384 | KeyKind::EcdsaP521 => "ECDSA",
+            KeyKind::SkEd25519 => "Ed25519 on a security key",
+            KeyKind::SkEcdsaP256 => "ECDSA on a security key",
+            KeyKind::Rsa => "RSA",
+        };
+        let comment = if self.comment.is_empty() { "" } else { ", " };
+        format!("{kind}, {} bits{comment}{}", self.bits, self.comment)
     }
 
     /// Whether it is the same key, whatever is written behind it.
@@ -478,5 +492,7 @@ mod tests {
         assert_eq!(pasted.to_string(), format!("{key} Zoë's  laptop"));
         assert_eq!(SshKey::parse(&key).unwrap().to_string(), key);
         assert!(pasted.is_same_key(&key.parse().unwrap()));
+        assert_eq!(pasted.words(), "Ed25519, 256 bits, Zoë's  laptop");
+        assert_eq!(SshKey::parse(&key).unwrap().words(), "Ed25519, 256 bits");
     }
 }
